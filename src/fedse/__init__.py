@@ -1,0 +1,1 @@
+"""Federated self-evolution of LLM agents."""

@@ -1,0 +1,140 @@
+"""What an environment is.
+
+An environment is a text game with tasks.  It knows its own rules, how its actions are written, when an episode is a
+success, and how an expert would play it.  It knows nothing of models, adapters or federations.
+
+A third-party package adds one by subclassing :class:`Environment` and naming the class in the entry-point group
+``fedse.environments``; ``fedse env check NAME`` then tells whether it keeps the contract.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from fedse.types import Task
+
+PromptStyle = Literal["concise", "full"]
+#: How an action is cut out of the agent's text.  ``first``: the piece after the first "Action:" (LMRL games);
+#: ``single``: exactly one "Action:" line, cleaned to letters, digits, commas and spaces (TextCraft, BabyAI);
+#: ``bracket``: WebShop's ``search[…]`` and ``click[…]``.
+ActionRule = Literal["first", "single", "bracket"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The environment's answer to an action."""
+
+    observation: str
+    reward: float
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentSpec:
+    """The facts about an environment that everything above it relies on; round-trips through JSON.
+
+    Attributes:
+        name: the registered name.
+        version: raised whenever behaviour changes, so that old results are not compared with new ones.
+        summary: one line for catalogues.
+        max_turns: turns an agent gets by default.
+        success_above: an episode succeeds iff the reward of its last step is greater than this.  The one definition of
+            success in the whole library.
+        max_response_tokens: what a thought and an action need at most, in tokens.
+        action_rule: how an action is cut out of the agent's text.
+        splits: split name → number of tasks.
+        options: option name → the value in force.
+    """
+
+    name: str
+    version: int
+    summary: str
+    max_turns: int
+    success_above: float
+    max_response_tokens: int
+    action_rule: ActionRule
+    splits: Mapping[str, int]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Expert(Protocol):
+    """Plays one episode of the environment it came from.  A new one is made for every episode."""
+
+    def act(self, observation: str) -> tuple[str, str]:
+        """The next (thought, action) given what the environment just said."""
+        ...
+
+
+class Environment(ABC):
+    """One running episode at a time of a text environment.  Instances are cheap and not shared between episodes.
+
+    Class attributes:
+        name: registered name, also in every :class:`~fedse.types.Task`.
+        Options: keyword-only arguments of ``__init__`` are the environment's options; unknown ones are refused by the
+            registry with the nearest name.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def spec(self) -> EnvironmentSpec:
+        """Facts and limits under the options in force."""
+
+    @abstractmethod
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split, in a fixed order.  ``train`` and ``test`` always exist and are disjoint.
+
+        Raises:
+            UnknownNameError: for an unknown split.
+        """
+
+    @abstractmethod
+    def instruction(self, style: PromptStyle) -> str:
+        """The rules of the game and its actions, in our own words; the reply format is added by the agent."""
+
+    @abstractmethod
+    def reset(self, task: Task) -> str:
+        """Begin an episode and return the first observation.
+
+        Raises:
+            EnvironmentFault: if the task does not exist or the environment cannot be brought up.
+        """
+
+    @abstractmethod
+    def step(self, action: str) -> StepResult:
+        """Apply an action.  Any string is legal; the environment answers a bad one in words.
+
+        Raises:
+            EnvironmentFault: if no episode is open, or on a fault of the environment itself.
+        """
+
+    @abstractmethod
+    def expert(self, seed: int) -> Expert:
+        """An expert for the episode that :meth:`reset` opened; ``seed`` varies its words and its choices."""
+
+    def agentgym(self) -> AgentGymSession:
+        """The same environment behind AgentGym's server payloads, for replay of recordings and for serving.
+
+        Raises:
+            NotImplementedError: if the environment has no counterpart in AgentGym.
+        """
+        raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
+
+    def close(self) -> None:
+        """Free what the environment holds.  Safe to call twice."""
+
+
+class AgentGymSession(Protocol):
+    """One AgentGym episode slot: the payloads of the original server, key for key.  Errors come as ``{"error": …}``."""
+
+    def reset(self, **kwargs: Any) -> dict[str, Any]:
+        """Payload of ``POST /reset``."""
+        ...
+
+    def step(self, action: str) -> dict[str, Any]:
+        """Payload of ``POST /step``."""
+        ...

@@ -1,0 +1,309 @@
+"""The data that flows through fedse, from an episode to an adapter.  No torch, no I/O.
+
+    Task → Turn → Trajectory → AdapterState → ClientUpdate → RoundRecord
+
+All types are immutable; arrays inside :class:`AdapterState` are marked read-only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Role = Literal["system", "user", "assistant"]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One problem of an environment; ``environment`` and ``id`` name it for good, whatever split it came from."""
+
+    environment: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.environment}:{self.id}"
+
+
+class StopReason(StrEnum):
+    """Why an episode ended."""
+
+    DONE = "done"  # the environment said so, in success or in failure
+    TURN_LIMIT = "turn_limit"
+    CONTEXT_LIMIT = "context_limit"  # the next observation and reply would not fit into the context window
+    ERROR = "error"  # an infrastructure fault; the episode has no outcome
+
+
+class Source(StrEnum):
+    """Who acted in a trajectory."""
+
+    POLICY = "policy"
+    EXPERT = "expert"
+    HUMAN = "human"
+    IMPORTED = "imported"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One step of the agent: what it saw, what it wrote, what that did.
+
+    Attributes:
+        observation: the text the agent saw before this turn.
+        response: the agent's full text, thought and action, without end-of-turn tokens.
+        action: the action parsed from ``response`` and given to the environment.
+        reward: the environment's reward for the action.
+        truncated: the response hit the token limit of a turn before the model ended it.
+    """
+
+    observation: str
+    response: str
+    action: str
+    reward: float
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """The exact token ids of a trajectory and where the agent's own tokens lie.
+
+    The loss mask is derived from ``spans`` and from nothing else, so that ids and mask cannot drift apart.
+
+    Attributes:
+        ids: all tokens of the rendered chat, shape (T,).
+        spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
+        tokenizer: fingerprint of the tokenizer and chat template that made them.
+    """
+
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    tokenizer: str
+
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """The loss mask, shape (T,): true on the agent's tokens only."""
+        mask = np.zeros(len(self.ids), dtype=np.bool_)
+        for start, end in self.spans:
+            mask[start:end] = True
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One finished episode.
+
+    Attributes:
+        task: the task that was attempted.
+        source: who acted.
+        instruction: the system message that opened the chat (the environment's rules and the reply format).
+        turns: the agent's turns in order.
+        final_observation: what the environment said after the last action.
+        success: the environment's verdict by its spec; ``None`` exactly when ``stop`` is ``ERROR``.
+        reward: the reward of the last step.
+        stop: why the episode ended.
+        seed: the seed of the episode's own random stream.
+        round: federation round in which it was made; 0 for demonstrations.
+        client: the site that made it; empty outside a federation.
+        error: the fault's message when ``stop`` is ``ERROR``.
+        tokens: token record, once sampled or rendered.
+    """
+
+    task: Task
+    source: Source
+    instruction: str
+    turns: tuple[Turn, ...]
+    final_observation: str
+    success: bool | None
+    reward: float
+    stop: StopReason
+    seed: int = 0
+    round: int = 0
+    client: str = ""
+    error: str = ""
+    tokens: TokenRecord | None = None
+
+    def __post_init__(self) -> None:
+        if (self.success is None) != (self.stop is StopReason.ERROR):
+            raise ValueError(f"success must be None exactly when stop is ERROR, got {self.success} with {self.stop}")
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """The actions taken, in order."""
+        return tuple(turn.action for turn in self.turns)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The chat that an agent sees: system, then user and assistant in turn.  The final observation is not part."""
+        chat = [Message("system", self.instruction)]
+        for turn in self.turns:
+            chat += [Message("user", turn.observation), Message("assistant", turn.response)]
+        return tuple(chat)
+
+    @property
+    def key(self) -> str:
+        """Identity for deduplication: hash of the task and the actions taken."""
+        payload = json.dumps([self.task.environment, self.task.id, *self.actions], ensure_ascii=False)
+        return hashlib.sha256(payload.encode()).hexdigest()[:32]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict that :meth:`from_json` turns back into an equal trajectory."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trajectory:
+        """The inverse of :meth:`to_json`, also after a pass through JSON text.
+
+        Raises:
+            KeyError, TypeError, ValueError: if a field is missing or of the wrong kind.
+        """
+        tokens = data["tokens"]
+        record = None
+        if tokens is not None:
+            record = TokenRecord(
+                ids=tuple(tokens["ids"]),
+                spans=tuple((int(start), int(end)) for start, end in tokens["spans"]),
+                tokenizer=tokens["tokenizer"],
+            )
+        known = dict(data)
+        known |= {
+            "task": Task(**data["task"]),
+            "source": Source(data["source"]),
+            "turns": tuple(Turn(**turn) for turn in data["turns"]),
+            "stop": StopReason(data["stop"]),
+            "tokens": record,
+        }
+        return cls(**known)
+
+    def with_origin(self, *, client: str, round: int) -> Trajectory:
+        """A copy that names the site and the round it was made in."""
+        return replace(self, client=client, round=round)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterMeta:
+    """What two adapters must agree on before they may be combined.
+
+    Attributes:
+        rank: LoRA rank r.
+        alpha: LoRA alpha; the update is scaled by ``alpha / rank``.
+        target_modules: sorted names of the adapted linear layers, as peft understands them.
+        base_model: fingerprint of the frozen base weights.
+    """
+
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    base_model: str
+
+    @property
+    def scaling(self) -> float:
+        """The factor s in W + s·B·A."""
+        return self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class AdapterState:
+    """A LoRA adapter as data: names in peft's file naming → float32 arrays, in sorted order, read-only.
+
+    ``base_model.model.<path>.lora_A.weight`` has shape (r, in), ``….lora_B.weight`` has shape (out, r).
+    """
+
+    tensors: Mapping[str, FloatArray]
+    meta: AdapterMeta
+
+    def __post_init__(self) -> None:
+        ordered: dict[str, FloatArray] = {}
+        for name in sorted(self.tensors):
+            array = np.ascontiguousarray(self.tensors[name], dtype=np.float32)
+            if array is self.tensors[name] and array.flags.writeable:
+                array = array.copy()
+            array.flags.writeable = False
+            ordered[name] = array
+        object.__setattr__(self, "tensors", ordered)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and bytes: equal exactly when two adapters are byte-identical."""
+        hasher = hashlib.sha256()
+        for name, array in self.tensors.items():
+            hasher.update(f"{name}{array.shape}".encode())
+            hasher.update(array.tobytes())
+        return hasher.hexdigest()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all tensors in bytes."""
+        return sum(array.nbytes for array in self.tensors.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ClientUpdate:
+    """All that may leave a site: the adapter, and the few scalars the aggregator declares that it needs.
+
+    There is no other channel.  Fed-SE's unweighted mean needs no scalars at all.
+    """
+
+    client: str
+    round: int
+    adapter: AdapterState
+    scalars: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessRate:
+    """Successes out of episodes that had an outcome, with a 95 % Wilson interval.
+
+    Attributes:
+        successes: episodes that the environment's spec calls a success.
+        episodes: episodes with an outcome.
+        errors: episodes lost to infrastructure faults; in no rate.
+        low, high: bounds of the interval.
+    """
+
+    successes: int
+    episodes: int
+    errors: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """Success rate in [0, 1]; NaN without episodes."""
+        return self.successes / self.episodes if self.episodes else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """What one federation round did, as written to ``metrics.jsonl``.
+
+    Attributes:
+        round: 1-based; 0 is the evaluation of the initial adapter.
+        clients: client → phase metrics (episodes, kept, dropped by reason, loss, steps, seconds, tokens).
+        evaluation: environment → success rate of the global adapter on held-out tasks; empty when not evaluated.
+        adapter: digest of the global adapter after the round.
+        seconds: phase → wall-clock seconds.
+    """
+
+    round: int
+    clients: Mapping[str, Mapping[str, Any]]
+    evaluation: Mapping[str, SuccessRate]
+    adapter: str
+    seconds: Mapping[str, float]
+
+
+def as_messages(pairs: Sequence[tuple[Role, str]]) -> tuple[Message, ...]:
+    """Messages from (role, content) pairs."""
+    return tuple(Message(role, content) for role, content in pairs)
