@@ -1,0 +1,219 @@
+"""Files that are whole or not there: atomic writes, and errors that name the path, the cause and the mend.
+
+A file or folder is made under a temporary name beside its place, flushed to disk, and renamed.  Whoever reads the path
+sees what was there before or all of the new content, also after ``kill -9`` or a full disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedse.errors import StorageError
+
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
+
+_MENDS = {
+    errno.ENOSPC: "free some space on that disk (df -h shows it), then run the same command again",
+    errno.EDQUOT: "your disk quota is used up: free some space, then run the same command again",
+    errno.EFBIG: "the file size limit of this process is too small: raise it (ulimit -f), then run again",
+    errno.EACCES: "give yourself write permission there (ls -ld shows owner and mode), or choose another folder",
+    errno.EPERM: "give yourself write permission there (ls -ld shows owner and mode), or choose another folder",
+    errno.EROFS: "that file system is read-only: choose a folder on a writable one",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: choose another path",
+    errno.EEXIST: "something else has that name: choose another path, or move it away",
+    errno.EISDIR: "a folder has that name: choose another path, or move it away",
+    errno.ENOENT: "check the path for a typing error",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
+    errno.EIO: "the disk reports a fault: check its health before you go on",
+}
+
+
+@contextmanager
+def storage_errors(action: str, path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` inside the block into a :class:`StorageError`.
+
+    Args:
+        action: the verb of the message, as in "cannot {action} {path}".
+        path: what the block works on.
+
+    Raises:
+        StorageError: naming the path, the operating system's reason and what to do about it.
+    """
+    try:
+        yield
+    except OSError as cause:
+        reason = cause.strerror or str(cause)
+        mend = _MENDS.get(cause.errno or 0, "check the disk and the path, then run the same command again")
+        raise StorageError(f"cannot {action} {path}: {reason}", mend) from cause
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write a file whole or not at all; folders on the way to it are made.
+
+    Args:
+        path: the file; replaced if it exists.
+        data: its content; text is written as UTF-8.
+
+    Raises:
+        StorageError: if it cannot be written; what was at ``path`` is intact, and nothing else is left behind.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    with storage_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Make a folder whole or not at all.
+
+    Fill the folder that the context yields; when the block ends without an exception, it is flushed to disk and becomes
+    ``path``.  A folder that was there is replaced as a whole.  Between its two renames ``path`` is missing for an
+    instant; should the process be killed exactly there, :func:`recover` puts the earlier folder back.
+
+    Raises:
+        StorageError: if the folder cannot be made, or on any ``OSError`` in the block; what was at ``path`` is intact,
+            and nothing else is left behind.
+    """
+    with storage_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _sync_tree(temporary)
+            _replace_directory(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def recover(folder: Path) -> None:
+    """Tidy what killed processes left in a folder: half-made files go, a folder that was being replaced comes back.
+
+    Call it only while nobody else writes to the folder.
+
+    Raises:
+        StorageError: if the folder cannot be read or written.
+    """
+    with storage_errors("tidy", folder):
+        for entry in sorted(folder.iterdir()):
+            match = _LEFTOVER.fullmatch(entry.name)
+            if match is None:
+                continue
+            place = folder / match["name"]
+            if match["kind"] == "old" and not place.exists():
+                entry.rename(place)
+            elif entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """Write an object as indented JSON, atomically.  NaN and infinities are written as Python's ``json`` does.
+
+    Raises:
+        StorageError: see :func:`atomic_write`.
+        TypeError: if the object holds something that JSON cannot express.
+    """
+    atomic_write(path, json.dumps(obj, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, *, schema_version: int | None = None) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        schema_version: the newest version of the format that the caller understands; the file must then be an object
+            whose ``schema_version`` is not newer.
+
+    Raises:
+        StorageError: if the file is missing, unreadable, not JSON, or of a newer schema.
+    """
+    with storage_errors("read", path):
+        content = path.read_bytes()
+    try:
+        data = json.loads(content)
+    except ValueError as cause:  # JSONDecodeError and UnicodeDecodeError
+        raise StorageError(
+            f"{path} is not valid JSON: {cause}", "restore the file from a copy, or remove it"
+        ) from cause
+    if schema_version is not None:
+        _check_schema_version(path, data, schema_version)
+    return data
+
+
+def _check_schema_version(path: Path, data: Any, newest: int) -> None:
+    found = data.get("schema_version") if isinstance(data, dict) else None
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise StorageError(f"{path} has no schema_version: it was not written by fedse", "check the path")
+    if found > newest:
+        raise StorageError(
+            f"{path} was written by a newer fedse (schema {found}; this one reads up to {newest})", "upgrade fedse"
+        )
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.{kind}")
+
+
+def _replace_directory(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``; POSIX renames no folder over a full one, so an old one first steps aside."""
+    if not target.exists():
+        source.rename(target)
+        return
+    if not target.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    aside = _beside(target, "old")
+    target.rename(aside)
+    try:
+        source.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for name in files:
+            descriptor = os.open(Path(root, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        _sync_folder(Path(root))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, without which a rename may not survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems cannot flush folders
+            raise
+    finally:
+        os.close(descriptor)
