@@ -1,0 +1,139 @@
+"""Loading a frozen base model: the default one, a tiny random one, a Hugging Face id or a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from fedse.config import ModelConfig
+from fedse.errors import ModelError, boundary
+from fedse.models import catalogue
+from fedse.models.tiny import tiny_model, tiny_tokenizer
+
+_SAMPLES_PER_TENSOR = 1024
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen causal language model with its tokenizer.
+
+    Attributes:
+        model: in evaluation mode, no parameter requires a gradient.
+        tokenizer: with a chat template.
+        fingerprint: identifies the weights, whatever dtype they were loaded in; adapters carry it.
+        name: the name it was asked for by.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.model.dtype
+
+
+def load_base(config: ModelConfig) -> BaseModel:
+    """Load the base model that a run names.
+
+    Raises:
+        ModelError: if it is not there, is damaged, or its tokenizer has no chat template.
+    """
+    device = _device(config.device)
+    dtype = _dtype(config.dtype, device)
+    if config.name == "tiny":
+        # In float32 whatever the hardware: the tiny model exists to test mechanics exactly.
+        model: PreTrainedModel = tiny_model().to(torch.float32 if config.dtype == "auto" else dtype)
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
+    else:
+        source = catalogue.resolve(config.name)
+        mend = "give 'smollm2-135m', a local folder with config.json, weights and tokenizer, or a Hugging Face id"
+        with boundary(ModelError, f"cannot load the base model {config.name!r}", mend):
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"the tokenizer of {config.name!r} has no chat template",
+            "use an instruction-tuned model, or set the template in its tokenizer_config.json",
+        )
+    model = cast(PreTrainedModel, model.to(device)).eval()  # type: ignore[arg-type]
+    model.requires_grad_(False)
+    return BaseModel(model=model, tokenizer=tokenizer, fingerprint=fingerprint(model), name=config.name)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Sixteen hex digits over tensor names, shapes and evenly spaced weights.
+
+    Weights are compared as bfloat16, so that a checkpoint has one fingerprint in whatever dtype it is loaded; sampling
+    keeps it under a second for models of many gigabytes.
+    """
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        stride = max(1, flat.numel() // _SAMPLES_PER_TENSOR)
+        sample = flat[::stride].to(torch.bfloat16).to(torch.float32).cpu().numpy()
+        hasher.update(json.dumps([name, list(tensor.shape)]).encode())
+        hasher.update(np.ascontiguousarray(sample).tobytes())
+    return hasher.hexdigest()[:16]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelError(f"model.device is {name!r}, but torch sees no GPU", "set model.device=auto or cpu")
+    with boundary(ModelError, f"unknown device {name!r}", "set model.device to auto, cpu or cuda"):
+        return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices natively; elsewhere bfloat16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    flags = cpu_flags()
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def cpu_flags() -> frozenset[str]:
+    """The processor's feature flags where the system tells them (Linux); empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        if line.startswith(("flags", "Features")):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def describe(base: BaseModel) -> dict[str, Any]:
+    """A few facts for versions.json and the doctor."""
+    return {
+        "name": base.name,
+        "fingerprint": base.fingerprint,
+        "parameters": sum(parameter.numel() for parameter in base.model.parameters()),
+        "dtype": str(base.dtype).removeprefix("torch."),
+        "device": base.device.type,
+    }

@@ -1,0 +1,234 @@
+"""A LoRA adapter on a frozen base model (Hu et al., "LoRA", arXiv 2106.09685), exchanged as :class:`AdapterState`.
+
+peft puts the low-rank branches into the model; checking, initialising and merging are done here, because peft loads an
+empty or renamed state without an error, draws its initial values from the global generator, and merges in the base
+weights' own precision without a way back to the exact bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import peft
+import torch
+from peft.tuners.lora import Linear as PeftLinear
+from torch import nn
+
+from fedse.config import LoraConfig
+from fedse.errors import AdapterError, ModelError
+from fedse.models.module_swap import swapped
+from fedse.seeding import numpy_generator
+from fedse.types import AdapterMeta, AdapterState, FloatArray
+
+if TYPE_CHECKING:
+    from fedse.models.base import BaseModel
+
+_ADAPTER = "default"
+_PREFIX = "base_model.model."  # what peft puts before module paths in its files
+
+
+class LoraModel:
+    """The base model with one trainable adapter.  Loading another state swaps the adapter; the base is shared.
+
+    The low-rank branches are put into ``base.model`` in place.  Adapter parameters are float32 whatever the base is.
+    A new model carries ``initial_state(0)``.
+
+    Args:
+        base: the frozen base model, without an adapter so far.
+        config: rank, alpha, dropout and the linear layers to adapt.
+
+    Raises:
+        ModelError: if the base already carries an adapter.
+        AdapterError: if a target module does not exist or is not a plain ``torch.nn.Linear``.
+    """
+
+    def __init__(self, base: BaseModel, config: LoraConfig) -> None:
+        self.base = base
+        self.config = config
+        targets = _target_modules(base.model, config.target_modules)
+        self.meta = AdapterMeta(config.rank, config.alpha, targets, base.fingerprint)
+        peft_config = peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,  # type: ignore[arg-type]  # peft takes floats, its annotation says int
+            lora_dropout=config.dropout,
+            target_modules=list(targets),
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        # peft initialises the branches from the global generator; our own values follow, so its state is put back.
+        with torch.random.fork_rng(devices=[]):
+            peft.inject_adapter_in_model(peft_config, base.model, adapter_name=_ADAPTER)
+        self.layers: Mapping[str, PeftLinear] = {
+            path: module for path, module in base.model.named_modules() if isinstance(module, PeftLinear)
+        }
+        self._parameters: dict[str, nn.Parameter] = {}
+        for path, layer in sorted(self.layers.items()):
+            for kind, branch in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
+                weight = branch[_ADAPTER].weight
+                weight.data = weight.data.float()
+                self._parameters[f"{_PREFIX}{path}.{kind}.weight"] = weight
+        self._is_merged = False
+        base.model.eval()
+        self.load(self.initial_state(0))
+
+    @property
+    def scaling(self) -> float:
+        """The factor s in W + s·B·A."""
+        return self.meta.scaling
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether a :meth:`merged` block is open."""
+        return self._is_merged
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The adapter's parameters, float32, in the order of their names in :meth:`state`."""
+        return [self._parameters[name] for name in sorted(self._parameters)]
+
+    def factors(self, path: str) -> tuple[nn.Parameter, nn.Parameter]:
+        """The parameters A, shape (r, in), and B, shape (out, r), of the adapted layer at ``path``."""
+        return self._parameters[f"{_PREFIX}{path}.lora_A.weight"], self._parameters[f"{_PREFIX}{path}.lora_B.weight"]
+
+    def initial_state(self, seed: int) -> AdapterState:
+        """A fresh adapter: Kaiming-uniform A with a = √5 (as peft), zero B, so that it changes nothing yet.
+
+        Every tensor has a random stream of its own; the result depends on the seed and on the tensor's name alone.
+        """
+        tensors: dict[str, FloatArray] = {}
+        for name, parameter in self._parameters.items():
+            if name.endswith(".lora_A.weight"):
+                bound = 1.0 / math.sqrt(parameter.shape[1])  # gain √(2 / (1 + a²)) times √(3 / fan_in)
+                generator = numpy_generator("adapter", seed, name)
+                tensors[name] = generator.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+            else:
+                tensors[name] = np.zeros(tuple(parameter.shape), dtype=np.float32)
+        return AdapterState(tensors, self.meta)
+
+    def state(self) -> AdapterState:
+        """A copy of the current adapter."""
+        tensors: dict[str, FloatArray] = {}
+        for name, parameter in self._parameters.items():
+            array = parameter.detach().to("cpu", copy=True).numpy()
+            array.flags.writeable = False
+            tensors[name] = array
+        return AdapterState(tensors, self.meta)
+
+    def load(self, state: AdapterState) -> None:
+        """Replace the adapter by a copy of ``state``.  On an error the current adapter is left as it was.
+
+        Raises:
+            AdapterError: if rank, alpha, target modules, base model, names or shapes differ, if a value is NaN or
+                infinite, or inside a :meth:`merged` block.
+        """
+        if self._is_merged:
+            raise AdapterError("the adapter is merged into the base weights", "load after leaving the merged() block")
+        self._check_meta(state.meta)
+        self._check_tensors(state.tensors)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(torch.tensor(state.tensors[name]))
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Inside the block ``base.model`` computes with W + s·B·A in plain linear layers: no LoRA branch, no peft.
+
+        The sum is formed in float32 and rounded once to the base's dtype.  The original weight tensors are set aside,
+        not overwritten, so that afterwards they are back bit for bit, whatever happened inside.  Costs memory for a
+        second copy of the adapted weights.  Changing the adapter inside the block has no effect on the merged weights.
+
+        Raises:
+            AdapterError: if a merged block is open already.
+        """
+        if self._is_merged:
+            raise AdapterError("the adapter is merged already", "leave the first merged() block before a second one")
+        originals: dict[str, nn.Parameter] = {}
+        linears: dict[str, nn.Module] = {}
+        self._is_merged = True
+        try:
+            for path, layer in self.layers.items():
+                linear = layer.base_layer
+                originals[path] = linear.weight
+                # A new Parameter rather than new data in the old one: a weight tied to another module stays as it is.
+                linear.weight = nn.Parameter(self._merged_weight(path), requires_grad=False)
+                linears[path] = linear
+            with swapped(self.base.model, linears):
+                yield
+        finally:
+            for path, weight in originals.items():
+                self.layers[path].base_layer.weight = weight
+            self._is_merged = False
+
+    @torch.no_grad()
+    def _merged_weight(self, path: str) -> torch.Tensor:
+        weight = self.layers[path].base_layer.weight
+        factor_a, factor_b = self.factors(path)
+        return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
+
+    def _check_meta(self, found: AdapterMeta) -> None:
+        if found == self.meta:
+            return
+        fields = ("rank", "alpha", "target_modules", "base_model")
+        differences = [
+            f"{field} {getattr(found, field)!r} instead of {getattr(self.meta, field)!r}"
+            for field in fields
+            if getattr(found, field) != getattr(self.meta, field)
+        ]
+        raise AdapterError(
+            f"the adapter does not belong to this model: {'; '.join(differences)}",
+            "load it with the base model and the LoRA settings that it was made with",
+        )
+
+    def _check_tensors(self, tensors: Mapping[str, FloatArray]) -> None:
+        problems = _name_problems("missing", self._parameters.keys() - tensors.keys())
+        problems += _name_problems("unexpected", tensors.keys() - self._parameters.keys())
+        for name in sorted(self._parameters.keys() & tensors.keys()):
+            expected = tuple(self._parameters[name].shape)
+            if tensors[name].shape != expected:
+                problems.append(f"{name} has shape {tensors[name].shape} instead of {expected}")
+            elif not np.isfinite(tensors[name]).all():
+                problems.append(f"{name} holds NaN or infinite values")
+        if problems:
+            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            raise AdapterError(f"the adapter's tensors do not fit: {shown}", "make the adapter anew with this model")
+
+
+def _name_problems(kind: str, names: set[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} {kind} ({', '.join(sorted(names)[:2])}{', …' if len(names) > 2 else ''})"]
+
+
+def _target_modules(model: nn.Module, wanted: str | Sequence[str]) -> tuple[str, ...]:
+    """The sorted target names for peft, checked against the model before anything in it is changed.
+
+    "all-linear" stands for all linear layers but the output embedding.  peft resolves it too, but to full paths or to
+    last components depending on the number of layers; here it is always the last components.
+    """
+    modules = dict(model.named_modules())
+    if any(isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer) for module in modules.values()):
+        raise ModelError(
+            "the base model carries an adapter already",
+            "use the existing LoraModel and load() another state, or load the base model anew",
+        )
+    if wanted == "all-linear":
+        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
+        names = {path.rpartition(".")[2] for path in linears}
+    else:
+        names = {wanted} if isinstance(wanted, str) else set(wanted)
+    for name in sorted(names):
+        matches = [path for path in modules if path == name or path.endswith(f".{name}")]
+        unfit = [path for path in matches if type(modules[path]) is not nn.Linear]
+        if not matches or unfit:
+            found = f"{unfit[0]} is a {type(modules[unfit[0]]).__name__}" if unfit else "no module has that name"
+            raise AdapterError(
+                f"target module {name!r} cannot be adapted: {found}",
+                "name torch.nn.Linear layers in lora.target_modules, or take 'all-linear'",
+            )
+    if not names:
+        raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
+    return tuple(sorted(names))
