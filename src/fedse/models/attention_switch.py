@@ -17,7 +17,7 @@ def _configs(model: PreTrainedModel) -> list[Any]:
     from transformers import PreTrainedModel
 
     found: dict[int, Any] = {}
-    pending = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
+    pending: list[Any] = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
     while pending:
         config = pending.pop()
         if config is None or id(config) in found:
@@ -40,7 +40,7 @@ def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None
     """
     from transformers import AttentionInterface
 
-    if name != "eager" and name not in AttentionInterface():
+    if name != "eager" and name not in AttentionInterface():  # type: ignore[no-untyped-call]
         raise ModelError(
             f"no attention function is registered under {name!r}",
             "register it with transformers.AttentionInterface.register before entering the block",

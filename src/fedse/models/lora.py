@@ -25,6 +25,8 @@ from fedse.seeding import numpy_generator
 from fedse.types import AdapterMeta, AdapterState, FloatArray
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from fedse.models.base import BaseModel
 
 _ADAPTER = "default"
@@ -68,11 +70,11 @@ class LoraModel:
         self._parameters: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self.layers.items()):
             for kind, branch in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-                weight = branch[_ADAPTER].weight
+                weight = _weight(branch[_ADAPTER])
                 weight.data = weight.data.float()
                 self._parameters[f"{_PREFIX}{path}.{kind}.weight"] = weight
         self._is_merged = False
-        base.model.eval()
+        base.model.eval()  # type: ignore[no-untyped-call]  # peft's new dropout layers start in training mode
         self.load(self.initial_state(0))
 
     @property
@@ -151,7 +153,7 @@ class LoraModel:
         try:
             for path, layer in self.layers.items():
                 linear = layer.base_layer
-                originals[path] = linear.weight
+                originals[path] = _weight(linear)
                 # A new Parameter rather than new data in the old one: a weight tied to another module stays as it is.
                 linear.weight = nn.Parameter(self._merged_weight(path), requires_grad=False)
                 linears[path] = linear
@@ -164,7 +166,7 @@ class LoraModel:
 
     @torch.no_grad()
     def _merged_weight(self, path: str) -> torch.Tensor:
-        weight = self.layers[path].base_layer.weight
+        weight = _weight(self.layers[path].base_layer)
         factor_a, factor_b = self.factors(path)
         return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
 
@@ -196,13 +198,19 @@ class LoraModel:
             raise AdapterError(f"the adapter's tensors do not fit: {shown}", "make the adapter anew with this model")
 
 
+def _weight(module: nn.Module) -> nn.Parameter:
+    weight = module.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
+
+
 def _name_problems(kind: str, names: set[str]) -> list[str]:
     if not names:
         return []
     return [f"{len(names)} {kind} ({', '.join(sorted(names)[:2])}{', …' if len(names) > 2 else ''})"]
 
 
-def _target_modules(model: nn.Module, wanted: str | Sequence[str]) -> tuple[str, ...]:
+def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tuple[str, ...]:
     """The sorted target names for peft, checked against the model before anything in it is changed.
 
     "all-linear" stands for all linear layers but the output embedding.  peft resolves it too, but to full paths or to
@@ -215,7 +223,7 @@ def _target_modules(model: nn.Module, wanted: str | Sequence[str]) -> tuple[str,
             "use the existing LoraModel and load() another state, or load the base model anew",
         )
     if wanted == "all-linear":
-        head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
         names = {path.rpartition(".")[2] for path in linears}
     else:
