@@ -5,120 +5,158 @@ Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+DEFAULT_STEPS = 32
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
     """The frozen base model."""
 
-    name: str = Field("smollm2-135m", description="'smollm2-135m', 'tiny', a Hugging Face id, or a local folder")
-    device: str = Field("auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    name: str = Field(
+        default="smollm2-135m", description="'smollm2-135m', 'tiny', a Hugging Face id, or a local folder"
+    )
+    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the base weights; 'auto' takes bfloat16 where the hardware multiplies it natively"
+        default="auto",
+        description="of the base weights; 'auto' takes bfloat16 where the hardware multiplies it natively",
     )
 
 
 class LoraConfig(_Section):
     """The adapter (fed-SE paper: r 8, alpha 16, all linear layers)."""
 
-    rank: int = Field(8, ge=1)
-    alpha: float = Field(16.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | tuple[str, ...] = Field("all-linear", description="'all-linear' or module names")
+    rank: int = Field(default=8, ge=1, description="rank r of the update")
+    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
+    target_modules: str | tuple[str, ...] = Field(default="all-linear", description="'all-linear' or module names")
 
 
 class ClientConfig(_Section):
     """One site: its private environment, and how much it demonstrates and explores."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    environment: str
+    name: str = Field(description="letters, digits, '-' and '_'; names the client's folder")
+    environment: str = Field(description="a registered environment; fedse env list shows them")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the environment")
-    train_split: str = "train"
-    test_split: str = "test"
-    demonstrations: int = Field(32, ge=0, description="expert episodes that seed the experience store")
-    episodes_per_round: int = Field(32, ge=0, description="exploration episodes a round")
+    train_split: str = Field(default="train", description="tasks to demonstrate and to explore")
+    test_split: str = Field(default="test", description="held-out tasks, for evaluation only")
+    demonstrations: int = Field(default=32, ge=0, description="expert episodes that seed the experience store")
+    episodes_per_round: int = Field(default=32, ge=0, description="exploration episodes a round")
+
+    @field_validator("name")
+    @classmethod
+    def _speakable_name(cls, name: str) -> str:
+        """A name is a folder and a segment of a dotted path, so it holds no separator of either."""
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise ValueError("letters, digits, '-' and '_' only, beginning with a letter or a digit")
+        return name
 
 
 class AgentConfig(_Section):
     """How the agent is prompted."""
 
-    prompt: Literal["concise", "full"] = "concise"
+    prompt: Literal["concise", "full"] = Field(default="concise", description="how much the instruction explains")
 
 
 class RolloutConfig(_Section):
     """How episodes are played by the model."""
 
-    temperature: float = Field(1.0, gt=0, description="of exploration; greedy evaluation ignores it")
-    slots: int = Field(32, ge=1, description="episodes decoded side by side")
-    max_context: int = Field(2048, ge=64, description="tokens of a whole episode")
-    max_turns: int | None = Field(None, ge=1, description="default: the environment's own limit")
-    max_response_tokens: int | None = Field(None, ge=1, description="default: the environment's own limit")
+    temperature: float = Field(default=1.0, gt=0, description="of exploration; greedy evaluation ignores it")
+    slots: int = Field(default=32, ge=1, description="episodes decoded side by side")
+    max_context: int = Field(default=2048, ge=64, description="tokens of a whole episode")
+    max_turns: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
+    max_response_tokens: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
 
 
 class TrainingConfig(_Section):
     """The local update: LoRA fine-tuning on a client's experience."""
 
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: float | None = Field(None, gt=0, description="passes over the store; give this or steps")
-    steps: int | None = Field(None, ge=1, description="optimizer steps a round; give this or epochs")
-    batch_size: int = Field(4, ge=1, description="trajectories in one optimizer step")
-    max_tokens: int = Field(2048, ge=64, description="tokens in one forward pass; a batch is split to fit")
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps with rising learning rate")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    epochs: float | None = Field(default=None, gt=0, description="passes over the store in a round; instead of steps")
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        validate_default=True,
+        description=f"optimizer steps in a round; instead of epochs; {DEFAULT_STEPS} when neither is given",
+    )
+    batch_size: int = Field(default=4, ge=1, description="trajectories in one optimizer step")
+    max_tokens: int = Field(default=2048, ge=64, description="tokens in one forward pass; a batch is split to fit")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="learning rate over the steps of a round"
+    )
+    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of the steps with rising learning rate")
+    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
 
-    @model_validator(mode="after")
-    def _one_budget(self) -> TrainingConfig:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of training.epochs and training.steps")
-        return self
+    @field_validator("steps")
+    @classmethod
+    def _one_budget(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        """A validator of the field, not of the model, so that it also speaks when other fields are wrong."""
+        if "epochs" not in info.data:  # it is wrong itself, and reported as such
+            return steps
+        epochs = info.data["epochs"]
+        if epochs is None:
+            return DEFAULT_STEPS if steps is None else steps
+        if steps is not None:
+            raise ValueError(f"either steps or epochs, but epochs is {epochs:g}; set one of the two to null")
+        return None
 
 
 class MethodConfig(_Section):
     """Which method: the parts in which Fed-SE, FedIT and the ablations differ."""
 
-    explore: bool = Field(True, description="play episodes and learn from them (false: demonstrations only)")
-    filter: Literal["success", "none"] = "success"
-    history: bool = Field(True, description="keep experience of earlier rounds (false: only this round's)")
-    aggregator: str = Field("mean", description="'mean' (Fed-SE) or 'weighted_mean' (FedIT)")
-    server_lr: float = Field(1.0, gt=0, description="step on the mean delta; 1 is the paper")
+    explore: bool = Field(default=True, description="play episodes and learn from them (false: demonstrations only)")
+    filter: Literal["success", "none"] = Field(
+        default="success", description="which episodes enter the experience store"
+    )
+    history: bool = Field(default=True, description="keep experience of earlier rounds (false: only this round's)")
+    aggregator: str = Field(default="mean", description="'mean' (Fed-SE) or 'weighted_mean' (FedIT)")
+    server_lr: float = Field(default=1.0, gt=0, description="step on the mean delta; 1 is the paper")
 
 
 class EvaluationConfig(_Section):
     """Success rates on held-out tasks."""
 
-    tasks: int | None = Field(64, ge=1, description="held-out tasks per environment; none means all")
-    decoding: Literal["greedy", "sampled"] = "greedy"
-    samples: int = Field(1, ge=1, description="episodes per task when sampled")
-    every: int = Field(1, ge=0, description="rounds between evaluations; 0: only before the first and after the last")
+    tasks: int | None = Field(default=64, ge=1, description="held-out tasks per environment; none means all")
+    decoding: Literal["greedy", "sampled"] = Field(
+        default="greedy", description="how the model plays the held-out tasks"
+    )
+    samples: int = Field(default=1, ge=1, description="episodes per task when sampled")
+    every: int = Field(
+        default=1, ge=0, description="rounds between evaluations; 0: only before the first and after the last"
+    )
 
 
 class RunConfig(_Section):
     """A whole run."""
 
-    name: str = "run"
-    seed: int = Field(0, ge=0)
-    rounds: int = Field(3, ge=1)
+    name: str = Field(default="run", description="a name for reports")
+    seed: int = Field(default=0, ge=0, description="every random stream of the run derives from it")
+    rounds: int = Field(default=3, ge=1, description="federation rounds")
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     agent: AgentConfig = AgentConfig()
-    clients: tuple[ClientConfig, ...] = Field(min_length=1)
+    clients: tuple[ClientConfig, ...] = Field(description="the sites, at least one")
     rollout: RolloutConfig = RolloutConfig()
-    training: TrainingConfig = TrainingConfig(steps=32)
+    training: TrainingConfig = TrainingConfig()
     method: MethodConfig = MethodConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    @model_validator(mode="after")
-    def _unique_clients(self) -> RunConfig:
-        names = [client.name for client in self.clients]
+    @field_validator("clients")
+    @classmethod
+    def _unique_clients(cls, clients: tuple[ClientConfig, ...]) -> tuple[ClientConfig, ...]:
+        """Names differ also without regard to case: some file systems make one folder of ``Maze`` and ``maze``."""
+        if not clients:  # not min_length, which also complains about a list whose clients are all wrong
+            raise ValueError("at least one client")
+        names = [client.name.casefold() for client in clients]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"client names must differ; found twice: {', '.join(twice)}")
-        return self
+            raise ValueError(f"names that differ, but found twice: {', '.join(twice)}")
+        return clients
