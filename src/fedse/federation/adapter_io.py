@@ -1,0 +1,169 @@
+"""Adapters as folders that peft and inference servers load: ``adapter_model.safetensors`` and ``adapter_config.json``.
+
+Equal adapters give byte-identical folders.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
+from fedse.errors import AdapterError, StorageError
+from fedse.federation.validation import in_words, meta_problems, state_problems
+from fedse.storage import atomic_directory, read_json, write_json
+from fedse.types import AdapterMeta, AdapterState
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+CONFIG_NAME = "adapter_config.json"
+SCHEMA_VERSION = 1
+# safetensors writes its metadata in random order; one entry has only one order.
+_METADATA_KEY = "fedse"
+_REMAKE = "copy the adapter folder anew, or redo the round that wrote it"
+
+
+def save_adapter(state: AdapterState, folder: Path, *, base_name: str = "") -> None:
+    """Write an adapter folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        state: the adapter; its weights are written as float32.
+        folder: the folder to make.
+        base_name: name or path of the base model, for ``base_model_name_or_path``; peft does not need it when the
+            caller passes the base model.
+
+    Raises:
+        AdapterError: if the state is not a sound LoRA adapter (see :func:`fedse.federation.validation.state_problems`).
+        StorageError: if it cannot be written.
+    """
+    problems = state_problems(state)
+    if problems:
+        raise AdapterError(
+            f"cannot save the adapter to {folder}: {in_words(problems)}", "check the training that made it"
+        )
+    with atomic_directory(folder) as scratch:
+        (scratch / WEIGHTS_NAME).write_bytes(_weights(state))
+        write_json(scratch / CONFIG_NAME, _peft_config(state.meta, base_name))
+
+
+def load_adapter(folder: Path, *, expect: AdapterMeta | None = None) -> AdapterState:
+    """Read an adapter folder written by :func:`save_adapter`.
+
+    Args:
+        folder: the adapter's folder.
+        expect: what the adapter must have been made for; ``None`` accepts any base, rank and targets.
+
+    Raises:
+        AdapterError: naming the file, if one is missing, damaged or truncated, if the two disagree, or if the adapter
+            does not fit ``expect``.
+    """
+    weights = folder / WEIGHTS_NAME
+    tensors, meta = _read_weights(weights)
+    _check_config(folder / CONFIG_NAME, meta)
+    if expect is not None:
+        problems = meta_problems(meta, expect)
+        if problems:
+            raise AdapterError(
+                f"the adapter in {folder} does not fit: {in_words(problems)}",
+                "use it with the base model and the LoRA settings that it was made with",
+            )
+    state = AdapterState(tensors, meta)
+    problems = state_problems(state)
+    if problems:
+        raise AdapterError(f"{weights} is no sound adapter: {in_words(problems)}", _REMAKE)
+    return state
+
+
+def _weights(state: AdapterState) -> bytes:
+    meta = state.meta
+    ours = {
+        "schema_version": SCHEMA_VERSION,
+        "rank": meta.rank,
+        "alpha": meta.alpha,
+        "target_modules": list(meta.target_modules),
+        "base_model": meta.base_model,
+    }
+    return safetensors.numpy.save(dict(state.tensors), metadata={_METADATA_KEY: json.dumps(ours, sort_keys=True)})
+
+
+def _peft_config(meta: AdapterMeta, base_name: str) -> dict[str, Any]:
+    """The fields of peft's ``LoraConfig`` that matter; peft fills in its defaults for the others."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name or None,
+        "r": meta.rank,
+        # peft and inference servers expect a whole number where it is one.
+        "lora_alpha": int(meta.alpha) if float(meta.alpha).is_integer() else meta.alpha,
+        "lora_dropout": 0.0,
+        "target_modules": list(meta.target_modules),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Any], AdapterMeta]:
+    if not path.is_file():
+        raise AdapterError(f"{path} is missing: {path.parent} is no adapter folder", "check the path, or " + _REMAKE)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the handle is not iterable
+    except (SafetensorError, OSError, TypeError) as cause:  # TypeError: a dtype that numpy does not have
+        raise AdapterError(f"{path} is damaged or truncated: {cause}", _REMAKE) from cause
+    wrong = [f"{name} is {array.dtype}" for name, array in tensors.items() if array.dtype != "float32"]
+    if wrong:
+        raise AdapterError(
+            f"{path} must hold float32 weights: {in_words(wrong)}", "convert it to float32, or " + _REMAKE
+        )
+    return tensors, _read_meta(path, metadata)
+
+
+def _read_meta(path: Path, metadata: dict[str, str]) -> AdapterMeta:
+    if _METADATA_KEY not in metadata:
+        raise AdapterError(
+            f"{path} does not say which base model it belongs to: it was not written by fedse",
+            "load it into a fedse LoraModel of the same base and settings, and save that one's state",
+        )
+    try:
+        ours = json.loads(metadata[_METADATA_KEY])
+        version = int(ours["schema_version"])
+        meta = AdapterMeta(
+            rank=int(ours["rank"]),
+            alpha=float(ours["alpha"]),
+            target_modules=tuple(str(name) for name in ours["target_modules"]),
+            base_model=str(ours["base_model"]),
+        )
+    except (ValueError, KeyError, TypeError) as cause:
+        raise AdapterError(f"{path} has damaged metadata: {type(cause).__name__}: {cause}", _REMAKE) from cause
+    if version > SCHEMA_VERSION:
+        raise AdapterError(
+            f"{path} was written by a newer fedse (schema {version}; this one reads up to {SCHEMA_VERSION})",
+            "upgrade fedse",
+        )
+    return meta
+
+
+def _check_config(path: Path, meta: AdapterMeta) -> None:
+    try:
+        config = read_json(path)
+    except StorageError as cause:
+        raise AdapterError(f"the adapter's configuration cannot be read: {cause.what}", _REMAKE) from cause
+    expected = _peft_config(meta, "")
+    fields = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora")
+    if not isinstance(config, dict):
+        raise AdapterError(f"{path} holds no JSON object", _REMAKE)
+    problems = [
+        f"{field} is {config.get(field)!r} instead of {expected[field]!r}"
+        for field in fields
+        if config.get(field) != expected[field]
+    ]
+    if problems:
+        raise AdapterError(f"{path} contradicts the weights beside it: {in_words(problems)}", _REMAKE)

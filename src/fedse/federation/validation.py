@@ -1,0 +1,108 @@
+"""What an adapter and a client's update must be before anything is computed with them.
+
+Averaging libraries broadcast mismatched shapes in silence, pass NaN on, and divide by a zero sum of weights; every
+update is therefore checked here, in full, before aggregation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from fedse.errors import UpdateRejectedError
+from fedse.types import AdapterMeta, AdapterState, ClientUpdate
+
+_FACTOR_A = ".lora_A.weight"
+_FACTOR_B = ".lora_B.weight"
+_SHOWN = 3
+
+
+def meta_problems(found: AdapterMeta, expected: AdapterMeta) -> list[str]:
+    """Differences between what two adapters were made for, in words; empty if they may be combined."""
+    return [
+        f"{field} {getattr(found, field)!r} instead of {getattr(expected, field)!r}"
+        for field in ("rank", "alpha", "target_modules", "base_model")
+        if getattr(found, field) != getattr(expected, field)
+    ]
+
+
+def state_problems(state: AdapterState) -> list[str]:
+    """What makes a state no LoRA adapter by itself: odd names, a factor without its partner, shapes, NaN, infinity."""
+    problems = [] if state.tensors else ["it holds no tensors"]
+    rank = state.meta.rank
+    for name, array in state.tensors.items():
+        if name.endswith(_FACTOR_A):
+            partner, axis, shape = name.removesuffix(_FACTOR_A) + _FACTOR_B, 0, f"({rank}, in)"
+        elif name.endswith(_FACTOR_B):
+            partner, axis, shape = name.removesuffix(_FACTOR_B) + _FACTOR_A, 1, f"(out, {rank})"
+        else:
+            problems.append(f"{name} is neither a lora_A nor a lora_B weight")
+            continue
+        if partner not in state.tensors:
+            problems.append(f"{name} has no partner {partner}")
+        if array.ndim != 2 or array.shape[axis] != rank or 0 in array.shape:
+            problems.append(f"{name} has shape {array.shape} instead of {shape}")
+    return problems + finite_problems(state)
+
+
+def finite_problems(state: AdapterState) -> list[str]:
+    """Tensors with NaN or infinite values."""
+    return [
+        f"{name} holds NaN or infinite values" for name, array in state.tensors.items() if not np.isfinite(array).all()
+    ]
+
+
+def shape_problems(found: AdapterState, expected: AdapterState) -> list[str]:
+    """Tensors that are missing, not expected, or of another shape than in ``expected``."""
+    problems = [f"{name} is missing" for name in sorted(expected.tensors.keys() - found.tensors.keys())]
+    problems += [f"{name} is not expected" for name in sorted(found.tensors.keys() - expected.tensors.keys())]
+    for name in sorted(expected.tensors.keys() & found.tensors.keys()):
+        shape, wanted = found.tensors[name].shape, expected.tensors[name].shape
+        if shape != wanted:
+            problems.append(f"{name} has shape {shape} instead of {wanted}")
+    return problems
+
+
+def in_words(problems: Sequence[str]) -> str:
+    """The first problems and how many more there are."""
+    more = len(problems) - _SHOWN
+    return "; ".join(problems[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def scalar_problems(update: ClientUpdate, needs: Collection[str]) -> list[str]:
+    """Scalars that are missing, were not asked for, or are no finite numbers ≥ 0."""
+    found = update.scalars
+    problems = [f"scalar {name!r} is missing" for name in sorted(set(needs) - found.keys())]
+    problems += [f"scalar {name!r} was not asked for" for name in sorted(found.keys() - set(needs))]
+    for name in sorted(found.keys() & set(needs)):
+        if not math.isfinite(found[name]) or found[name] < 0:
+            problems.append(f"scalar {name!r} is {found[name]}, not a finite number ≥ 0")
+    return problems
+
+
+def validate_update(update: ClientUpdate, *, round: int, global_: AdapterState, needs: Collection[str]) -> None:
+    """Check one update against the round it answers and the adapter that was broadcast.
+
+    Args:
+        update: what the client sent.
+        round: the round in progress.
+        global_: the broadcast adapter; the update must agree with it in rank, alpha, targets, base, names and shapes.
+        needs: the scalars that the aggregator declares; exactly these must be present, finite and ≥ 0.
+
+    Raises:
+        UpdateRejectedError: naming the client and the first problems.
+    """
+    problems = []
+    if update.round != round:
+        problems.append(f"it answers round {update.round}, but round {round} is in progress")
+    problems += meta_problems(update.adapter.meta, global_.meta)
+    problems += shape_problems(update.adapter, global_)
+    problems += finite_problems(update.adapter)
+    problems += scalar_problems(update, needs)
+    if problems:
+        raise UpdateRejectedError(
+            f"the update of client {update.client!r} is rejected: {in_words(problems)}",
+            "let the client train on the adapter broadcast for this round and send exactly what the aggregator needs",
+        )
