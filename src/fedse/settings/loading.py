@@ -1,0 +1,149 @@
+"""Loading a configuration: a preset, then a file, then overrides; each overrules the one before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from fedse.config import RunConfig
+from fedse.errors import ConfigError
+from fedse.settings.overrides import apply_override
+from fedse.settings.presets import preset_names, preset_text
+from fedse.settings.schema import allowed, item_section, section, show, unknown_key
+from fedse.settings.yaml_text import dump_yaml, parse_yaml
+
+
+def load_config(preset: str | None, file: Path | None, overrides: Iterable[str]) -> RunConfig:
+    """The configuration that a preset, a file and overrides make together.
+
+    Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``;
+    the argument ``preset`` takes the place of that name.
+
+    Args:
+        preset: name of a shipped preset, see :func:`~fedse.settings.preset_names`.
+        file: a YAML file.
+        overrides: ``key=value`` texts, applied in order.  The key is a dotted path; a client is meant by its name, its
+            index, or ``*`` for all of them (``clients.maze.demonstrations=8``).  The value is YAML and replaces what
+            is there.
+
+    Raises:
+        ConfigError: listing everything that is wrong: dotted path, value found, what is allowed.
+        UnknownNameError: for an unknown preset; offers the nearest names.
+    """
+    data = _layers(preset, file)
+    problems = [problem for override in overrides for problem in apply_override(data, override)]
+    try:
+        # Strict JSON takes no text for a number and no number for a text, but a list for a tuple.
+        config = RunConfig.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as cause:
+        raise _error(problems + _explain(cause, data)) from cause
+    if problems:
+        raise _error(problems)
+    return config
+
+
+def dump_config(config: RunConfig) -> str:
+    """The whole configuration as YAML; :func:`load_config` turns a file of it back into an equal one."""
+    return dump_yaml(config.model_dump())
+
+
+def _layers(preset: str | None, file: Path | None) -> dict[str, Any]:
+    """The preset's data with the file's merged over it, not yet validated."""
+    if file is None:
+        return {} if preset is None else _preset_data(preset)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(f"cannot read the configuration {file}: {cause}", "check the path") from cause
+    data = _mapping(text, str(file))
+    below = data.pop("preset", None)
+    if below is not None and not isinstance(below, str):
+        raise ConfigError(f"preset: found {show(below)}; allowed: {', '.join(preset_names())}", f"mend {file}")
+    name = preset if preset is not None else below
+    return data if name is None else _merge(_preset_data(name), data)
+
+
+def _preset_data(name: str) -> dict[str, Any]:
+    """A preset's data over that of the preset it begins from, if any."""
+    data = _mapping(preset_text(name), f"preset {name}")
+    below = data.pop("preset", None)
+    return data if below is None else _merge(_preset_data(below), data)
+
+
+def _mapping(text: str, origin: str) -> dict[str, Any]:
+    try:
+        data = parse_yaml(text)
+    except ValueError as cause:
+        raise ConfigError(f"{origin} is not YAML: {cause}", "mend the file") from cause
+    if not isinstance(data, dict | None):
+        raise ConfigError(f"{origin} holds {show(data)}; allowed: a mapping", "write lines of the form 'key: value'")
+    mapping = data or {}
+    mapping.pop("description", None)  # of a preset, for lists of them
+    return mapping
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _error(problems: list[str]) -> ConfigError:
+    unique = list(dict.fromkeys(problems))
+    count = "a problem" if len(unique) == 1 else f"{len(unique)} problems"
+    mend = f"docs/configuration.md lists every key; presets to begin from: {', '.join(preset_names())}"
+    return ConfigError(f"the configuration has {count}:" + "".join(f"\n  - {problem}" for problem in unique), mend)
+
+
+def _explain(cause: ValidationError, data: dict[str, Any]) -> list[str]:
+    """One problem for each wrong key, in the words of a user who knows dotted paths but not pydantic."""
+    problems = []
+    for error in cause.errors(include_url=False):
+        path, found, field = _locate(error["loc"], data)
+        where = ".".join(path)
+        if isinstance(field, FieldInfo):
+            told = error["msg"].removeprefix("Value error, ") if error["type"] == "value_error" else allowed(field)
+            shown = "missing" if error["type"] == "missing" else f"found {show(found)}"
+            problems.append(f"{where}: {shown}; allowed: {told}")
+        elif field is not None:
+            problems.append(unknown_key(path, found, field))
+        else:
+            problems.append(f"{where}: found {show(found)}; allowed: mapping")
+    return problems
+
+
+def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[list[str], Any, FieldInfo | type[BaseModel] | None]:
+    """What pydantic's error location means.
+
+    Below a key that holds a value pydantic goes on with the alternatives of its type; those are cut off.
+
+    Returns:
+        The dotted path's segments, clients by name; the value there; and the key's field, its section if that has no
+        such key, or None for an item of a list.
+    """
+    path: list[str] = []
+    schema: Any = RunConfig
+    field: FieldInfo | None = None
+    for segment in loc:
+        if model := section(schema):
+            path.append(str(segment))
+            data = data.get(segment)
+            field = model.model_fields.get(str(segment))
+            if field is None:
+                return path, data, model
+            schema = field.annotation
+        elif item := item_section(schema):
+            data = data[segment]
+            name = data.get("name") if isinstance(data, dict) else None
+            path.append(name if isinstance(name, str) else str(segment))
+            schema, field = item, None
+        else:
+            break
+    return path, data, field
