@@ -1,4 +1,4 @@
-"""A tiny random Llama with a byte tokenizer: for tests and for trying the mechanics.  It knows nothing and is instant."""
+"""A tiny random Llama with a byte tokenizer, for tests and for trying the mechanics.  It knows nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from fedse.agent.rendering import ChatRenderer
+from fedse.errors import ModelError
+from fedse.models.tiny import tiny_tokenizer
+from fedse.types import Source, StopReason, Task, Trajectory, Turn
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerBase:
+    return tiny_tokenizer()
+
+
+def trajectory(*turns: tuple[str, str]) -> Trajectory:
+    return Trajectory(
+        task=Task("maze", "1"),
+        source=Source.EXPERT,
+        instruction="Walk to the goal.",
+        turns=tuple(Turn(observation, response, "go", 0.0) for observation, response in turns),
+        final_observation="Success",
+        success=True,
+        reward=1.0,
+        stop=StopReason.DONE,
+    )
+
+
+def test_ids_spell_the_template_of_the_whole_chat(tokenizer: PreTrainedTokenizerBase) -> None:
+    chat = trajectory(("You see a wall.", "Thought: a\nAction: go"), ("You see a door.", "Thought: é\nAction: stop"))
+    record = ChatRenderer(tokenizer).render(chat)
+    whole = tokenizer.apply_chat_template(
+        [{"role": message.role, "content": message.content} for message in chat.messages], tokenize=False
+    )
+    assert tokenizer.decode(record.ids) + "\n" == whole
+
+
+def test_the_mask_covers_thought_action_and_turn_end_and_nothing_else(tokenizer: PreTrainedTokenizerBase) -> None:
+    responses = ("Thought: a\nAction: go", "Thought: b\nAction: stop")
+    record = ChatRenderer(tokenizer).render(trajectory(("first", responses[0]), ("second", responses[1])))
+    pieces = [tokenizer.decode(record.ids[start:end]) for start, end in record.spans]
+    assert pieces == [f"{response}<|im_end|>" for response in responses]
+    mask = record.mask()
+    unmasked = tokenizer.decode([token for token, kept in zip(record.ids, mask, strict=True) if not kept])
+    assert "Thought" not in unmasked
+    assert "Action" not in unmasked
+    assert mask.sum() == sum(end - start for start, end in record.spans)
+
+
+def test_pieces_of_a_rollout_make_the_same_ids_as_rendering_its_text(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer = ChatRenderer(tokenizer)
+    chat = trajectory(("one", "Thought: a\nAction: b"), ("two", "Thought: c\nAction: d"))
+    ids = renderer.opening(chat.instruction, "one")
+    ids += renderer.reply("Thought: a\nAction: b")
+    ids += renderer.continuation("two")
+    ids += renderer.reply("Thought: c\nAction: d")
+    assert tuple(ids) == renderer.render(chat).ids
+
+
+def test_decoding_drops_the_tokens_that_end_a_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+    renderer = ChatRenderer(tokenizer)
+    assert renderer.decode(renderer.reply("Action: ü")) == "Action: ü"
+
+
+def test_a_template_without_system_role_puts_the_instruction_into_the_first_message(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    text = tokenizer.decode(ChatRenderer(tokenizer).opening("The rules.", "The first view."))
+    assert text == "<|im_start|>user\nThe rules.\n\nThe first view.<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_template_that_rewrites_history_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = (
+        "{{ messages|length }}{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
+    )
+    with pytest.raises(ModelError, match="rewrites earlier turns"):
+        ChatRenderer(tokenizer)
+
+
+def test_the_fingerprint_follows_vocabulary_and_template(tokenizer: PreTrainedTokenizerBase) -> None:
+    before = ChatRenderer(tokenizer).fingerprint
+    assert ChatRenderer(tiny_tokenizer()).fingerprint == before
+    tokenizer.chat_template = str(tokenizer.chat_template).replace("<|im_end|>", " <|im_end|>")
+    assert ChatRenderer(tokenizer).fingerprint != before
