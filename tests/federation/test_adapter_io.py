@@ -29,7 +29,7 @@ def test_an_adapter_comes_back_bit_for_bit(folder: Path) -> None:
 
 
 def test_equal_adapters_make_equal_bytes(folder: Path, tmp_path: Path) -> None:
-    for attempt in range(5):
+    for _ in range(5):
         save_adapter(random_state(5), tmp_path / "again")
         for name in (WEIGHTS_NAME, CONFIG_NAME):
             assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()

@@ -14,10 +14,10 @@ from fedse.federation.aggregation import (
     aggregator_names,
     get_aggregator,
     mean,
+    registry,
     server_step,
     weighted_mean,
 )
-from fedse.federation.aggregation import registry
 from fedse.types import AdapterState, ClientUpdate
 
 GLOBAL = random_state(99)
