@@ -116,15 +116,30 @@ class Environment(ABC):
     def expert(self, seed: int) -> Expert:
         """An expert for the episode that :meth:`reset` opened; ``seed`` varies its words and its choices."""
 
-    def agentgym(self) -> AgentGymSession:
+    def agentgym(self, slot: int = 0) -> AgentGymSession:
         """The same environment behind AgentGym's server payloads, for replay of recordings and for serving.
+
+        Args:
+            slot: the number under which a server keeps the session; the original's payloads quote it.
 
         Raises:
             NotImplementedError: if the environment has no counterpart in AgentGym.
         """
         raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
 
-    def close(self) -> None:
+    @classmethod
+    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
+        """A session under the conditions in which a recorded episode was made (options, data, results to inject).
+
+        Args:
+            record: one episode of a recording, with all its fields.
+
+        Raises:
+            NotImplementedError: if the environment has no counterpart in AgentGym.
+        """
+        return cls().agentgym()
+
+    def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
 
 

@@ -1,0 +1,23 @@
+"""Text environments: the contract, the registry, and the tools that check and replay them."""
+
+from fedse.environments.base import (
+    AgentGymSession,
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+)
+from fedse.environments.registry import environment_class, environment_names, make
+
+__all__ = [
+    "AgentGymSession",
+    "Environment",
+    "EnvironmentSpec",
+    "Expert",
+    "PromptStyle",
+    "StepResult",
+    "environment_class",
+    "environment_names",
+    "make",
+]

@@ -1,0 +1,161 @@
+"""The maze environment: LMRL-Gym's maze as AgentGym serves it, and generated mazes in the same style."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.maze.board import Place, board
+from fedse.environments.maze.expert import MazeExpert
+from fedse.environments.maze.generator import TEST_MAZES, TRAIN_MAZES, generated
+from fedse.environments.maze.instructions import CONCISE, FULL
+from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
+from fedse.environments.maze.session import MazeSession
+from fedse.environments.names import split_of
+from fedse.errors import EnvironmentFault
+from fedse.types import Task
+
+#: The server's own limit on steps; the turn limit of the agent is lower.
+STEP_CAP = 50
+MAX_TURNS = 15
+TIMEOUT = StepResult("Failure\n", -1.0, True)
+
+#: Games that AgentTraj's training trajectories start from and that can still be reset.
+_TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
+#: One test task in so many is a start of ``double_t``.
+_TEST_PERIOD = 8
+
+
+class Maze(Environment):
+    """Walk to the goal, seeing only positions and adjacent walls.
+
+    Args:
+        parity: also reproduce what the original server gets wrong (an empty message for game 25).
+    """
+
+    name: ClassVar[str] = "maze"
+
+    def __init__(self, *, parity: bool = False) -> None:
+        self._parity = parity
+        self._layout: Layout = DOUBLE_T
+        self._place: Place | None = None
+        self._steps = 0
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """15 turns, as in AgentGym's scripts; only the goal gives a reward above 0.99."""
+        return EnvironmentSpec(
+            name=self.name,
+            version=1,
+            summary="Find the way to a goal, seeing only positions and adjacent walls (LMRL-Gym, AgentGym).",
+            max_turns=MAX_TURNS,
+            success_above=0.99,
+            max_response_tokens=64,
+            action_rule="first",
+            splits={split: len(ids()) for split, ids in _SPLITS.items()},
+            options={"parity": self._parity},
+        )
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
+        return _tasks(split_of(self.name, split, _SPLITS))
+
+    def instruction(self, style: PromptStyle) -> str:
+        """The rules; ``full`` adds hints and an example."""
+        return CONCISE if style == "concise" else FULL
+
+    def reset(self, task: Task) -> str:
+        """Open a task such as ``double_t/3`` or ``random/1234``."""
+        layout, start = _find(task)
+        return self.open(layout, start)
+
+    def open(self, layout: Layout, start: Cell) -> str:
+        """Begin an episode in ``layout`` at ``start``; return the first observation."""
+        self._layout = layout
+        self._place = _board(layout)[start]
+        self._steps = 0
+        return self._place.observation
+
+    def step(self, action: str) -> StepResult:
+        """Make a move; anything but the four exact actions, and a move into a wall, stays on the spot."""
+        place = self._place
+        if place is None:
+            raise EnvironmentFault("maze: there is no open episode to step", "call reset with a task first")
+        if self._steps >= STEP_CAP:
+            self._place = None
+            return TIMEOUT
+        self._steps += 1
+        place = place.exits.get(action, place)
+        result = place.result
+        self._place = None if result.done else place
+        return result
+
+    def expert(self, seed: int) -> Expert:
+        """A planner that knows the map and arrives within the turn limit."""
+        return MazeExpert(self._layout, MAX_TURNS - self._steps, seed)
+
+    def agentgym(self, slot: int = 0) -> AgentGymSession:
+        """A slot of AgentGym's maze server, which serves ``double_t`` only."""
+        return MazeSession(Maze(), slot, parity=self._parity)
+
+    @classmethod
+    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
+        """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""
+        return cls(parity=True).agentgym()
+
+
+@functools.lru_cache(maxsize=512)
+def _board(layout: Layout) -> dict[Cell, Place]:
+    return board(layout)
+
+
+def _find(task: Task) -> tuple[Layout, Cell]:
+    """The layout and start cell of a task."""
+    name, _, text = task.id.partition("/")
+    number = int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else -1
+    if task.environment == Maze.name and number >= 0:
+        if name == "random" and number < TRAIN_MAZES + TEST_MAZES:
+            layout = generated(number)
+            return layout, layout.starts[0]
+        if name in NAMED and number < len(NAMED[name].starts):
+            return NAMED[name], NAMED[name].starts[number]
+    raise EnvironmentFault(
+        f"maze: there is no task {task}",
+        f"task ids are {', '.join(f'{layout.name}/0 to {len(layout.starts) - 1}' for layout in NAMED.values())}"
+        f" and random/0 to {TRAIN_MAZES + TEST_MAZES - 1}",
+    )
+
+
+def _within_limit(layout: Layout) -> list[str]:
+    return [
+        f"{layout.name}/{number}" for number, start in enumerate(layout.starts) if layout.distances[start] <= MAX_TURNS
+    ]
+
+
+def _test_ids() -> list[str]:
+    """Starts of ``double_t`` evenly among unseen generated mazes, so that a beginning of the split is a fair sample."""
+    starts = len(DOUBLE_T.starts)
+    # 7 is coprime to 25: consecutive picks lie far apart in the maze.
+    benchmark = [f"double_t/{pick * 7 % starts}" for pick in range(starts)]
+    unseen = [f"random/{number}" for number in range(TRAIN_MAZES, TRAIN_MAZES + TEST_MAZES)]
+    mixed = []
+    for position in range(starts + TEST_MAZES):
+        mixed.append((benchmark if position % _TEST_PERIOD == 0 else unseen).pop(0))
+    return mixed
+
+
+_SPLITS: Mapping[str, Callable[[], Sequence[str]]] = {
+    "train": lambda: [f"random/{number}" for number in range(TRAIN_MAZES)],
+    "test": _test_ids,
+    "benchmark-train": lambda: [f"double_t/{game}" for game in _TRAJECTORY_GAMES],
+    "benchmark-test": lambda: [f"double_t/{game}" for game in range(len(DOUBLE_T.starts))],
+    "t": lambda: _within_limit(NAMED["t"]),
+    "u": lambda: _within_limit(NAMED["u"]),
+}
+
+
+@functools.cache
+def _tasks(split: str) -> Sequence[Task]:
+    return tuple(Task(Maze.name, name) for name in _SPLITS[split]())

@@ -1,0 +1,92 @@
+"""Mazes of our own: seeded corridors of the kind of ``double_t``, on the same grid.
+
+A maze is a pure function of its number.  Numbers below :data:`TRAIN_MAZES` are for training, the next
+:data:`TEST_MAZES` are held out.  The two groups cannot share a layout, not even a mirrored one: a hash of the grid (the
+same for all its mirror images) decides which group a grid may serve.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import random
+
+from fedse.environments.maze.layouts import (
+    COLUMNS,
+    NAMED,
+    ROWS,
+    STEPS,
+    Cell,
+    Layout,
+    canonical,
+    distances_from,
+    exits_of,
+)
+from fedse.seeding import python_random
+
+TRAIN_MAZES, TEST_MAZES = 2000, 175
+#: As in ``double_t``.
+LONGEST_PATH = 12
+LOOP_CHANCE = 0.15
+
+_NAMED_GRIDS = frozenset(canonical(layout.free) for layout in NAMED.values())
+
+
+@functools.lru_cache(maxsize=512)
+def generated(number: int) -> Layout:
+    """Maze ``number``: layout ``random``, with its one start cell.  ``number`` < TRAIN_MAZES + TEST_MAZES."""
+    rng = python_random("maze", "generator", 1, number)
+    while True:
+        free = _carve(rng)
+        if not _serves(free, held_out=number >= TRAIN_MAZES):
+            continue
+        layout = _furnish(free, rng)
+        if layout is not None:
+            return layout
+
+
+def _serves(free: frozenset[Cell], *, held_out: bool) -> bool:
+    """Whether a grid is a maze worth playing and belongs to the group asked for."""
+    junctions = sum(len(exits_of(free, cell)) > 2 for cell in free)
+    grid = canonical(free)
+    group = hashlib.sha256(grid.encode()).digest()[0] % 2
+    return junctions >= 2 and grid not in _NAMED_GRIDS and group == held_out
+
+
+def _carve(rng: random.Random) -> frozenset[Cell]:
+    """Straight corridors, each growing out of an earlier one and touching no other except in a rare loop."""
+    free = {(rng.randint(1, ROWS - 2), rng.randint(1, COLUMNS - 2))}
+    size = rng.randint(22, 34)
+    for _ in range(80):
+        if len(free) >= size:
+            break
+        origin = rng.choice(sorted(free))
+        step = STEPS[rng.choice(list(STEPS))]
+        free |= _corridor(free, origin, step, rng.randint(2, 7), may_join=rng.random() < LOOP_CHANCE)
+    return frozenset(free)
+
+
+def _corridor(free: set[Cell], origin: Cell, step: Cell, length: int, *, may_join: bool) -> set[Cell]:
+    """New cells in a straight line from ``origin``; empty when there is no room for two."""
+    new: list[Cell] = []
+    last = origin
+    while len(new) < length:
+        cell = (last[0] + step[0], last[1] + step[1])
+        if not (0 < cell[0] < ROWS - 1 and 0 < cell[1] < COLUMNS - 1) or cell in free:
+            break
+        touches = [near for near in exits_of(frozenset(free), cell).values() if near != last]
+        if touches and not may_join:
+            break
+        new.append(cell)
+        if touches:
+            break
+        last = cell
+    return set(new) if len(new) >= 2 else set()
+
+
+def _furnish(free: frozenset[Cell], rng: random.Random) -> Layout | None:
+    """Goal and start at a drawn distance; ``None`` if the grid has no such pair."""
+    distance = rng.choices(range(1, LONGEST_PATH + 1), weights=range(3, LONGEST_PATH + 3))[0]
+    goal = rng.choice(sorted(free))
+    starts = sorted(cell for cell, moves in distances_from(free, goal).items() if moves == distance)
+    return Layout("random", free, goal, (rng.choice(starts),)) if starts else None

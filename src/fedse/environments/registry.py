@@ -1,0 +1,123 @@
+"""Environments by name, found through the entry-point group ``fedse.environments``.
+
+Built-in environments use the same door as third-party ones, so a package adds an environment by declaring an entry
+point, without touching fedse.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from typing import Any
+
+from fedse.environments.base import Environment
+from fedse.environments.names import nearest
+from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError, boundary
+
+GROUP = "fedse.environments"
+
+
+def environment_names() -> list[str]:
+    """The names of all installed environments, sorted."""
+    return sorted(_installed())
+
+
+def environment_class(name: str) -> type[Environment]:
+    """The class behind a name.
+
+    Raises:
+        UnknownNameError: if nothing of that name is installed; the message offers the nearest names.
+        EnvironmentFault: if its distribution cannot be imported, does not hold an environment, or clashes with another.
+    """
+    points = _installed().get(name)
+    if points is None:
+        known = environment_names()
+        raise UnknownNameError(
+            f"there is no environment named {name!r}",
+            f"{nearest(name, known)}; installed: {', '.join(known)}",
+        )
+    if len({point.value for point in points}) > 1:
+        owners = " and ".join(f"{_distribution(point)} ({point.value})" for point in points)
+        raise EnvironmentFault(f"two distributions provide an environment named {name!r}: {owners}", "uninstall one")
+    return _load(points[0])
+
+
+def make(name: str, **options: Any) -> Environment:
+    """A new environment with the given options.
+
+    Raises:
+        UnknownNameError: if nothing of that name is installed.
+        ConfigError: if an option is unknown, missing, or has a bad value.
+        EnvironmentFault: if the environment cannot be imported or brought up.
+    """
+    cls = environment_class(name)
+    _check_options(cls, name, options)
+    try:
+        with boundary(EnvironmentFault, f"environment {name!r} could not be created"):
+            return cls(**options)
+    except EnvironmentFault as fault:
+        if isinstance(fault.__cause__, TypeError | ValueError):
+            raise ConfigError(f"environment {name!r} refused its options {options}: {fault.__cause__}") from fault
+        raise
+
+
+def option_names(cls: type[Environment]) -> list[str]:
+    """The options of an environment class: the keyword-only arguments of its ``__init__``, in order."""
+    return [parameter.name for parameter in _parameters(cls) if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _parameters(cls: type[Environment]) -> Iterable[inspect.Parameter]:
+    return inspect.signature(cls).parameters.values()
+
+
+def _check_options(cls: type[Environment], name: str, options: dict[str, Any]) -> None:
+    known = option_names(cls)
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        advice = "; ".join(f"{option}: {nearest(option, known)}" for option in unknown)
+        listing = ", ".join(known) if known else "it has none"
+        raise ConfigError(
+            f"environment {name!r} has no option {', '.join(map(repr, unknown))}", f"{advice}; its options: {listing}"
+        )
+    missing = [
+        parameter.name
+        for parameter in _parameters(cls)
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and parameter.default is parameter.empty
+        and parameter.name not in options
+    ]
+    if missing:
+        raise ConfigError(f"environment {name!r} needs the option {', '.join(map(repr, missing))}", "give it a value")
+
+
+def _installed() -> dict[str, list[metadata.EntryPoint]]:
+    # Scanning all installed distributions takes milliseconds, and make() is called for every episode slot.
+    return _scan(tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=4)
+def _scan(_path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
+    found: dict[str, list[metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=GROUP):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _load(point: metadata.EntryPoint) -> type[Environment]:
+    where = f"environment {point.name!r} of distribution {_distribution(point)} ({point.value})"
+    with boundary(EnvironmentFault, f"{where} could not be imported", "repair or uninstall that distribution"):
+        cls = point.load()
+    if not (isinstance(cls, type) and issubclass(cls, Environment)):
+        raise EnvironmentFault(f"{where} is not a subclass of fedse.environments.Environment: found {cls!r}")
+    if getattr(cls, "name", None) != point.name:
+        found = getattr(cls, "name", None)
+        raise EnvironmentFault(f"{where} calls itself {found!r}", "make its `name` equal to the entry point's")
+    return cls
+
+
+def _distribution(point: metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "unknown"

@@ -1,0 +1,144 @@
+"""The Wordle environment: LMRL-Gym's Wordle as AgentGym serves it, over freely available words."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.names import split_of
+from fedse.environments.wordle.engine import TRIES, Engine, Mode
+from fedse.environments.wordle.expert import WordleExpert
+from fedse.environments.wordle.instructions import instruction
+from fedse.environments.wordle.session import WordleSession
+from fedse.environments.wordle.vocabulary import PATTERNS, SIZES, SOLVED, Vocabulary, common_words, read_words
+from fedse.errors import ConfigError, EnvironmentFault
+from fedse.types import Task
+
+GREETING = "Let's start Wordle!"
+INVALID = StepResult("invalid word", 0.0, False)
+INVALID_LAST = StepResult("invalid word", 0.0, True)
+
+_SPLITS: Mapping[str, Sequence[int]] = {
+    "train": range(1000, 3000),
+    "test": range(200),
+    # AgentTraj draws its 955 training seeds from 0..1450; which ones is not public, and 21 of them are test seeds.
+    "benchmark-train": range(25, 1451),
+    "benchmark-test": range(25),
+}
+#: Feedback pattern → answer, without and with the end of the game after it.
+_ANSWERS, _LAST_ANSWERS = (
+    tuple(
+        StepResult(" ".join(marks) + "\n", 1.0 if number == SOLVED else 0.0, last or number == SOLVED)
+        for number, marks in enumerate(PATTERNS)
+    )
+    for last in (False, True)
+)
+
+
+class Wordle(Environment):
+    """Guess a five-letter word in six tries.
+
+    Args:
+        mode: ``lmrl`` draws the secret anew among the still possible words at each guess, as the original does;
+            ``fixed`` draws it once, the classic game.
+        size: 40, 200 or 555 common words.
+        vocab: a text file with one word a line, instead of the built-in words.
+        parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
+
+    Raises:
+        ConfigError: if an option has a bad value.
+    """
+
+    name: ClassVar[str] = "wordle"
+
+    def __init__(
+        self, *, mode: Mode = "lmrl", size: int = SIZES[0], vocab: str | None = None, parity: bool = False
+    ) -> None:
+        if mode not in ("lmrl", "fixed"):
+            raise ConfigError(f"wordle has no mode {mode!r}", "take 'lmrl' or 'fixed'")
+        if vocab is not None and size != SIZES[0]:
+            raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
+        self._mode: Mode = mode
+        self._size = size
+        self._vocab = vocab
+        self._parity = parity
+        self._vocabulary: Vocabulary = common_words(size) if vocab is None else read_words(Path(vocab))
+        self._engine: Engine | None = None
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """Six turns, the server's own limit; only the right word gives a reward above 0.99."""
+        return EnvironmentSpec(
+            name=self.name,
+            version=1,
+            summary="Guess a five-letter word from feedback on its letters (LMRL-Gym, AgentGym).",
+            max_turns=TRIES,
+            success_above=0.99,
+            max_response_tokens=72,
+            action_rule="first",
+            splits={split: len(seeds) for split, seeds in _SPLITS.items()},
+            options={"mode": self._mode, "size": self._size, "vocab": self._vocab, "parity": self._parity},
+        )
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """See :class:`~fedse.environments.base.Environment`; a task's id is the seed of the draws."""
+        return _tasks(split_of(self.name, split, _SPLITS))
+
+    def instruction(self, style: PromptStyle) -> str:
+        """The rules with the vocabulary; ``full`` adds advice and an example."""
+        return instruction(self._vocabulary.words, style)
+
+    def reset(self, task: Task) -> str:
+        """Open a game; the task's id is the seed of its draws."""
+        text = task.id
+        if task.environment != self.name or not (text.isascii() and text.isdigit() and str(int(text)) == text):
+            raise EnvironmentFault(f"wordle: there is no task {task}", "a task id is a seed: 0, 1, 2, …")
+        return self.open(int(text))
+
+    def open(self, seed: int) -> str:
+        """Begin a game whose draws follow ``seed``; return the first observation."""
+        self._engine = Engine(self._vocabulary, self._mode, seed)
+        return GREETING
+
+    def step(self, action: str) -> StepResult:
+        """Guess a word, written plainly or with spaces between the letters."""
+        engine = self._engine
+        if engine is None or engine.done:
+            raise EnvironmentFault("wordle: there is no open game to step", "call reset with a task first")
+        pattern = engine.guess(action.strip().replace(" ", ""))
+        if pattern is None:
+            return INVALID_LAST if engine.done else INVALID
+        return (_LAST_ANSWERS if engine.done else _ANSWERS)[pattern]
+
+    @property
+    def possible_words(self) -> list[str]:
+        """The words that agree with all feedback of the open game, in vocabulary order; all before the first game."""
+        candidates = self._vocabulary.all if self._engine is None else self._engine.candidates
+        return [self._vocabulary.words[candidate] for candidate in candidates]
+
+    def expert(self, seed: int) -> Expert:
+        """A player that keeps the possible words and guesses the most informative of them."""
+        return WordleExpert(self._vocabulary, seed)
+
+    def agentgym(self, slot: int = 0) -> AgentGymSession:
+        """A slot of AgentGym's Wordle server, over this environment's words."""
+        game = Wordle(mode=self._mode, size=self._size, vocab=self._vocab)
+        return WordleSession(game, slot, parity=self._parity)
+
+    @classmethod
+    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
+        """See :class:`~fedse.environments.base.Environment`; the field ``vocab`` (``bip39_40``, …) gives the words."""
+        size = str(record["vocab"]).removeprefix("bip39_")
+        if not size.isdigit():
+            raise ConfigError(
+                f"a wordle recording names the vocabulary {record['vocab']!r}", "known: bip39_40, bip39_555"
+            )
+        return cls(size=int(size), parity=True).agentgym()
+
+
+@functools.cache
+def _tasks(split: str) -> Sequence[Task]:
+    return tuple(Task(Wordle.name, str(seed)) for seed in _SPLITS[split])
