@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-from fedse.errors import UnknownNameError
+from fedse.names import unknown_name
 from fedse.settings.yaml_text import parse_yaml
 
 
@@ -32,9 +31,7 @@ def preset_text(name: str) -> str:
     """
     known = preset_names()
     if name not in known:
-        nearest = difflib.get_close_matches(name, known)
-        hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-        raise UnknownNameError(f"no preset is called {name!r}", f"{hint}presets: {', '.join(known)}")
+        raise unknown_name("preset", name, known)
     return (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
 
 

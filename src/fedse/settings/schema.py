@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Sequence
 from types import NoneType, UnionType
@@ -13,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fedse.config import RunConfig
+from fedse.names import did_you_mean
 
 _LONGEST_VALUE = 80
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null"}
@@ -81,10 +81,8 @@ def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel]) -> str:
     """
     key = path[-1]
     keys = list(model.model_fields)
-    nearest = difflib.get_close_matches(key, keys, n=1)
-    if not nearest:
-        nearest = [f"{place}.{key}".lstrip(".") for place, other in sections() if key in other.model_fields]
-    hint = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    elsewhere = [f"{place}.{key}".lstrip(".") for place, other in sections() if key in other.model_fields]
+    hint = did_you_mean(key, keys) or (f"did you mean {' or '.join(elsewhere)}? " if elsewhere else "")
     return f"{'.'.join(path)}: unknown key, found {show(value)}; {hint}allowed: {', '.join(keys)}"
 
 
