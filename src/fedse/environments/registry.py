@@ -14,8 +14,8 @@ from importlib import metadata
 from typing import Any
 
 from fedse.environments.base import Environment
-from fedse.environments.names import nearest
-from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError, boundary
+from fedse.errors import ConfigError, EnvironmentFault, boundary
+from fedse.names import did_you_mean, unknown_name
 
 GROUP = "fedse.environments"
 
@@ -34,11 +34,7 @@ def environment_class(name: str) -> type[Environment]:
     """
     points = _installed().get(name)
     if points is None:
-        known = environment_names()
-        raise UnknownNameError(
-            f"there is no environment named {name!r}",
-            f"{nearest(name, known)}; installed: {', '.join(known)}",
-        )
+        raise unknown_name("environment", name, environment_names())
     if len({point.value for point in points}) > 1:
         owners = " and ".join(f"{_distribution(point)} ({point.value})" for point in points)
         raise EnvironmentFault(f"two distributions provide an environment named {name!r}: {owners}", "uninstall one")
@@ -77,10 +73,10 @@ def _check_options(cls: type[Environment], name: str, options: dict[str, Any]) -
     known = option_names(cls)
     unknown = [option for option in options if option not in known]
     if unknown:
-        advice = "; ".join(f"{option}: {nearest(option, known)}" for option in unknown)
-        listing = ", ".join(known) if known else "it has none"
+        advice = "".join(did_you_mean(option, known) for option in unknown)
         raise ConfigError(
-            f"environment {name!r} has no option {', '.join(map(repr, unknown))}", f"{advice}; its options: {listing}"
+            f"environment {name!r} has no option {', '.join(map(repr, unknown))}",
+            f"{advice}its options: {', '.join(known) or 'none'}",
         )
     missing = [
         parameter.name

@@ -13,8 +13,8 @@ from fedse.environments.maze.generator import TEST_MAZES, TRAIN_MAZES, generated
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
 from fedse.environments.maze.session import MazeSession
-from fedse.environments.names import split_of
 from fedse.errors import EnvironmentFault
+from fedse.names import unknown_name
 from fedse.types import Task
 
 #: The server's own limit on steps; the turn limit of the agent is lower.
@@ -60,7 +60,9 @@ class Maze(Environment):
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
-        return _tasks(split_of(self.name, split, _SPLITS))
+        if split not in _SPLITS:
+            raise unknown_name(f"{self.name} split", split, _SPLITS)
+        return _tasks(split)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds hints and an example."""

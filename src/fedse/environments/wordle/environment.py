@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
-from fedse.environments.names import split_of
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
 from fedse.environments.wordle.session import WordleSession
 from fedse.environments.wordle.vocabulary import PATTERNS, SIZES, SOLVED, Vocabulary, common_words, read_words
 from fedse.errors import ConfigError, EnvironmentFault
+from fedse.names import unknown_name
 from fedse.types import Task
 
 GREETING = "Let's start Wordle!"
@@ -85,7 +85,9 @@ class Wordle(Environment):
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; a task's id is the seed of the draws."""
-        return _tasks(split_of(self.name, split, _SPLITS))
+        if split not in _SPLITS:
+            raise unknown_name(f"{self.name} split", split, _SPLITS)
+        return _tasks(split)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules with the vocabulary; ``full`` adds advice and an example."""

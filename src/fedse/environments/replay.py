@@ -1,0 +1,169 @@
+"""Replay recordings of the original environments and report every difference.
+
+A recording is a JSONL file, gzipped or plain, with one episode a line::
+
+    {"env": "maze", "reset_kwargs": {"game": 3}, "reset": {…}, "steps": [{"action": "move up", "observation": …}, …], …}
+
+``reset`` (optional) and every step hold the original server's payload; a step also holds the action.  A line with the
+key ``meta`` instead of ``env`` describes the file and is passed over.  Steps may note further facts (such as Wordle's
+possible words): a session that has the method ``recorded_fields`` gives its own version of them, and a recorded
+``null`` means that the fact was not noted.  An environment prepares the session for an episode in
+:meth:`~fedse.environments.base.Environment.replay_session`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from fedse.environments.registry import environment_class
+from fedse.errors import EnvironmentFault, StoreError, UnknownNameError, boundary
+
+#: Stands for a value in a :class:`Difference` where one side has none.
+ABSENT = "(absent)"
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@runtime_checkable
+class RecordsFields(Protocol):
+    """A session that knows facts which recordings note beside the payload of a step."""
+
+    def recorded_fields(self) -> dict[str, Any]:
+        """Field → value after the last step."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value that is not as recorded.
+
+    Attributes:
+        line: line of the file, from 1.
+        step: step of the episode, from 0; ``None`` for the reset.
+        field: name of the field.
+        expected: the recorded value, or :data:`ABSENT`.
+        found: our value, or :data:`ABSENT`.
+    """
+
+    line: int
+    step: int | None
+    field: str
+    expected: Any
+    found: Any
+
+    def __str__(self) -> str:
+        place = "reset" if self.step is None else f"step {self.step}"
+        return f"line {self.line}, {place}, {self.field}: expected {self.expected!r}, found {self.found!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What a replay found.
+
+    Attributes:
+        env: name of the environment; empty for a file without episodes.
+        episodes, steps: how many were replayed.
+        differences: all differences, in file order.
+    """
+
+    env: str
+    episodes: int
+    steps: int
+    differences: tuple[Difference, ...]
+
+
+def replay_file(path: str | Path) -> ReplayReport:
+    """Play every recorded episode again and compare all recorded values, their JSON types included.
+
+    Raises:
+        StoreError: if the file cannot be read or a line is damaged; the message names the line.
+        EnvironmentFault: if our environment breaks down while it plays a line.
+    """
+    path = Path(path)
+    name, episodes, steps = "", 0, 0
+    differences: list[Difference] = []
+    for line, record in _records(path):
+        _check_shape(path, line, record)
+        if name not in ("", record["env"]):
+            raise _damaged(path, line, f"the environment changes from {name!r} to {record['env']!r}")
+        name = record["env"]
+        with boundary(EnvironmentFault, f"{path}, line {line}: {name} broke down in a replay"):
+            differences += _replay(path, line, record)
+        episodes += 1
+        steps += len(record["steps"])
+    return ReplayReport(name, episodes, steps, tuple(differences))
+
+
+def _replay(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
+    try:
+        cls = environment_class(record["env"])
+    except UnknownNameError as error:
+        raise StoreError(f"{path}, line {line}: {error.what}", error.mend) from error
+    session = cls.replay_session(record)
+    payload = session.reset(**record["reset_kwargs"])
+    differences: list[Difference] = []
+    if "reset" in record:
+        differences += _compare(line, None, record["reset"], payload, {})
+    for number, step in enumerate(record["steps"]):
+        payload = session.step(step["action"])
+        noted = session.recorded_fields() if isinstance(session, RecordsFields) else {}
+        recorded = {field: value for field, value in step.items() if field != "action"}
+        differences += _compare(line, number, recorded, payload, noted)
+    return differences
+
+
+def _compare(
+    line: int, step: int | None, recorded: Mapping[str, Any], payload: Mapping[str, Any], noted: Mapping[str, Any]
+) -> Iterator[Difference]:
+    for field, expected in recorded.items():
+        if field not in payload and field in noted and expected is None:
+            continue
+        found = payload.get(field, noted.get(field, ABSENT))
+        # As JSON text, because 0, 0.0 and false are equal in Python but not on the wire.
+        if json.dumps(found, sort_keys=True) != json.dumps(expected, sort_keys=True):
+            yield Difference(line, step, field, expected, found)
+    for field in payload.keys() - recorded.keys():
+        yield Difference(line, step, field, ABSENT, payload[field])
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, parsed line) of every episode in the file."""
+    number = 0
+    try:
+        with path.open("rb") as probe:
+            opener = gzip.open if probe.read(2) == _GZIP_MAGIC else open
+        with opener(path, "rt", encoding="utf-8") as lines:
+            for number, text in enumerate(lines, start=1):
+                if not text.strip():
+                    continue
+                record = json.loads(text)
+                if not (isinstance(record, dict) and "meta" in record and "env" not in record):
+                    yield number, record
+    except json.JSONDecodeError as cause:
+        raise _damaged(path, number, f"it is not JSON: {cause}") from cause
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as cause:
+        raise _damaged(path, number + 1, f"it cannot be read: {cause}") from cause
+
+
+def _check_shape(path: Path, line: int, record: Any) -> None:
+    """Refuse a line that is not an episode."""
+    if not isinstance(record, dict):
+        raise _damaged(path, line, f"it holds {type(record).__name__} instead of an object")
+    for field, kind in (("env", str), ("reset_kwargs", dict), ("steps", list)):
+        if not isinstance(record.get(field), kind):
+            raise _damaged(path, line, f"the field {field!r} is missing or is no {kind.__name__}")
+    if not isinstance(record.get("reset", {}), dict):
+        raise _damaged(path, line, "the field 'reset' is no dict")
+    for number, step in enumerate(record["steps"]):
+        if not (isinstance(step, dict) and isinstance(step.get("action"), str)):
+            raise _damaged(path, line, f"step {number} is not an object with an action")
+
+
+def _damaged(path: Path, line: int, what: str) -> StoreError:
+    return StoreError(f"the recording {path} is damaged in line {line}: {what}", "record it again or get a sound copy")
