@@ -29,6 +29,8 @@ JUNK = (
     "ÄÖÜ ß 迷宮 🧭 \u202e\u0301",
     '{"action": ["nested"]}',
     "[[[",
+    "²",
+    "9" * 5_000,
     "word " * 20_000,
 )
 
@@ -220,11 +222,14 @@ def _check_answer(where: str, answer: Any) -> Iterator[Problem]:
     if not isinstance(answer, StepResult):
         yield Problem("answer", f"{where} returned {type(answer).__name__}, not StepResult")
         return
-    for field, kind in (("observation", str), ("reward", float), ("done", bool)):
-        value = getattr(answer, field)
-        if not isinstance(value, kind) or (kind is float and not math.isfinite(value)):
-            wanted = "a finite float" if kind is float else kind.__name__
-            yield Problem("answer", f"{where}: {field} is {_short(repr(value))}, not {wanted}")
+    given: Any = answer
+    for field, wanted, sound in (
+        ("observation", "a str", isinstance(given.observation, str)),
+        ("reward", "a finite float", isinstance(given.reward, float) and math.isfinite(given.reward)),
+        ("done", "a bool", isinstance(given.done, bool)),
+    ):
+        if not sound:
+            yield Problem("answer", f"{where}: {field} is {_short(repr(getattr(given, field)))}, not {wanted}")
 
 
 def _expert_episode(environment: Environment, task: Task) -> tuple[_Episode, list[str]]:

@@ -13,7 +13,8 @@ from fedse.environments.maze.generator import TEST_MAZES, TRAIN_MAZES, generated
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
 from fedse.environments.maze.session import MazeSession
-from fedse.errors import EnvironmentFault
+from fedse.environments.task_numbers import task_number
+from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
 
@@ -33,11 +34,16 @@ class Maze(Environment):
 
     Args:
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
+
+    Raises:
+        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "maze"
 
     def __init__(self, *, parity: bool = False) -> None:
+        if not isinstance(parity, bool):
+            raise ConfigError(f"maze: parity must be true or false, found {parity!r}")
         self._parity = parity
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
@@ -116,8 +122,8 @@ def _board(layout: Layout) -> dict[Cell, Place]:
 def _find(task: Task) -> tuple[Layout, Cell]:
     """The layout and start cell of a task."""
     name, _, text = task.id.partition("/")
-    number = int(text) if text.isascii() and text.isdigit() and str(int(text)) == text else -1
-    if task.environment == Maze.name and number >= 0:
+    number = task_number(text)
+    if task.environment == Maze.name and number is not None:
         if name == "random" and number < TRAIN_MAZES + TEST_MAZES:
             layout = generated(number)
             return layout, layout.starts[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.task_numbers import task_number
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
@@ -59,6 +60,8 @@ class Wordle(Environment):
     ) -> None:
         if mode not in ("lmrl", "fixed"):
             raise ConfigError(f"wordle has no mode {mode!r}", "take 'lmrl' or 'fixed'")
+        if not isinstance(parity, bool):
+            raise ConfigError(f"wordle: parity must be true or false, found {parity!r}")
         if vocab is not None and size != SIZES[0]:
             raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
         self._mode: Mode = mode
@@ -95,10 +98,10 @@ class Wordle(Environment):
 
     def reset(self, task: Task) -> str:
         """Open a game; the task's id is the seed of its draws."""
-        text = task.id
-        if task.environment != self.name or not (text.isascii() and text.isdigit() and str(int(text)) == text):
+        seed = task_number(task.id)
+        if task.environment != self.name or seed is None:
             raise EnvironmentFault(f"wordle: there is no task {task}", "a task id is a seed: 0, 1, 2, …")
-        return self.open(int(text))
+        return self.open(seed)
 
     def open(self, seed: int) -> str:
         """Begin a game whose draws follow ``seed``; return the first observation."""
