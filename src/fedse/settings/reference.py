@@ -24,7 +24,7 @@ def _section(path: str, model: type[BaseModel]) -> str:
     ]
     summary = (model.__doc__ or "").partition("\n")[0]
     head = ["| Key | Allowed | Default | Meaning |", "|---|---|---|---|"]
-    return "\n".join([f"### {path or 'The run'}", "", summary, "", *head, *rows])
+    return "\n".join([f"### `{path}`" if path else "### The run", "", summary, "", *head, *rows])
 
 
 def _row(path: str, field: FieldInfo) -> str:

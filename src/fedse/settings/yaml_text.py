@@ -54,6 +54,12 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Escape whatever is no plain character: PyYAML's single quotes turn some line breaks into others."""
+    return dumper.represent_scalar(f"{_TAG}str", text, style=None if text.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _represent_text)
 for _scalar in _SCALARS:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_TAG + _scalar.kind, _scalar.pattern, _scalar.first)
@@ -89,6 +95,8 @@ def _plain(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Any:
     if len(parents) > _DEEPEST:
         raise _error("it is nested too deeply", node)
     inside = (*parents, node)
+    if isinstance(node, yaml.CollectionNode) and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+        raise _error(f"the tag {node.tag!r} is not supported", node)
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, inside) for item in node.value]
     if isinstance(node, yaml.MappingNode):
