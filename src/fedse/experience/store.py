@@ -3,10 +3,10 @@
 Fed-SE accumulates successes over the rounds without limit (arXiv 2512.08870), so nothing is ever changed or deleted:
 triggers in the file refuse it.  An episode is stored once; its identity is the task and the actions taken.
 
-The file uses SQLite's rollback journal with ``synchronous = EXTRA``: a transaction is on disk, and so is the removal of
-its journal, when :meth:`ExperienceStore.add` returns; it is undone as a whole if the process or the machine dies before.
-A write-ahead log would be faster under many writers, which a site does not have, but needs shared memory even for
-reading, and so fails on network file systems and in read-only folders.
+The file uses SQLite's rollback journal with ``synchronous = EXTRA``: when :meth:`ExperienceStore.add` returns, its
+transaction is on disk to stay; if the process or the machine dies before, it is undone as a whole.  A write-ahead log
+would be faster under many writers, which a site does not have, but needs shared memory even for reading, and so fails
+on network file systems and in read-only folders.
 """
 
 from __future__ import annotations
