@@ -314,6 +314,24 @@ def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path):
         assert own == sorted(own), "each writer's order is kept"
 
 
+def test_another_process_may_make_the_store_at_the_same_moment(tmp_path, monkeypatch):
+    path = tmp_path / "store"
+    is_empty = ExperienceStore._is_empty
+    others: list[ExperienceStore] = []
+
+    def look_while_another_makes_it(store: ExperienceStore) -> bool:
+        empty = is_empty(store)
+        if not others:
+            others.append(store)
+            with ExperienceStore(path) as other:
+                other.add([episode(1)])
+        return empty
+
+    monkeypatch.setattr(ExperienceStore, "_is_empty", look_while_another_makes_it)
+    with ExperienceStore(path) as store:
+        assert store.trajectories() == [episode(1)]
+
+
 def test_a_store_that_stays_locked_is_reported(path, monkeypatch):
     monkeypatch.setattr("fedse.experience.store._BUSY_SECONDS", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
