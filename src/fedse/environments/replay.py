@@ -86,6 +86,8 @@ def replay_file(path: str | Path) -> ReplayReport:
         EnvironmentFault: if our environment breaks down while it plays a line.
     """
     path = Path(path)
+    if not path.is_file():
+        raise StoreError(f"there is no recording {path}", "give a JSONL file, gzipped or plain")
     name, episodes, steps = "", 0, 0
     differences: list[Difference] = []
     for line, record in _records(path):

@@ -74,7 +74,7 @@ def _corridor(free: set[Cell], origin: Cell, step: Cell, length: int, *, may_joi
         cell = (last[0] + step[0], last[1] + step[1])
         if not (0 < cell[0] < ROWS - 1 and 0 < cell[1] < COLUMNS - 1) or cell in free:
             break
-        touches = [near for near in exits_of(frozenset(free), cell).values() if near != last]
+        touches = [near for near in exits_of(free, cell).values() if near != last]
         if touches and not may_join:
             break
         new.append(cell)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 Cell = tuple[int, int]
@@ -45,14 +45,14 @@ class Layout:
         return distances_from(self.free, self.goal)
 
 
-def exits_of(free: frozenset[Cell], cell: Cell) -> dict[str, Cell]:
+def exits_of(free: Set[Cell], cell: Cell) -> dict[str, Cell]:
     """Open direction → neighbouring cell, in the order of :data:`STEPS`."""
     row, column = cell
     around = {name: (row + down, column + right) for name, (down, right) in STEPS.items()}
     return {name: target for name, target in around.items() if target in free}
 
 
-def distances_from(free: frozenset[Cell], origin: Cell) -> dict[Cell, int]:
+def distances_from(free: Set[Cell], origin: Cell) -> dict[Cell, int]:
     """Moves from ``origin`` to every reachable cell, by breadth-first search."""
     distances = {origin: 0}
     queue = deque([origin])
@@ -65,18 +65,14 @@ def distances_from(free: frozenset[Cell], origin: Cell) -> dict[Cell, int]:
     return distances
 
 
-def canonical(free: frozenset[Cell]) -> str:
+def canonical(free: Set[Cell]) -> str:
     """A name for a grid up to mirroring: the smallest of its four mirror images, as rows of ``#`` and ``.``."""
-    images = [
-        free,
-        frozenset((ROWS - 1 - row, column) for row, column in free),
-        frozenset((row, COLUMNS - 1 - column) for row, column in free),
-        frozenset((ROWS - 1 - row, COLUMNS - 1 - column) for row, column in free),
-    ]
-    return min(picture(image) for image in images)
+    rows = picture(free).split("\n")
+    mirrored = [row[::-1] for row in rows]
+    return min("\n".join(image) for image in (rows, rows[::-1], mirrored, mirrored[::-1]))
 
 
-def picture(free: frozenset[Cell]) -> str:
+def picture(free: Set[Cell]) -> str:
     """The grid as lines of ``#`` (wall) and ``.`` (free)."""
     return "\n".join("".join(".#"[(row, column) not in free] for column in range(COLUMNS)) for row in range(ROWS))
 
