@@ -1,8 +1,9 @@
 """Exchange of episodes in AgentGym's AgentTraj format.
 
 The format is a JSON list of conversations (AgentGym, arXiv 2406.04151; its docs/tutorials/en/02-behavioral-cloning.md).
-The first ``human`` message is the instruction, answered by a ``gpt`` message without loss; then observations (``human``)
-and replies of the agent (``gpt``, with loss) take turns.  It has no system role, no rewards and no outcomes.
+The first ``human`` message is the instruction, answered by a ``gpt`` message without loss; then observations, from
+``human``, and replies of the agent, from ``gpt`` and with loss, take turns.  It has no system role, no rewards and no
+outcomes.
 """
 
 from __future__ import annotations
