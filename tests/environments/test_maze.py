@@ -9,7 +9,7 @@ import tracemalloc
 from collections import deque
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedse.environments import StepResult, make
@@ -132,6 +132,7 @@ def test_tasks_that_do_not_exist_are_faults(task: Task) -> None:
         Maze().reset(task)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.sampled_from(["double_t/0", "double_t/23", "t/0", "u/3", "random/7", "random/2100"]),
     st.lists(st.sampled_from(MOVES) | st.text(max_size=20), max_size=60),
@@ -251,6 +252,7 @@ def shortest(layout: Layout, start: tuple[int, int]) -> int:
     raise AssertionError
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.sampled_from(GENERATED), st.integers(0, 25))
 def test_a_plan_arrives_in_time_and_keeps_to_the_local_rule_where_that_suffices(number: int, limit: int) -> None:
     layout = generated(number)
