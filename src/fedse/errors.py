@@ -55,6 +55,10 @@ class UpdateRejectedError(AdapterError):
     """A client's update failed validation and was not aggregated."""
 
 
+class TrainingError(FedseError):
+    """A local update has nothing to learn from, or diverged."""
+
+
 class StoreError(FedseError):
     """An experience store cannot be read or written."""
 

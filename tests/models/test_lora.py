@@ -164,20 +164,7 @@ def test_a_second_merge_or_a_load_inside_a_merged_block_is_refused(lora: LoraMod
     lora.load(state)
 
 
-def test_merging_a_layer_does_not_touch_a_weight_tied_to_it() -> None:
-    lora = tiny(target_modules="lm_head")
-    lora.load(random_state(lora))
-    embedding = lora.base.model.get_input_embeddings().weight
-    assert embedding is lora.layers["lm_head"].base_layer.weight
-    before = embedding.clone()
-    unmerged = logits(lora.base)
-    with lora.merged():
-        assert torch.equal(lora.base.model.get_input_embeddings().weight, before)
-        torch.testing.assert_close(logits(lora.base), unmerged, rtol=1e-5, atol=1e-5)
-    assert lora.base.model.get_input_embeddings().weight is lora.layers["lm_head"].base_layer.weight
-
-
-@pytest.mark.parametrize("names", ["embed_tokens", "q_prj", ("q_proj", "norm"), ()])
+@pytest.mark.parametrize("names", ["embed_tokens", "lm_head", "q_prj", ("q_proj", "norm"), ()])
 def test_unfit_target_modules_are_refused_before_the_model_is_changed(names: object) -> None:
     base = load_base(ModelConfig(name="tiny", device="cpu"))
     with pytest.raises(AdapterError):

@@ -45,7 +45,7 @@ class LoraModel:
 
     Raises:
         ModelError: if the base already carries an adapter.
-        AdapterError: if a target module does not exist or is not a plain ``torch.nn.Linear``.
+        AdapterError: if a target module does not exist, is not a plain ``torch.nn.Linear`` or is the output embedding.
     """
 
     def __init__(self, base: BaseModel, config: LoraConfig) -> None:
@@ -70,7 +70,7 @@ class LoraModel:
         self._parameters: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self.layers.items()):
             for kind, branch in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
-                weight = _weight(branch[_ADAPTER])
+                weight = _parameter(branch[_ADAPTER])
                 weight.data = weight.data.float()
                 self._parameters[f"{_PREFIX}{path}.{kind}.weight"] = weight
         self._is_merged = False
@@ -90,6 +90,12 @@ class LoraModel:
     def trainable(self) -> list[nn.Parameter]:
         """The adapter's parameters, float32, in the order of their names in :meth:`state`."""
         return [self._parameters[name] for name in sorted(self._parameters)]
+
+    def linear(self, path: str) -> nn.Linear:
+        """The frozen layer under the adapted layer at ``path``."""
+        linear = self.layers[path].base_layer
+        assert isinstance(linear, nn.Linear)  # checked before anything was adapted
+        return linear
 
     def factors(self, path: str) -> tuple[nn.Parameter, nn.Parameter]:
         """The parameters A, shape (r, in), and B, shape (out, r), of the adapted layer at ``path``."""
@@ -151,22 +157,22 @@ class LoraModel:
         linears: dict[str, nn.Module] = {}
         self._is_merged = True
         try:
-            for path, layer in self.layers.items():
-                linear = layer.base_layer
-                originals[path] = _weight(linear)
-                # A new Parameter rather than new data in the old one: a weight tied to another module stays as it is.
+            for path in self.layers:
+                linear = self.linear(path)
+                originals[path] = _parameter(linear)
+                # A new Parameter rather than new data in the old one, which another module may share.
                 linear.weight = nn.Parameter(self._merged_weight(path), requires_grad=False)
                 linears[path] = linear
             with swapped(self.base.model, linears):
                 yield
         finally:
             for path, weight in originals.items():
-                self.layers[path].base_layer.weight = weight
+                self.linear(path).weight = weight
             self._is_merged = False
 
     @torch.no_grad()
     def _merged_weight(self, path: str) -> torch.Tensor:
-        weight = _weight(self.layers[path].base_layer)
+        weight = self.linear(path).weight
         factor_a, factor_b = self.factors(path)
         return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
 
@@ -198,7 +204,7 @@ class LoraModel:
             raise AdapterError(f"the adapter's tensors do not fit: {shown}", "make the adapter anew with this model")
 
 
-def _weight(module: nn.Module) -> nn.Parameter:
+def _parameter(module: nn.Module) -> nn.Parameter:
     weight = module.weight
     assert isinstance(weight, nn.Parameter)
     return weight
@@ -222,21 +228,25 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             "the base model carries an adapter already",
             "use the existing LoraModel and load() another state, or load the base model anew",
         )
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if wanted == "all-linear":
-        head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
         names = {path.rpartition(".")[2] for path in linears}
     else:
         names = {wanted} if isinstance(wanted, str) else set(wanted)
     for name in sorted(names):
         matches = [path for path in modules if path == name or path.endswith(f".{name}")]
-        unfit = [path for path in matches if type(modules[path]) is not nn.Linear]
+        unfit = [path for path in matches if type(modules[path]) is not nn.Linear or modules[path] is head]
         if not matches or unfit:
-            found = f"{unfit[0]} is a {type(modules[unfit[0]]).__name__}" if unfit else "no module has that name"
+            found = f"{unfit[0]} is {_kind(modules[unfit[0]], head)}" if unfit else "no module has that name"
             raise AdapterError(
                 f"target module {name!r} cannot be adapted: {found}",
-                "name torch.nn.Linear layers in lora.target_modules, or take 'all-linear'",
+                "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'",
             )
     if not names:
         raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
     return tuple(sorted(names))
+
+
+def _kind(module: nn.Module, head: nn.Module | None) -> str:
+    return "the output embedding" if module is head else f"a {type(module).__name__}"

@@ -1,0 +1,205 @@
+"""Attention over a packed row, for every decoder of transformers that uses its ``AttentionInterface``.
+
+On a CPU scores are computed block by block in grouped matrix products, with a backward pass that writes straight into
+the gradients; torch's own CPU flash attention is several times slower there, above all backwards.  Elsewhere each
+sequence goes through ``scaled_dot_product_attention``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface
+
+from fedse.errors import ModelError
+from fedse.learning.packing import PackedLayout
+
+PACKED_ATTENTION = "fedse-packed"
+
+_BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
+_KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
+
+
+def packed_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    layout: PackedLayout | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention within each sequence of a packed row; the function behind :data:`PACKED_ATTENTION`.
+
+    Args:
+        module: the calling layer; names itself in errors.
+        query: shape (1, heads, N, d).
+        key: shape (1, key-value heads, N, d); heads is a multiple of key-value heads.
+        value: shape of ``key``.
+        attention_mask: must be ``None``; the layout says who sees whom.
+        scaling: factor on the scores; default 1/√d.
+        dropout: must be 0.
+        layout: of the row; comes through the model's forward keywords.
+        options: further keywords of the model; those that change the attention are refused.
+
+    Returns:
+        The attended values, shape (1, N, heads, d), and ``None`` in place of the weights.
+
+    Raises:
+        ModelError: if the model needs something else than plain causal attention.
+    """
+    if layout is None or attention_mask is not None:
+        raise ModelError(
+            f"{type(module).__name__} does not pass the packed layout on to its attention function",
+            "take a model family that hands forward keywords down to its attention (Llama, Qwen2, Qwen3, Mistral, …)",
+        )
+    _refuse_variants(module, layout, dropout, options)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.device.type == "cpu":
+        attended: torch.Tensor = _BlockwiseAttention.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
+        return attended[None], None
+    return sdpa_by_segment(query, key, value, layout, scale), None
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+
+
+def _refuse_variants(module: nn.Module, layout: PackedLayout, dropout: float, options: dict[str, Any]) -> None:
+    window = options.get("sliding_window")
+    found = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
+    if dropout:
+        found.append("attention dropout")
+    if window is not None and layout.longest > window:
+        found.append(f"a sliding window of {window} tokens, shorter than a trajectory of {layout.longest}")
+    if found:
+        raise ModelError(
+            f"{type(module).__name__} asks for {', '.join(found)}; the local update computes plain causal attention",
+            "take a base model with plain causal attention, or shorter trajectories where the window is the reason",
+        )
+
+
+def sdpa_by_segment(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: PackedLayout, scale: float
+) -> torch.Tensor:
+    """The same attention through torch's fused kernels, sequence by sequence; shapes as in :func:`packed_attention`."""
+    prefix = layout.prefix
+    attended = []
+    if prefix:
+        opening = (query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix])
+        attended.append(functional.scaled_dot_product_attention(*opening, is_causal=True, scale=scale, enable_gqa=True))
+    for start, end in layout.segments:
+        keys, values = (
+            torch.cat((states[:, :, :prefix], states[:, :, start:end]), dim=2) if prefix else states[:, :, start:end]
+            for states in (key, value)
+        )
+        # The segment's rows are the last rows of its sequence, hence the causal triangle at the lower right.
+        bias = causal_lower_right(end - start, keys.shape[2])
+        attended.append(
+            functional.scaled_dot_product_attention(
+                query[:, :, start:end], keys, values, attn_mask=bias, scale=scale, enable_gqa=True
+            )
+        )
+    return torch.cat(attended, dim=2).transpose(1, 2)
+
+
+def _sequences(layout: PackedLayout) -> Iterator[tuple[int, int, int]]:
+    """(start, end, prefix) of each range of query rows: the shared prefix itself first, then the segments."""
+    if layout.prefix:
+        yield 0, layout.prefix, 0
+    for start, end in layout.segments:
+        yield start, end, layout.prefix
+
+
+def _blocks(start: int, end: int, prefix: int) -> Iterator[tuple[int, int, int]]:
+    """(first row, last row + 1, number of keys seen by the last row) of each block of query rows."""
+    for first in range(start, end, _BLOCK):
+        last = min(first + _BLOCK, end)
+        yield first, last, prefix + last - start
+
+
+def _with_prefix(states: torch.Tensor, start: int, end: int, prefix: int) -> torch.Tensor:
+    """The key or value rows of one sequence, shape (heads, prefix + end − start, d)."""
+    own = states[:, start:end]
+    return torch.cat((states[:, :prefix], own), dim=1) if prefix else own.contiguous()
+
+
+def _probabilities(query: torch.Tensor, keys: torch.Tensor, scale: float, rows: int) -> torch.Tensor:
+    """Softmax of the causal scores, shape (kv heads, group · rows, keys); ``query`` holds a group of heads per kv head.
+
+    The last ``rows`` keys are the block's own tokens; among them row i sees keys up to i.
+    """
+    scores = torch.baddbmm(query.new_empty(1), query, keys.transpose(1, 2), beta=0, alpha=scale)
+    hidden = torch.full((rows, rows), torch.finfo(scores.dtype).min, dtype=scores.dtype).triu_(1)
+    scores.view(scores.shape[0], -1, rows, scores.shape[-1])[..., -rows:].add_(hidden)
+    return torch.softmax(scores, dim=-1)
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    """Inputs (heads, N, d), (kv heads, N, d) twice; output (N, heads, d)."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        layout: PackedLayout,
+        scale: float,
+    ) -> torch.Tensor:
+        (heads, length, size), groups = query.shape, key.shape[0]
+        grouped = query.reshape(groups, heads // groups, length, size)
+        attended = query.new_empty(length, groups, heads // groups, size)
+        kept: list[torch.Tensor] = []
+        for start, end, prefix in _sequences(layout):
+            keys, values = (_with_prefix(states, start, end, prefix) for states in (key, value))
+            for first, last, seen in _blocks(start, end, prefix):
+                rows = grouped[:, :, first:last].reshape(groups, -1, size)
+                probabilities = _probabilities(rows, keys[:, :seen], scale, last - first)
+                mixed = torch.bmm(probabilities, values[:, :seen])
+                attended[first:last] = mixed.view(groups, -1, last - first, size).permute(2, 0, 1, 3)
+                if seen <= _KEPT_KEYS:
+                    kept.append(probabilities)
+        ctx.save_for_backward(grouped, key, value, *kept)
+        ctx.layout, ctx.scale = layout, scale  # type: ignore[attr-defined]
+        return attended.view(length, heads, size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grouped, key, value, *saved = ctx.saved_tensors
+        groups, per_group, length, size = grouped.shape
+        kept = iter(saved)
+        grad_grouped = grad.view(length, groups, per_group, size).permute(1, 2, 0, 3)
+        grad_query = torch.empty_like(grouped)
+        # Every sequence adds to the prefix's gradients: in float32, lest small addends be rounded away.
+        grad_key, grad_value = (torch.zeros(groups, length, size) for _ in range(2))
+        for start, end, prefix in _sequences(ctx.layout):
+            keys, values = (_with_prefix(states, start, end, prefix) for states in (key, value))
+            grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
+            for first, last, seen in _blocks(start, end, prefix):
+                rows, grad_rows = (
+                    states[:, :, first:last].reshape(groups, -1, size) for states in (grouped, grad_grouped)
+                )
+                if seen <= _KEPT_KEYS:
+                    probabilities = next(kept)
+                else:
+                    probabilities = _probabilities(rows, keys[:, :seen], ctx.scale, last - first)
+                grad_values[:, :seen].baddbmm_(probabilities.transpose(1, 2), grad_rows)
+                grad_probabilities = torch.bmm(grad_rows, values[:, :seen].transpose(1, 2))
+                grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, grad.dtype)
+                grad_block = torch.bmm(grad_scores, keys[:, :seen]).mul_(ctx.scale)
+                grad_query[:, :, first:last] = grad_block.view(groups, per_group, last - first, size)
+                grad_keys[:, :seen].baddbmm_(grad_scores.transpose(1, 2), rows, alpha=ctx.scale)
+            for total, part in ((grad_key, grad_keys), (grad_value, grad_values)):
+                total[:, :prefix] += part[:, :prefix]
+                total[:, start:end] += part[:, prefix:]
+        grad_query = grad_query.view(groups * per_group, length, size)
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None

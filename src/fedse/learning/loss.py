@@ -1,0 +1,106 @@
+"""The loss of the local update: negative log-likelihood of the agent's own tokens (Fed-SE, local fine-tuning).
+
+Logits are computed where there is loss and nowhere else, some rows at a time: the full logits of a batch (tokens ×
+vocabulary, in float32) would be the largest tensor of the whole update by far.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from fedse.errors import ModelError
+from fedse.learning.packing import MicroBatch
+
+_LOGITS_AT_ONCE = 2**23  # float32 values, 32 MiB
+
+
+class _NegativeLogLikelihood(torch.autograd.Function):
+    """Sum over rows; the gradient of the hidden states is formed together with the loss, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        grad = torch.empty_like(hidden)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        rows = max(1, _LOGITS_AT_ONCE // weight.shape[0])
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
+            target = targets[part, None]
+            logits = functional.linear(hidden[part], weight, bias)
+            log_probabilities = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            total -= log_probabilities.gather(1, target).sum()
+            grad_logits = log_probabilities.exp_()  # ∂(−log p_target)/∂logits = p − onehot(target)
+            grad_logits.scatter_add_(1, target, grad_logits.new_full(target.shape, -1.0))
+            grad[part] = grad_logits.to(hidden.dtype) @ weight
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_total.to(grad.dtype), None, None, None
+
+
+def negative_log_likelihood(hidden: torch.Tensor, targets: torch.Tensor, head: nn.Linear) -> torch.Tensor:
+    """Sum of −log softmax(head(hidden))[target] over rows, a float32 scalar.
+
+    Args:
+        hidden: final hidden states, shape (M, d), in the base's dtype.
+        targets: token ids, shape (M,).
+        head: the frozen output embedding; gets no gradient.
+    """
+    total: torch.Tensor = _NegativeLogLikelihood.apply(hidden, targets, head.weight, head.bias)  # type: ignore[no-untyped-call]
+    return total
+
+
+def agent_loss(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
+    """Sum of the negative log-likelihoods of all agent tokens in the batch, a float32 scalar.
+
+    The model must compute its attention with :data:`fedse.learning.attention.PACKED_ATTENTION`.
+    """
+    output = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, layout=batch.layout)
+    hidden = output.last_hidden_state[0].index_select(0, batch.loss_positions)
+    return negative_log_likelihood(hidden, batch.targets, output_embedding(model))
+
+
+def output_embedding(model: PreTrainedModel) -> nn.Linear:
+    """The linear layer from final hidden states to logits.
+
+    Raises:
+        ModelError: if the model has none.
+    """
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if not isinstance(head, nn.Linear):
+        raise ModelError(
+            f"{type(model).__name__} has no linear output embedding (found {type(head).__name__})",
+            "take a causal language model with a plain language-model head",
+        )
+    return head
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel) -> None:
+    """Make sure that the logits are the output embedding of the final hidden states and nothing more.
+
+    Some families scale or cap their logits afterwards; the loss here would silently be another one than theirs.
+
+    Raises:
+        ModelError: if they differ on a probe.
+    """
+    probe = torch.arange(4, device=model.device)[None]
+    expected = model(input_ids=probe, use_cache=False).logits.float()
+    found = output_embedding(model)(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
+    tolerance = 1e-3 * float(expected.abs().nan_to_num().max())
+    if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
+        raise ModelError(
+            f"{type(model).__name__} changes its logits after the output embedding (scaling or soft-capping)",
+            "take a base model with a plain language-model head (Llama, Qwen2, Qwen3, Mistral, …)",
+        )

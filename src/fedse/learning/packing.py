@@ -1,0 +1,155 @@
+"""From token records to micro-batches: one row without padding, with the shared beginning computed once.
+
+Trajectories of a site open with the same system message.  In a causal model the hidden states of a common beginning
+depend on nothing that follows, so a micro-batch holds it once and every trajectory attends to it: the loss and the
+gradients are those of the separate sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedse.seeding import numpy_generator
+from fedse.types import TokenRecord
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLayout:
+    """Where the sequences lie in the row.
+
+    Attributes:
+        prefix: tokens at the start of the row that open every sequence; may be 0.
+        segments: half-open ranges of the row, one per sequence; each sequence is the prefix and then its segment.
+    """
+
+    prefix: int
+    segments: tuple[tuple[int, int], ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, its prefix included."""
+        return self.prefix + max(end - start for start, end in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What one forward pass computes: N tokens of which M predict a token that the agent wrote.
+
+    Attributes:
+        ids: the row, shape (1, N).
+        positions: position of each token in its own sequence, shape (1, N).
+        layout: where the sequences lie.
+        loss_positions: indices into the row of the tokens whose successor carries loss, shape (M,).
+        targets: those successors, shape (M,).
+        tokens: tokens of all sequences, as they would count without sharing and trimming.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    layout: PackedLayout
+    loss_positions: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+
+    def to(self, device: torch.device) -> MicroBatch:
+        """The same batch on a device."""
+        return MicroBatch(
+            ids=self.ids.to(device),
+            positions=self.positions.to(device),
+            layout=self.layout,
+            loss_positions=self.loss_positions.to(device),
+            targets=self.targets.to(device),
+            tokens=self.tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    ids: tuple[int, ...]  # up to the last token that predicts an agent token
+    predicting: tuple[int, ...]  # indices of the tokens whose successor carries loss
+    record: TokenRecord
+
+
+def loss_positions(record: TokenRecord) -> tuple[int, ...]:
+    """Indices t such that token t + 1 lies in an agent span; the first token of a chat is never predicted."""
+    return tuple(int(index) for index in np.flatnonzero(record.mask()[1:]))
+
+
+def pack(records: Sequence[TokenRecord], max_tokens: int) -> list[MicroBatch]:
+    """Lay records out in as few rows of at most ``max_tokens`` tokens as their order allows.
+
+    Tokens after the last loss position change nothing in a causal model and are left out; nothing else is ever cut.
+    A trajectory longer than ``max_tokens`` gets a row of its own.  Records without agent tokens are left out.
+    """
+    batches: list[MicroBatch] = []
+    pending: list[_Sequence] = []
+    for record in records:
+        predicting = loss_positions(record)
+        if not predicting:
+            continue
+        sequence = _Sequence(record.ids[: predicting[-1] + 1], predicting, record)
+        if pending and _row_length([*pending, sequence]) > max_tokens:
+            batches.append(_lay_out(pending))
+            pending = []
+        pending.append(sequence)
+    if pending:
+        batches.append(_lay_out(pending))
+    return batches
+
+
+def _shared_prefix(sequences: Sequence[_Sequence]) -> int:
+    """Length of the common beginning that carries no loss, so that each sequence keeps all its loss positions."""
+    if len(sequences) == 1:
+        return 0
+    limit = min(sequence.predicting[0] for sequence in sequences)
+    first = sequences[0].ids
+    for sequence in sequences[1:]:
+        common = 0
+        while common < limit and sequence.ids[common] == first[common]:
+            common += 1
+        limit = common
+    return limit
+
+
+def _row_length(sequences: Sequence[_Sequence]) -> int:
+    return sum(len(sequence.ids) for sequence in sequences) - (len(sequences) - 1) * _shared_prefix(sequences)
+
+
+def _lay_out(sequences: Sequence[_Sequence]) -> MicroBatch:
+    prefix = _shared_prefix(sequences)
+    ids = list(sequences[0].ids[:prefix])
+    positions = list(range(prefix))
+    segments: list[tuple[int, int]] = []
+    predicting: list[int] = []
+    targets: list[int] = []
+    for sequence in sequences:
+        start = len(ids)
+        ids += sequence.ids[prefix:]
+        positions += range(prefix, len(sequence.ids))
+        segments.append((start, len(ids)))
+        predicting += [start + index - prefix for index in sequence.predicting]
+        targets += [sequence.record.ids[index + 1] for index in sequence.predicting]
+    return MicroBatch(
+        ids=torch.tensor([ids]),
+        positions=torch.tensor([positions]),
+        layout=PackedLayout(prefix, tuple(segments)),
+        loss_positions=torch.tensor(predicting),
+        targets=torch.tensor(targets),
+        tokens=sum(len(sequence.record.ids) for sequence in sequences),
+    )
+
+
+def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices below ``count``: passes without replacement, each in an order of its own.
+
+    The last batch of a pass may be smaller than ``size``; no index comes twice in a batch.
+    """
+    passes = 0
+    while True:
+        order = numpy_generator("training-order", seed, passes).permutation(count).tolist()
+        yield from (order[start : start + size] for start in range(0, count, size))
+        passes += 1

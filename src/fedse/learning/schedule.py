@@ -1,0 +1,20 @@
+"""Learning-rate schedules.  Each local update starts its schedule anew, as in the paper (cosine, no warm-up)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+
+def learning_rate_factor(step: int, steps: int, schedule: Literal["cosine", "constant"], warmup: float) -> float:
+    """Factor on the peak learning rate in optimizer step ``step`` (from 0) of ``steps``.
+
+    The first ⌈warmup · steps⌉ steps rise linearly and the last of them reaches 1.  After them the factor stays 1, or
+    falls along half a cosine that would reach 0 one step after the last.
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / (steps - rising)))

@@ -1,0 +1,227 @@
+"""The local update of a client: a few steps of masked likelihood training of the adapter on its experience."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from fedse.config import TrainingConfig
+from fedse.errors import TrainingError
+from fedse.learning.attention import PACKED_ATTENTION
+from fedse.learning.loss import agent_loss, check_head
+from fedse.learning.packing import MicroBatch, batches, loss_positions, pack
+from fedse.learning.schedule import learning_rate_factor
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.fused_lora import fused_lora
+from fedse.models.lora import LoraModel
+from fedse.seeding import derive_seed
+from fedse.types import TokenRecord, Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one optimizer step did.
+
+    Attributes:
+        step: from 1.
+        steps: planned in this update.
+        loss: mean negative log-likelihood per agent token of the batch, in nats.
+        learning_rate: that the step was made with.
+        gradient_norm: before clipping.
+        tokens: of all trajectories trained on so far.
+        seconds: since the update began.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStats:
+    """What one local update did.
+
+    Attributes:
+        steps: optimizer steps.
+        trajectories: that carry agent tokens and so took part.
+        tokens: of all trajectories trained on, once per visit.
+        computed_tokens: of those, the ones that went through the model; shared beginnings count once per micro-batch.
+        loss_tokens: agent tokens among them.
+        first_loss, last_loss: mean of the steps' losses over the first and the last quarter of the steps.
+        seconds: wall clock.
+    """
+
+    steps: int
+    trajectories: int
+    tokens: int
+    computed_tokens: int
+    loss_tokens: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Trajectory tokens trained on per second."""
+        return self.tokens / self.seconds
+
+
+def planned_steps(trajectories: int, config: TrainingConfig) -> int:
+    """Optimizer steps of one update on so many trajectories; a part of a pass is rounded up to whole steps."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None  # the configuration has exactly one of the two
+    return math.ceil(config.epochs * math.ceil(trajectories / config.batch_size))
+
+
+def local_update(
+    lora: LoraModel,
+    trajectories: Sequence[Trajectory],
+    config: TrainingConfig,
+    *,
+    seed: int,
+    on_step: Callable[[StepReport], None] | None = None,
+) -> TrainingStats:
+    """Fine-tune the loaded adapter in place on the agent's tokens of the trajectories (Fed-SE, fine-tuning phase).
+
+    Minimises the mean negative log-likelihood of thought, action and end-of-turn tokens with AdamW on the float32
+    adapter.  Optimizer state and schedule start anew in each call.  The result is a function of the adapter, the
+    trajectories and the seed; on a CPU with the same number of threads it is the same bit for bit.
+
+    Args:
+        lora: carries the adapter to start from; not inside a ``merged()`` block.
+        trajectories: with token records; each optimizer step takes ``config.batch_size`` of them.
+        config: learning rate, budget and batch.
+        seed: of the order of the trajectories, and of dropout.
+        on_step: called after every optimizer step; must not change the model.
+
+    Raises:
+        TrainingError: if there is nothing to learn from, a trajectory has no token record, or the loss or gradient is
+            not finite.  In the last case the adapter is left as it was before the step that failed.
+        ModelError: if the base model's architecture computes something that the fast path does not.
+    """
+    records = _learnable(trajectories)
+    if lora.is_merged:
+        raise TrainingError("the adapter is merged into the base weights", "train after leaving the merged() block")
+    check_head(lora.base.model)
+    started = time.perf_counter()
+    steps = planned_steps(len(records), config)
+    optimizer = torch.optim.AdamW(lora.trainable(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    tally = _Tally()
+    with (
+        fused_lora(lora),
+        _dropout(lora, seed),
+        attention_implementation(lora.base.model, PACKED_ATTENTION),
+    ):
+        for step, indices in zip(range(steps), batches(len(records), config.batch_size, seed), strict=False):
+            batch = pack([records[index] for index in indices], config.max_tokens)
+            optimizer.zero_grad()
+            loss = accumulate_gradients(lora, batch)
+            norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise TrainingError(
+                    f"step {step + 1} of {steps}: the loss is {loss} and the gradient norm {norm}",
+                    "lower training.learning_rate, or train in float32 (model.dtype=float32)",
+                )
+            rate = config.learning_rate * learning_rate_factor(step, steps, config.schedule, config.warmup)
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.step()
+            tally.add(batch, loss)
+            if on_step is not None:
+                on_step(StepReport(step + 1, steps, loss, rate, norm, tally.tokens, time.perf_counter() - started))
+    optimizer.zero_grad()  # gives the gradients' memory back
+    return tally.stats(len(records), time.perf_counter() - started)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Running totals of an update."""
+
+    losses: list[float] = field(default_factory=list)
+    tokens: int = 0
+    computed_tokens: int = 0
+    loss_tokens: int = 0
+
+    def add(self, batch: Sequence[MicroBatch], loss: float) -> None:
+        self.losses.append(loss)
+        self.tokens += sum(micro.tokens for micro in batch)
+        self.computed_tokens += sum(micro.ids.shape[1] for micro in batch)
+        self.loss_tokens += sum(micro.targets.shape[0] for micro in batch)
+
+    def stats(self, trajectories: int, seconds: float) -> TrainingStats:
+        quarter = math.ceil(len(self.losses) / 4)
+        return TrainingStats(
+            steps=len(self.losses),
+            trajectories=trajectories,
+            tokens=self.tokens,
+            computed_tokens=self.computed_tokens,
+            loss_tokens=self.loss_tokens,
+            first_loss=sum(self.losses[:quarter]) / quarter,
+            last_loss=sum(self.losses[-quarter:]) / quarter,
+            seconds=seconds,
+        )
+
+
+def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch]) -> float:
+    """Add the gradients of the batch's mean loss per agent token to the adapter; returns that loss.
+
+    The mean is over the agent tokens of the whole batch, so that it does not matter how the batch was split.
+    """
+    loss_tokens = sum(micro.targets.shape[0] for micro in batch)
+    total = 0.0
+    for micro in batch:
+        loss = agent_loss(lora.base.model, micro.to(lora.base.device)) / loss_tokens
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def _learnable(trajectories: Sequence[Trajectory]) -> list[TokenRecord]:
+    """The records with agent tokens; a trajectory without any (an episode that ended before a turn) teaches nothing."""
+    records: list[TokenRecord] = []
+    for trajectory in trajectories:
+        if trajectory.tokens is None:
+            raise TrainingError(
+                f"the trajectory of {trajectory.task} carries no tokens",
+                "render it first (fedse.agent.ChatRenderer.render)",
+            )
+        if loss_positions(trajectory.tokens):
+            records.append(trajectory.tokens)
+    if not records:
+        raise TrainingError(
+            f"there is nothing to learn from: none of {len(trajectories)} trajectories carries agent tokens",
+            "give the client demonstrations, or explore until an episode succeeds",
+        )
+    return records
+
+
+@contextmanager
+def _dropout(lora: LoraModel, seed: int) -> Iterator[None]:
+    """Dropout on the adapter's inputs inside the block, as configured.
+
+    torch's dropout knows the global generators only, so these are seeded here and put back afterwards: the caller's
+    random state neither decides the masks nor moves.
+    """
+    if lora.config.dropout == 0:
+        yield
+        return
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(derive_seed("dropout", seed))
+        try:
+            for layer in lora.layers.values():
+                layer.lora_dropout.train()
+            yield
+        finally:
+            for layer in lora.layers.values():
+                layer.lora_dropout.eval()

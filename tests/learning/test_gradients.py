@@ -1,0 +1,140 @@
+"""The fast path against the textbook one: same loss, same gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from learning_reference import SMALL, assert_same, gradients, lora_on, records, reference_loss, tiny_lora
+from transformers import MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
+from fedse.learning.packing import pack
+from fedse.learning.update import accumulate_gradients
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.fused_lora import FusedLoraLinear, fused_lora
+from fedse.models.lora import LoraModel
+from fedse.types import TokenRecord
+
+
+def fast(lora: LoraModel, batch: list[TokenRecord], max_tokens: int = 4096) -> tuple[float, list[torch.Tensor]]:
+    with fused_lora(lora), attention_implementation(lora.base.model, PACKED_ATTENTION):
+        loss = accumulate_gradients(lora, pack(batch, max_tokens))
+    return loss, gradients(lora)
+
+
+def textbook(lora: LoraModel, batch: list[TokenRecord]) -> tuple[float, list[torch.Tensor]]:
+    loss = reference_loss(lora, batch)
+    loss.backward()
+    return float(loss.detach()), gradients(lora)
+
+
+@pytest.mark.parametrize("shared", [0, 17])
+@pytest.mark.parametrize("lengths", [(40,), (40, 55, 33), (300, 140)])
+def test_packed_is_padded(lengths: tuple[int, ...], shared: int) -> None:
+    lora = tiny_lora()
+    batch = records(lengths, shared=shared)
+    (loss, found), (expected_loss, expected) = fast(lora, batch), textbook(lora, batch)
+    assert loss == pytest.approx(expected_loss, abs=1e-5)
+    assert_same(found, expected, 5e-6)
+
+
+@pytest.mark.parametrize("config", [Qwen2Config(**SMALL), Qwen3Config(**SMALL, head_dim=8), MistralConfig(**SMALL)])
+def test_packed_is_padded_in_other_families(config: PreTrainedConfig) -> None:
+    lora = lora_on(config)
+    batch = records((60, 45), shared=15)
+    (loss, found), (expected_loss, expected) = fast(lora, batch), textbook(lora, batch)
+    assert loss == pytest.approx(expected_loss, abs=1e-5)
+    assert_same(found, expected, 5e-6)
+
+
+def test_long_rows_that_recompute_their_probabilities_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    lora = tiny_lora()
+    batch = records((300, 200), shared=20)
+    _, kept = fast(lora, batch)
+    monkeypatch.setattr("fedse.learning.attention._KEPT_KEYS", 150)
+    _, recomputed = fast(lora, batch)
+    assert_same(recomputed, kept, 0.0)
+
+
+def test_accumulation_is_a_large_batch() -> None:
+    lora = tiny_lora()
+    batch = records((40, 55, 33, 70), shared=10)
+    (loss, found), (expected_loss, expected) = fast(lora, batch, max_tokens=64), fast(lora, batch)
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert_same(found, expected, 1e-6)
+
+
+def test_the_order_within_a_batch_does_not_matter() -> None:
+    lora = tiny_lora()
+    batch = records((40, 55, 33), shared=10)
+    (loss, found), (expected_loss, expected) = fast(lora, batch[::-1]), fast(lora, batch)
+    assert loss == pytest.approx(expected_loss, abs=1e-6)
+    assert_same(found, expected, 1e-6)
+
+
+def test_fused_layers_have_pefts_gradients_and_share_its_parameters() -> None:
+    lora = tiny_lora()
+    ids = torch.tensor([records((50,))[0].ids])
+
+    def step() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        logits = lora.base.model(ids).logits
+        logits.logsumexp(-1).sum().backward()
+        return logits.detach(), gradients(lora)
+
+    expected_logits, expected = step()
+    with fused_lora(lora):
+        assert all(isinstance(lora.base.model.get_submodule(path), FusedLoraLinear) for path in lora.layers)
+        logits, found = step()
+    torch.testing.assert_close(logits, expected_logits, rtol=1e-5, atol=1e-5)
+    scale = max(float(tensor.abs().max()) for tensor in expected)
+    assert_same([tensor / scale for tensor in found], [tensor / scale for tensor in expected], 5e-6)
+    assert all(lora.base.model.get_submodule(path) is layer for path, layer in lora.layers.items())
+
+
+def test_a_biased_layer_keeps_its_bias() -> None:
+    lora = lora_on(Qwen2Config(**SMALL))
+    biases = [lora.linear(path).bias for path in lora.layers if lora.linear(path).bias is not None]
+    for bias in biases:
+        bias.data.normal_(generator=torch.Generator().manual_seed(0))
+    batch = records((30, 25))
+    (_, found), (_, expected) = fast(lora, batch), textbook(lora, batch)
+    assert biases
+    assert_same(found, expected, 5e-6)
+
+
+def test_bfloat16_gradients_point_where_float32_gradients_do() -> None:
+    batch = records((60, 45), shared=15)
+    _, exact = fast(tiny_lora(), batch)
+    _, rounded = fast(tiny_lora(dtype="bfloat16"), batch)
+    assert {tensor.dtype for tensor in rounded} == {torch.float32}
+    one, other = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (rounded, exact))
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
+
+
+def test_sdpa_by_segment_is_the_blockwise_attention() -> None:
+    from fedse.learning.attention import _BlockwiseAttention
+
+    generator = torch.Generator().manual_seed(0)
+    (batch,) = pack(records((200, 90), shared=30), 4096)
+    length = batch.ids.shape[1]
+    heads = [torch.randn(1, n, length, 16, generator=generator, requires_grad=True) for n in (6, 2, 2)]
+    weights = torch.randn(1, length, 6, 16, generator=generator)
+    blockwise = _BlockwiseAttention.apply(*(states[0] for states in heads), batch.layout, 0.25)[None]
+    by_segment = sdpa_by_segment(*heads, batch.layout, 0.25)
+    torch.testing.assert_close(blockwise, by_segment, rtol=1e-5, atol=1e-5)
+    found = torch.autograd.grad((blockwise * weights).sum(), heads)
+    expected = torch.autograd.grad((by_segment * weights).sum(), heads)
+    assert_same(found, expected, 1e-4)
+
+
+def test_loss_depends_on_what_the_agent_wrote_and_not_on_what_it_only_read() -> None:
+    """Predicting an observation token costs nothing: only its effect as context remains."""
+    lora = tiny_lora()
+    ids = tuple(range(20, 60))
+    read_last = TokenRecord((*ids[:-1], 61), ((10, 20),), "t")
+    loss, found = fast(lora, [TokenRecord(ids, ((10, 20),), "t")])
+    same_loss, same = fast(lora, [read_last])
+    assert loss == same_loss
+    assert_same(found, same, 0.0)
+    wrote_last = TokenRecord((*ids[:19], 61, *ids[20:]), ((10, 20),), "t")
+    assert fast(lora, [wrote_last])[0] != loss

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from learning_reference import records, tiny_lora, trajectory
+
+from fedse.config import TrainingConfig
+from fedse.errors import TrainingError
+from fedse.learning.update import StepReport, local_update, planned_steps
+from fedse.models.lora import LoraModel
+from fedse.types import TokenRecord, Trajectory
+
+CONFIG = TrainingConfig(steps=4, batch_size=2, learning_rate=1e-2)
+
+
+def experience(count: int = 6) -> list[Trajectory]:
+    return [trajectory(record) for record in records([30 + 3 * index for index in range(count)], shared=8)]
+
+
+def trained(lora: LoraModel, *, seed: int = 0, config: TrainingConfig = CONFIG) -> str:
+    local_update(lora, experience(), config, seed=seed)
+    return lora.state().digest
+
+
+def test_training_lowers_the_loss_and_changes_the_adapter_only() -> None:
+    lora = tiny_lora()
+    before = lora.state()
+    base = {path: lora.linear(path).weight.clone() for path in lora.layers}
+    stats = local_update(lora, experience(), replace_config(steps=40), seed=0)
+    assert stats.last_loss < 0.97 * stats.first_loss
+    assert all((lora.state().tensors[name] != before.tensors[name]).any() for name in before.tensors)
+    assert all(torch.equal(lora.linear(path).weight, weight) for path, weight in base.items())
+    assert all(lora.base.model.get_submodule(path) is layer for path, layer in lora.layers.items())
+
+
+def replace_config(**changes: object) -> TrainingConfig:
+    return TrainingConfig(**(CONFIG.model_dump() | changes))
+
+
+def test_stats_count_what_was_trained() -> None:
+    reports: list[StepReport] = []
+    made = experience(3)
+    stats = local_update(
+        tiny_lora(), made, replace_config(steps=None, epochs=2, batch_size=3), seed=0, on_step=reports.append
+    )
+    lengths = sum(len(one.tokens.ids) for one in made if one.tokens)
+    assert (stats.steps, stats.trajectories, stats.tokens) == (2, 3, 2 * lengths)
+    assert stats.loss_tokens == 2 * 3 * 7
+    assert stats.computed_tokens == 2 * (lengths - 3 - 2 * 8)  # the last tokens, and the shared beginning twice
+    assert stats.tokens_per_second == pytest.approx(stats.tokens / stats.seconds)
+    assert [report.step for report in reports] == [1, 2]
+    assert [report.learning_rate for report in reports] == pytest.approx([1e-2, 5e-3])
+    assert (stats.first_loss, stats.last_loss) == (reports[0].loss, reports[1].loss)
+    assert reports[-1].tokens == stats.tokens
+
+
+def test_the_first_loss_is_the_uniform_guess_of_a_random_model() -> None:
+    lora = tiny_lora()
+    lora.load(lora.initial_state(0))
+    stats = local_update(lora, experience(), replace_config(steps=1), seed=0)
+    assert stats.first_loss == pytest.approx(math.log(259), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [({"steps": 7}, 7), ({"epochs": 1}, 3), ({"epochs": 2}, 6), ({"epochs": 0.5}, 2), ({"epochs": 0.01}, 1)],
+)
+def test_the_budget_counts_steps_or_passes(budget: dict[str, float], steps: int) -> None:
+    assert planned_steps(5, TrainingConfig(batch_size=2, **budget)) == steps  # type: ignore[arg-type]
+
+
+def test_the_same_update_twice_is_the_same_bit_for_bit() -> None:
+    lora = tiny_lora()
+    start = lora.state()
+    first = trained(lora)
+    lora.load(start)  # also: no optimizer state is left over from the first update
+    assert trained(lora) == first
+    lora.load(start)
+    assert trained(lora, seed=1) != first
+
+
+def test_another_process_computes_the_same_bits(tmp_path: Path) -> None:
+    script = tmp_path / "once.py"
+    script.write_text("import test_update; print(test_update.trained(test_update.tiny_lora()))")
+    environment = os.environ | {
+        "PYTHONPATH": str(Path(__file__).parent),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    found = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == trained(tiny_lora())
+
+
+def test_two_updates_are_not_one_longer_update() -> None:
+    """Optimizer state and schedule start anew with each call, as with a client that receives a new global adapter."""
+    lora = tiny_lora()
+    start = lora.state()
+    rates: list[float] = []
+    for _ in range(2):
+        local_update(lora, experience(), CONFIG, seed=0, on_step=lambda report: rates.append(report.learning_rate))
+    twice = lora.state().digest
+    assert rates[:4] == rates[4:]
+    lora.load(start)
+    assert trained(lora, config=replace_config(steps=8)) != twice
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_the_global_generator_neither_decides_nor_moves(dropout: float) -> None:
+    digests = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        before = torch.random.get_rng_state()
+        digests.append(trained(tiny_lora(dropout=dropout)))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert digests[0] == digests[1]
+
+
+def test_dropout_acts_in_training_and_nowhere_else() -> None:
+    lora = tiny_lora(dropout=0.3)
+    assert trained(lora) != trained(tiny_lora())
+    assert not any(module.training for module in lora.base.model.modules())
+
+
+def test_gradients_are_clipped() -> None:
+    norms: list[float] = []
+
+    def weights_after(max_grad_norm: float, weight_decay: float = 0.0) -> str:
+        return trained(tiny_lora(), config=replace_config(max_grad_norm=max_grad_norm, weight_decay=weight_decay))
+
+    local_update(tiny_lora(), experience(), CONFIG, seed=0, on_step=lambda report: norms.append(report.gradient_norm))
+    assert weights_after(1e-3) != weights_after(1e3) == weights_after(10 * max(norms))
+    assert weights_after(1e3) != weights_after(1e3, weight_decay=0.1)
+
+
+def test_nothing_to_learn_from_is_an_error() -> None:
+    silent = trajectory(TokenRecord((1, 2, 3), (), "t"))
+    for empty in ([], [silent]):
+        with pytest.raises(TrainingError, match="nothing to learn from"):
+            local_update(tiny_lora(), empty, CONFIG, seed=0)
+    stats = local_update(tiny_lora(), [silent, *experience(2)], CONFIG, seed=0)
+    assert stats.trajectories == 2
+
+
+def test_a_trajectory_without_tokens_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="maze:1 carries no tokens"):
+        local_update(tiny_lora(), [trajectory(None)], CONFIG, seed=0)
+
+
+def test_training_a_merged_model_is_an_error() -> None:
+    lora = tiny_lora()
+    with lora.merged(), pytest.raises(TrainingError, match="merged"):
+        local_update(lora, experience(), CONFIG, seed=0)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_adapter_is_spoilt() -> None:
+    lora = tiny_lora()
+    start = lora.state().digest
+    lora.base.model.get_input_embeddings().weight.data[50] = float("nan")
+    bad = [trajectory(replace(record, ids=(50, *record.ids[1:]))) for record in records([30, 40])]
+    with pytest.raises(TrainingError, match="step 1 of 4: the loss is nan"):
+        local_update(lora, bad, CONFIG, seed=0)
+    assert lora.state().digest == start
+    assert all(lora.base.model.get_submodule(path) is layer for path, layer in lora.layers.items())
+
+
+def test_the_longest_trajectory_is_trained_whole() -> None:
+    lora = tiny_lora()
+    (long,) = records([500])
+    stats = local_update(lora, [trajectory(long)], replace_config(steps=1, max_tokens=64), seed=0)
+    assert stats.computed_tokens == 499
