@@ -1,0 +1,66 @@
+"""Steps per second of every environment, in process, on one core, resets included.
+
+    python benchmarks/environments.py [--seconds 2]
+
+The figures of the originals were measured earlier, on another occasion and not in this run; they are shown for scale, and
+a ratio to them holds only roughly.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from fedse.environments import Environment, environment_names, make
+from fedse.seeding import python_random
+
+#: Steps per second of the original servers' environment code, in process, with resets.
+ORIGINALS = {"maze": 163_950, "wordle": 2_051}
+REPEATS = 5
+
+
+def scripts(environment: Environment, episodes: int) -> list[list[str]]:
+    """One list of actions per test task: the expert's, in an order mixed across tasks, so that episodes are not all short."""
+    tasks = environment.tasks("test")[:episodes]
+    actions = []
+    for task in tasks:
+        observation, expert, done = environment.reset(task), environment.expert(0), False
+        while not done:
+            action = expert.act(observation)[1]
+            actions.append(action)
+            result = environment.step(action)
+            observation, done = result.observation, result.done
+    rng = python_random("benchmark", environment.name)
+    return [[rng.choice(actions) for _ in range(environment.spec.max_turns)] for _ in tasks]
+
+
+def measure(environment: Environment, seconds: float) -> float:
+    """Steps per second of CPU time; the script itself is prepared outside the measurement."""
+    plan = list(zip(environment.tasks("test"), scripts(environment, 64), strict=False))
+    steps, start = 0, time.process_time()
+    while (spent := time.process_time() - start) < seconds:
+        for task, actions in plan:
+            environment.reset(task)
+            for action in actions:
+                steps += 1
+                if environment.step(action).done:
+                    break
+    return steps / spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=2.0, help="per environment, split over five repeats")
+    seconds = parser.parse_args().seconds
+    print(f"{'environment':<12}{'steps/s':>12}{'lowest':>12}{'highest':>12}{'original*':>12}")
+    for name in environment_names():
+        speeds = [measure(make(name), seconds / REPEATS) for _ in range(REPEATS)]
+        original = f"{ORIGINALS[name]:,}" if name in ORIGINALS else "not known"
+        print(f"{name:<12}{statistics.median(speeds):>12,.0f}{min(speeds):>12,.0f}{max(speeds):>12,.0f}{original:>12}")
+    print(f"median of {REPEATS} repeats, CPU time of one core, resets included")
+    print("* the original environment code, measured elsewhere and not in this run; for scale only")
+
+
+if __name__ == "__main__":
+    main()
