@@ -2,8 +2,8 @@
 
     python benchmarks/environments.py [--seconds 2]
 
-The figures of the originals were measured earlier, on another occasion and not in this run; they are shown for scale, and
-a ratio to them holds only roughly.
+The figures of the originals were measured earlier, on another occasion and not in this run; they are shown for scale,
+and a ratio to them holds only roughly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ REPEATS = 5
 
 
 def scripts(environment: Environment, episodes: int) -> list[list[str]]:
-    """One list of actions per test task: the expert's, in an order mixed across tasks, so that episodes are not all short."""
+    """Actions for every test task: drawn from the expert's on other tasks, so that they are valid but do not win at once."""
     tasks = environment.tasks("test")[:episodes]
     actions = []
     for task in tasks:
