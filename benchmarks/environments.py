@@ -21,7 +21,7 @@ REPEATS = 5
 
 
 def scripts(environment: Environment, episodes: int) -> list[list[str]]:
-    """Actions for every test task: drawn from the expert's on other tasks, so that they are valid but do not win at once."""
+    """Actions for every test task, drawn from the expert's on other tasks: valid, but they do not win at once."""
     tasks = environment.tasks("test")[:episodes]
     actions = []
     for task in tasks:
