@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,24 +56,42 @@ def load_base(config: ModelConfig) -> BaseModel:
     """
     device = _device(config.device)
     dtype = _dtype(config.dtype, device)
+    tokenizer = load_tokenizer(config)
     if config.name == "tiny":
         # In float32 whatever the hardware: the tiny model exists to test mechanics exactly.
-        model: PreTrainedModel = tiny_model().to(torch.float32 if config.dtype == "auto" else dtype)
-        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
+        model: PreTrainedModel = tiny_model()
+        if config.dtype != "auto":
+            model.to(dtype)  # type: ignore[arg-type]
     else:
-        source = catalogue.resolve(config.name)
-        mend = "give 'smollm2-135m', a local folder with config.json, weights and tokenizer, or a Hugging Face id"
-        with boundary(ModelError, f"cannot load the base model {config.name!r}", mend):
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        with _loading(config.name):
+            model = AutoModelForCausalLM.from_pretrained(catalogue.resolve(config.name), dtype=dtype)
+    model.to(device)  # type: ignore[arg-type]
+    model.eval()  # type: ignore[no-untyped-call]
+    model.requires_grad_(False)
+    return BaseModel(model=model, tokenizer=tokenizer, fingerprint=fingerprint(model), name=config.name)
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a base model, without its weights.
+
+    Raises:
+        ModelError: if it is not there, is damaged, or has no chat template.
+    """
+    if config.name == "tiny":
+        return tiny_tokenizer()
+    with _loading(config.name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(catalogue.resolve(config.name))
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"the tokenizer of {config.name!r} has no chat template",
             "use an instruction-tuned model, or set the template in its tokenizer_config.json",
         )
-    model = cast(PreTrainedModel, model.to(device)).eval()  # type: ignore[arg-type]
-    model.requires_grad_(False)
-    return BaseModel(model=model, tokenizer=tokenizer, fingerprint=fingerprint(model), name=config.name)
+    return tokenizer
+
+
+def _loading(name: str) -> AbstractContextManager[None]:
+    mend = "give 'smollm2-135m', a local folder with config.json, weights and tokenizer, or a Hugging Face id"
+    return boundary(ModelError, f"cannot load the base model {name!r}", mend)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -109,7 +128,7 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices natively; elsewhere bfloat16 is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     flags = cpu_flags()

@@ -1,0 +1,115 @@
+"""One episode as a small machine that both the batched engine and scripted policies drive.
+
+An environment's fault ends the episode as an error with its cause; it is never an outcome.  A reply that breaks the
+agent's form is answered in the environment's place and costs a turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedse.agent.parsing import parse_response
+from fedse.environments.base import Environment
+from fedse.errors import EnvironmentFault, boundary
+from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What an episode may use.
+
+    Attributes:
+        turns: agent turns.
+        response_tokens: tokens of one turn, its end included.
+        context: tokens of the whole episode.
+    """
+
+    turns: int
+    response_tokens: int
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeRequest:
+    """An episode to play: the task, and the seed of the episode's own random stream."""
+
+    task: Task
+    seed: int
+
+
+class Episode:
+    """An open episode of one environment instance.
+
+    Call :meth:`start` once, then :meth:`reply` until :attr:`stop` is set, then :meth:`trajectory`.
+    """
+
+    def __init__(self, environment: Environment, request: EpisodeRequest, *, instruction: str, turns: int) -> None:
+        self.request = request
+        self.observation = ""
+        self.stop: StopReason | None = None
+        self._environment = environment
+        self._instruction = instruction
+        self._turn_limit = turns
+        self._turns: list[Turn] = []
+        self._error = ""
+
+    def start(self) -> None:
+        """Reset the environment; afterwards :attr:`observation` is the first one, or :attr:`stop` is ``ERROR``."""
+        task = self.request.task
+        self._guarded(f"environment {task.environment!r} failed to reset task {task.id!r}", self._reset)
+
+    def reply(self, response: str, *, truncated: bool = False) -> None:
+        """Hand in the agent's text; afterwards :attr:`observation` is the next one, or :attr:`stop` is set."""
+        task = self.request.task
+        what = f"environment {task.environment!r} failed in turn {len(self._turns) + 1} of task {task.id!r}"
+        self._guarded(what, lambda: self._step(response, truncated))
+
+    def cut(self, reason: StopReason) -> None:
+        """End the episode from outside, as when the context is full."""
+        self.stop = reason
+
+    def trajectory(self, *, source: Source, tokens: TokenRecord | None = None) -> Trajectory:
+        """The finished episode."""
+        if self.stop is None:
+            raise ValueError("the episode is not over")
+        failed = self.stop is StopReason.ERROR
+        reward = self._turns[-1].reward if self._turns else 0.0
+        return Trajectory(
+            task=self.request.task,
+            source=source,
+            instruction=self._instruction,
+            turns=tuple(self._turns),
+            final_observation=self.observation,
+            success=None if failed else reward > self._environment.spec.success_above,
+            reward=reward,
+            stop=self.stop,
+            seed=self.request.seed,
+            error=self._error,
+            tokens=tokens,
+        )
+
+    def _reset(self) -> None:
+        self.observation = self._environment.reset(self.request.task)
+
+    def _step(self, response: str, truncated: bool) -> None:
+        parsed = parse_response(response, self._environment.spec.action_rule)
+        seen = self.observation
+        if parsed.error is None:
+            result = self._environment.step(parsed.action)
+            self.observation, reward, done = result.observation, float(result.reward), result.done
+        else:
+            self.observation, reward, done = parsed.error, 0.0, False
+        self._turns.append(Turn(seen, response, parsed.action, reward, truncated))
+        if done:
+            self.stop = StopReason.DONE
+        elif len(self._turns) >= self._turn_limit:
+            self.stop = StopReason.TURN_LIMIT
+
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        try:
+            with boundary(EnvironmentFault, what):
+                action()
+        except EnvironmentFault as fault:
+            self.stop = StopReason.ERROR
+            self._error = str(fault)

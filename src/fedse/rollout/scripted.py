@@ -1,0 +1,122 @@
+"""Episodes played by something other than the model: an expert, a person, a script in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from fedse.agent.parsing import format_response
+from fedse.agent.rendering import ChatRenderer
+from fedse.environments.base import Environment, Expert
+from fedse.rollout.episode import Episode, EpisodeRequest
+from fedse.seeding import derive_seed
+from fedse.types import Source, Task, Trajectory
+
+
+class Policy(Protocol):
+    """Anything that answers an observation with a full reply (thought and action)."""
+
+    def act(self, observation: str) -> str:
+        """The reply to what the environment just said."""
+        ...
+
+
+class ExpertPolicy:
+    """The environment's own expert, in the reply format.  Made after the environment was reset."""
+
+    def __init__(self, expert: Expert) -> None:
+        self._expert = expert
+
+    def act(self, observation: str) -> str:
+        """The expert's thought and action."""
+        thought, action = self._expert.act(observation)
+        return format_response(thought, action)
+
+
+def play(
+    environment: Environment,
+    request: EpisodeRequest,
+    make_policy: Callable[[Environment], Policy],
+    *,
+    instruction: str,
+    source: Source,
+    turns: int | None = None,
+    on_turn: Callable[[Episode], None] | None = None,
+) -> Trajectory:
+    """Play one episode by a scripted policy.
+
+    Args:
+        environment: an instance of its own.
+        request: task and seed.
+        make_policy: called once the environment is reset, because an expert may look at the opened episode.
+        instruction: the system message that the trajectory records.
+        source: who acts.
+        turns: turn limit; the environment's own by default.
+        on_turn: called after the reset and after every turn, to watch.
+
+    Returns:
+        The trajectory, without tokens; with ``stop`` ``ERROR`` if the environment failed.
+    """
+    episode = Episode(environment, request, instruction=instruction, turns=turns or environment.spec.max_turns)
+    episode.start()
+    policy = make_policy(environment) if episode.stop is None else None
+    while episode.stop is None and policy is not None:
+        if on_turn:
+            on_turn(episode)
+        episode.reply(policy.act(episode.observation))
+    if on_turn:
+        on_turn(episode)
+    return episode.trajectory(source=source)
+
+
+def demonstrate(
+    environment: Environment,
+    tasks: Sequence[Task],
+    count: int,
+    *,
+    instruction: str,
+    seed: int,
+    renderer: ChatRenderer | None = None,
+    turns: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Trajectory]:
+    """Successful expert episodes: the first tasks once each, then again with other words, until there are ``count``.
+
+    Args:
+        environment: an instance of its own.
+        tasks: tasks to demonstrate, in order.
+        count: demonstrations wanted.
+        instruction: the system message that the trajectories record.
+        seed: varies the expert's words and choices.
+        renderer: renders token records, if given.
+        turns: turn limit; the environment's own by default.
+        on_progress: told (done, wanted).
+
+    Returns:
+        At most ``count`` trajectories; fewer only if the expert fails on tasks of a whole pass.
+    """
+    found: list[Trajectory] = []
+    attempt = 0
+    while len(found) < count and tasks:
+        before = len(found)
+        for task in tasks:
+            if len(found) >= count:
+                break
+            expert_seed = derive_seed(seed, "expert", str(task), attempt)
+            attempt += 1
+            trajectory = play(
+                environment,
+                EpisodeRequest(task, expert_seed),
+                lambda opened, expert_seed=expert_seed: ExpertPolicy(opened.expert(expert_seed)),  # type: ignore[misc]
+                instruction=instruction,
+                source=Source.EXPERT,
+                turns=turns,
+            )
+            if trajectory.success:
+                found.append(replace(trajectory, tokens=renderer.render(trajectory)) if renderer else trajectory)
+                if on_progress:
+                    on_progress(len(found), count)
+        if len(found) == before:
+            break
+    return found

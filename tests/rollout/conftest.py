@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedse.agent.rendering import ChatRenderer
+from fedse.config import LoraConfig, ModelConfig
+from fedse.models.base import load_base
+from fedse.models.lora import LoraModel
+from fedse.types import AdapterState
+
+
+@pytest.fixture
+def lora() -> LoraModel:
+    """A tiny model with an adapter that changes its output."""
+    model = LoraModel(load_base(ModelConfig(name="tiny")), LoraConfig(rank=4, alpha=8))
+    generator = np.random.default_rng(0)
+    tensors = {
+        name: generator.normal(0, 0.2, array.shape).astype(np.float32)
+        for name, array in model.initial_state(0).tensors.items()
+    }
+    model.load(AdapterState(tensors, model.meta))
+    return model
+
+
+@pytest.fixture
+def renderer(lora: LoraModel) -> ChatRenderer:
+    return ChatRenderer(lora.base.tokenizer)

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from counting import Counting
+
+from fedse.agent.rendering import ChatRenderer
+from fedse.config import RolloutConfig
+from fedse.errors import ConfigError
+from fedse.models.lora import LoraModel
+from fedse.rollout.decoder import SlotDecoder
+from fedse.rollout.engine import RolloutEngine, RolloutProgress
+from fedse.rollout.episode import EpisodeRequest
+from fedse.types import Source, StopReason, Task, Trajectory
+
+INSTRUCTION = "Count to the end."
+
+
+def requests(*ids: str) -> list[EpisodeRequest]:
+    return [EpisodeRequest(Task("counting", task_id), seed) for seed, task_id in enumerate(ids)]
+
+
+def play(
+    lora: LoraModel,
+    renderer: ChatRenderer,
+    episodes: Sequence[EpisodeRequest],
+    *,
+    slots: int = 4,
+    greedy: bool = False,
+    context: int = 512,
+) -> list[Trajectory]:
+    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=slots, max_context=context))
+    return engine.run(Counting, episodes, instruction=INSTRUCTION, greedy=greedy)
+
+
+def tokens_of(trajectory: Trajectory) -> tuple[int, ...]:
+    assert trajectory.tokens is not None
+    return trajectory.tokens.ids
+
+
+def test_greedy_rollouts_equal_reading_the_whole_history_anew_for_every_token(
+    lora: LoraModel, renderer: ChatRenderer
+) -> None:
+    """Cached multi-turn decoding with the adapter merged ≡ full forward passes with the adapter unmerged."""
+    for trajectory in play(lora, renderer, requests("3/a", "1/b", "4/c", "2/d", "4/e"), slots=3, greedy=True):
+        assert trajectory.tokens is not None
+        logits = lora.base.model(torch.tensor([trajectory.tokens.ids])).logits[0]
+        for start, end in trajectory.tokens.spans:
+            expected = logits[start - 1 : end - 1].argmax(dim=-1).tolist()
+            assert list(trajectory.tokens.ids[start:end]) == expected
+
+
+def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(
+    lora: LoraModel, renderer: ChatRenderer
+) -> None:
+    episodes = requests("3/a", "1/b", "4/c", "2/d", "4/e", "1/f")
+    alone = play(lora, renderer, episodes, slots=1)
+    assert [tokens_of(one) for one in alone] == [tokens_of(one) for one in play(lora, renderer, episodes, slots=4)]
+    backwards = play(lora, renderer, episodes[::-1], slots=4)
+    assert [tokens_of(one) for one in alone] == [tokens_of(one) for one in backwards[::-1]]
+
+
+def test_every_token_is_read_once(lora: LoraModel, renderer: ChatRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """History is never prefilled twice and the shared prefix is computed once."""
+    read = 0
+    forward = SlotDecoder.forward
+
+    def counting(self: SlotDecoder, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
+        nonlocal read
+        read += sum(len(new) for _, new in pieces)
+        return forward(self, pieces)
+
+    monkeypatch.setattr(SlotDecoder, "forward", counting)
+    episodes = play(lora, renderer, requests("3/a", "2/b", "4/c", "3/d"), slots=4)
+    openings = [renderer.opening(INSTRUCTION, one.turns[0].observation) for one in episodes]
+    prefix = next(i for i in range(len(openings[0])) if len({tuple(one[: i + 1]) for one in openings}) > 1)
+    assert prefix > len(renderer.opening(INSTRUCTION, "")) // 2
+    # The last sampled token of an episode is never read: nothing follows it.
+    assert read == prefix + sum(len(tokens_of(one)) - prefix - 1 for one in episodes)
+
+
+def test_spans_hold_exactly_what_the_agent_said(lora: LoraModel, renderer: ChatRenderer) -> None:
+    for trajectory in play(lora, renderer, requests("3/a", "4/b")):
+        record = trajectory.tokens
+        assert record is not None
+        said = [renderer.decode(record.ids[start:end]) for start, end in record.spans]
+        assert said == [turn.response for turn in trajectory.turns]
+        assert record.tokenizer == renderer.fingerprint
+
+
+def test_a_cut_turn_is_closed_for_the_reader_but_not_counted_as_said(lora: LoraModel, renderer: ChatRenderer) -> None:
+    trajectory = play(lora, renderer, requests("3/a"))[0]
+    record = trajectory.tokens
+    assert record is not None
+    cut = [span for span, turn in zip(record.spans[:-1], trajectory.turns[:-1], strict=True) if turn.truncated]
+    assert cut, "the random model was expected to run into the limit of seven tokens"
+    for start, end in cut:
+        assert end - start == 7
+        assert record.ids[end] == renderer.end_token
+
+
+@pytest.mark.parametrize(("task", "stop"), [("2/a", StopReason.DONE), ("9/a", StopReason.TURN_LIMIT)])
+def test_reasons_to_stop(lora: LoraModel, renderer: ChatRenderer, task: str, stop: StopReason) -> None:
+    trajectory = play(lora, renderer, requests(task))[0]
+    assert trajectory.stop is stop
+    assert trajectory.success is (stop is StopReason.DONE)
+    assert trajectory.source is Source.POLICY
+
+
+def test_a_full_context_ends_the_episode(lora: LoraModel, renderer: ChatRenderer) -> None:
+    opening = len(renderer.opening(INSTRUCTION, "Start of 4/a."))
+    trajectory = play(lora, renderer, requests("4/a"), context=max(64, opening + 20))[0]
+    assert trajectory.stop is StopReason.CONTEXT_LIMIT
+    assert trajectory.success is False
+    assert len(tokens_of(trajectory)) <= opening + 20
+
+
+def test_a_prompt_without_room_for_a_reply_is_a_configuration_error(lora: LoraModel, renderer: ChatRenderer) -> None:
+    with pytest.raises(ConfigError, match=r"rollout\.max_context"):
+        play(lora, renderer, requests("1/" + "long" * 30), context=64)
+
+
+def test_a_context_beyond_the_models_own_is_refused(lora: LoraModel, renderer: ChatRenderer) -> None:
+    with pytest.raises(ConfigError, match="4096"):
+        RolloutEngine(lora, renderer, RolloutConfig(max_context=5000))
+
+
+def test_a_fault_of_one_environment_is_an_error_with_its_cause_and_harms_no_other(
+    lora: LoraModel, renderer: ChatRenderer
+) -> None:
+    episodes = requests("2/a", "boom/2", "dead", "3/b")
+    good_a, boom, dead, good_b = play(lora, renderer, episodes, slots=2)
+    assert (good_a.success, good_b.success) == (True, True)
+    for trajectory, cause in ((boom, "ValueError: kaput"), (dead, "OSError: no display")):
+        assert (trajectory.stop, trajectory.success) == (StopReason.ERROR, None)
+        assert cause in trajectory.error
+    assert tokens_of(good_b) == tokens_of(play(lora, renderer, episodes[3:], slots=1)[0])
+
+
+def test_environments_are_closed(lora: LoraModel, renderer: ChatRenderer) -> None:
+    made: list[Counting] = []
+
+    def make() -> Counting:
+        made.append(Counting())
+        return made[-1]
+
+    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=2, max_context=512))
+    engine.run(make, requests("2/a", "boom/1", "1/b", "3/c"), instruction=INSTRUCTION, greedy=False)
+    assert made
+    assert all(environment.closed for environment in made)
+
+
+def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: ChatRenderer) -> None:
+    request = requests("3/a")[0]
+    torch.manual_seed(1)
+    first = play(lora, renderer, [request])[0]
+    torch.manual_seed(2)
+    assert tokens_of(play(lora, renderer, [request])[0]) == tokens_of(first)
+    assert tokens_of(play(lora, renderer, [replace(request, seed=99)])[0]) != tokens_of(first)
+
+
+def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: ChatRenderer) -> None:
+    seen: list[RolloutProgress] = []
+    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=2, max_context=512))
+    episodes = engine.run(
+        Counting, requests("2/a", "9/b", "1/c"), instruction=INSTRUCTION, greedy=False, on_progress=seen.append
+    )
+    last = seen[-1]
+    sampled = sum(end - start for one in episodes if one.tokens for start, end in one.tokens.spans)
+    assert (last.done, last.total, last.successes) == (3, 3, 2)
+    assert 0 < last.tokens <= sampled
+
+
+def test_no_requests_no_work(lora: LoraModel, renderer: ChatRenderer) -> None:
+    assert play(lora, renderer, []) == []

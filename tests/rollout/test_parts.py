@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from counting import Counting
+
+from fedse.agent.rendering import ChatRenderer
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.lora import LoraModel
+from fedse.rollout.cache import ATTENTION_NAME
+from fedse.rollout.decoder import SlotDecoder
+from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.prepack import PrepackedLinear, prepacked
+from fedse.rollout.sampling import draw
+from fedse.rollout.scripted import demonstrate, play
+from fedse.types import Source, StopReason, Task
+
+
+def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(lora: LoraModel) -> None:
+    """Single tokens, long pieces, copies and growing capacity in any mix ≡ one forward pass over the whole history."""
+    generator = np.random.default_rng(3)
+    model = lora.base.model
+    with lora.merged(), attention_implementation(model, ATTENTION_NAME):
+        decoder = SlotDecoder(model, 4)
+        histories: list[list[int]] = [[] for _ in range(4)]
+        for _ in range(40):
+            slots = [slot for slot in range(4) if generator.random() < 0.7] or [0]
+            sizes = [
+                1 if generator.random() < 0.6 and histories[slot] else int(generator.integers(1, 9)) for slot in slots
+            ]
+            pieces = [
+                (slot, generator.integers(3, 250, size).tolist()) for slot, size in zip(slots, sizes, strict=True)
+            ]
+            logits = decoder.forward(pieces)
+            for (slot, new), row in zip(pieces, logits, strict=True):
+                histories[slot] += new
+                with attention_implementation(model, "eager"), torch.no_grad():
+                    expected = model(torch.tensor([histories[slot]])).logits[0, -1]
+                torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+        assert max(len(history) for history in histories) > 64, "the cache was expected to grow"
+        decoder.copy(1, 2, 5)
+        row = decoder.forward([(2, [7, 8])])[0]
+        with attention_implementation(model, "eager"), torch.no_grad():
+            expected = model(torch.tensor([[*histories[1][:5], 7, 8]])).logits[0, -1]
+        torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_weights_give_the_same_logits_and_leave_no_trace(lora: LoraModel) -> None:
+    model = lora.base.model
+    tokens = torch.tensor([[5, 9, 77, 30]])
+    with torch.no_grad(), lora.merged():
+        plain = model(tokens).logits
+        with prepacked(model, 4):
+            assert any(isinstance(module, PrepackedLinear) for module in model.modules())
+            packed = model(tokens).logits
+        assert not any(isinstance(module, PrepackedLinear) for module in model.modules())
+    torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_draws_follow_the_distribution_at_the_temperature() -> None:
+    logits = torch.log(torch.tensor([0.1, 0.2, 0.7]))
+    uniforms = (np.arange(3000) + 0.5) / 3000
+    for temperature in (1.0, 2.0):
+        expected = torch.softmax(logits / temperature, dim=-1).numpy()
+        tokens = draw(logits.repeat(3000, 1), uniforms, temperature)
+        np.testing.assert_allclose(np.bincount(tokens, minlength=3) / 3000, expected, atol=1e-3)
+
+
+def test_extreme_draws_stay_within_tokens_that_can_occur() -> None:
+    logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]]).repeat(2, 1)
+    assert draw(logits, np.array([0.0, 1.0 - 2**-53]), 1.0) == [1, 2]
+
+
+def test_greedy_takes_the_most_likely() -> None:
+    assert draw(torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]]), None, 1.0) == [1, 0]
+
+
+def test_a_scripted_policy_plays_an_episode() -> None:
+    class Fixed:
+        def act(self, observation: str) -> str:
+            return f"Thought: {observation}\nAction: go"
+
+    request = EpisodeRequest(Task("counting", "2/a"), 5)
+    trajectory = play(Counting(), request, lambda _: Fixed(), instruction="Count.", source=Source.HUMAN)
+    assert (trajectory.success, trajectory.stop, trajectory.actions) == (True, StopReason.DONE, ("go", "go"))
+    assert trajectory.turns[1].response == "Thought: Turn 1 of 2/a.\nAction: go"
+    assert trajectory.final_observation == "Turn 2 of 2/a."
+
+
+def test_demonstrations_keep_successes_only_and_reuse_tasks_in_other_words(renderer: ChatRenderer) -> None:
+    tasks = [Task("counting", name) for name in ("1/a", "9/too-long", "boom/1", "2/b")]
+    found = demonstrate(Counting(), tasks, 5, instruction="Count.", seed=1, renderer=renderer)
+    assert [one.task.id for one in found] == ["1/a", "2/b", "1/a", "2/b", "1/a"]
+    assert all(one.success and one.source is Source.EXPERT and one.tokens for one in found)
+    assert len({one.seed for one in found}) == 5
+
+
+def test_demonstrations_end_when_the_expert_solves_nothing() -> None:
+    assert demonstrate(Counting(), [Task("counting", "9/x")], 3, instruction="Count.", seed=1) == []
+
+
+def test_a_parse_error_is_answered_in_the_environments_place_and_costs_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TwoActions:
+        def act(self, observation: str) -> str:
+            return "Action: a\nAction: b"
+
+    class Strict(Counting):
+        @property
+        def spec(self):  # type: ignore[no-untyped-def]
+            from dataclasses import replace
+
+            return replace(super().spec, action_rule="single")
+
+    request = EpisodeRequest(Task("counting", "1/a"), 0)
+    trajectory = play(Strict(), request, lambda _: TwoActions(), instruction="Count.", source=Source.HUMAN)
+    assert trajectory.stop is StopReason.TURN_LIMIT
+    assert trajectory.turns[1].observation.startswith("Error: Only one 'Action'")
