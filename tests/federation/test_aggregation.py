@@ -97,7 +97,7 @@ def test_aggregators_declare_their_scalars_and_their_source() -> None:
 
 
 def test_an_unknown_aggregator_names_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'weighted_mean'"):
+    with pytest.raises(UnknownNameError, match="did you mean weighted_mean"):
         get_aggregator("weigthed_mean")
 
 

@@ -8,11 +8,11 @@ An aggregator is a pure function of the broadcast adapter and the validated upda
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from fedse.errors import ConfigError, UnknownNameError
+from fedse.errors import ConfigError
+from fedse.names import unknown_name
 from fedse.types import AdapterState, ClientUpdate
 
 #: (broadcast adapter, validated updates of at least one client) → combined adapter.
@@ -26,7 +26,7 @@ class Aggregator:
     Attributes:
         name: as in ``method.aggregator``.
         combine: must depend neither on the order of the updates nor on anything but its arguments.
-        needs: names of the scalars that each client must send beside its adapter; they leave the site.
+        needs: names of the scalars, finite and ≥ 0, that each client must send beside its adapter; they leave the site.
         citation: where the method comes from.
     """
 
@@ -68,8 +68,4 @@ def get_aggregator(name: str) -> Aggregator:
     """
     if name in _REGISTRY:
         return _REGISTRY[name]
-    near = difflib.get_close_matches(name, _REGISTRY, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnknownNameError(
-        f"there is no aggregator {name!r}", f"{hint}method.aggregator can be: {', '.join(aggregator_names())}"
-    )
+    raise unknown_name("aggregator", name, aggregator_names())

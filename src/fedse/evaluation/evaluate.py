@@ -1,0 +1,102 @@
+"""Playing held-out tasks with the adapter that is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from fedse.agent import system_prompt
+from fedse.environments import registry
+from fedse.environments.base import Environment, PromptStyle
+from fedse.errors import ConfigError, EnvironmentFault
+from fedse.evaluation.rates import success_rate
+from fedse.rollout.episode import EpisodeRequest
+from fedse.seeding import derive_seed
+from fedse.types import StopReason, SuccessRate, Task, Trajectory
+
+if TYPE_CHECKING:
+    from fedse.rollout.engine import RolloutEngine, RolloutProgress
+
+
+def held_out_tasks(environment: Environment, split: str, n: int | None) -> list[Task]:
+    """The first ``n`` tasks of a split, or all for ``None`` or if it has fewer: the same for every method and round.
+
+    Raises:
+        UnknownNameError: for an unknown split.
+    """
+    return list(environment.tasks(split)[:n])
+
+
+def evaluate(
+    engine: RolloutEngine,
+    environment: str,
+    tasks: Sequence[Task],
+    *,
+    options: Mapping[str, Any] | None = None,
+    prompt: PromptStyle = "concise",
+    decoding: Literal["greedy", "sampled"] = "greedy",
+    samples: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[RolloutProgress], None] | None = None,
+) -> tuple[SuccessRate, list[Trajectory]]:
+    """Play every task and count successes.
+
+    The episodes' seeds depend on ``seed``, the task and the sample alone, so that two adapters are compared on equal
+    random streams.
+
+    Args:
+        engine: plays with the adapter that is loaded in its model.
+        environment: a registered name.
+        tasks: what to play.
+        options: the environment's options.
+        prompt: style of the system message.
+        decoding: greedy plays each task once; sampled plays it ``samples`` times.
+        samples: episodes per task when sampled.  The interval of the rate takes episodes as independent, which samples
+            of one task are not: see :func:`~fedse.evaluation.rates.success_rate`.
+        seed: of the evaluation.
+        on_progress: told of the episodes' progress.
+
+    Returns:
+        The success rate and the trajectories, ordered by task, then by sample.
+
+    Raises:
+        ConfigError: if there are no tasks.
+        EnvironmentFault: if every episode was lost to a fault.
+    """
+    if not tasks:
+        raise ConfigError(f"there are no tasks of {environment} to evaluate on", "choose another split, or more tasks")
+    episodes = samples if decoding == "sampled" else 1
+    requests = [
+        EpisodeRequest(task, derive_seed(seed, "evaluate", str(task), sample))
+        for task in tasks
+        for sample in range(episodes)
+    ]
+    settings = dict(options or {})
+    probe = registry.make(environment, **settings)
+    try:
+        instruction = system_prompt(probe, prompt)
+    finally:
+        probe.close()
+    trajectories = engine.run(
+        lambda: registry.make(environment, **settings),
+        requests,
+        instruction=instruction,
+        greedy=decoding == "greedy",
+        on_progress=on_progress,
+    )
+    require_outcomes(trajectories, f"evaluation on {environment}")
+    return success_rate(trajectories), trajectories
+
+
+def require_outcomes(trajectories: Sequence[Trajectory], what: str) -> None:
+    """Stop where a broken environment would otherwise pass for a bad policy.
+
+    Raises:
+        EnvironmentFault: if there are episodes and every one was lost to a fault; carries the first fault's message.
+    """
+    if trajectories and all(trajectory.stop is StopReason.ERROR for trajectory in trajectories):
+        raise EnvironmentFault(
+            f"{what}: all {len(trajectories)} episodes were lost to faults of the environment; "
+            f"the first: {trajectories[0].error}",
+            "mend the environment (fedse env check NAME shows what is wrong), then run again with --resume",
+        )

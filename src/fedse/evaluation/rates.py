@@ -1,0 +1,49 @@
+"""Success rates with intervals, and their averages over environments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from fedse.types import StopReason, SuccessRate, Trajectory
+
+
+def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
+    """Count successes; episodes lost to infrastructure faults are counted apart and enter no rate.
+
+    The interval is Wilson's 95 % score interval (Wilson 1927, JASA 22:209).  It assumes independent episodes: with
+    several samples of each task it is too narrow as a statement about new tasks, because samples of one task agree more
+    than samples of different tasks.  Without any outcome the rate is NaN and the interval [0, 1].
+    """
+    successes = episodes = errors = 0
+    for trajectory in trajectories:
+        if trajectory.stop is StopReason.ERROR:
+            errors += 1
+        else:
+            episodes += 1
+            successes += bool(trajectory.success)
+    low, high = _wilson(successes, episodes)
+    return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
+
+
+def macro_average(rates: Mapping[str, SuccessRate]) -> float:
+    """Mean of the environments' rates in [0, 1]: every environment counts the same.  NaN if one has no outcome."""
+    return math.fsum(rate.rate for rate in rates.values()) / len(rates) if rates else float("nan")
+
+
+def task_weighted_average(rates: Mapping[str, SuccessRate]) -> float:
+    """Successes out of all episodes in [0, 1], as in the Fed-SE paper's tables: large test sets count more.
+
+    NaN if there are no outcomes at all.
+    """
+    episodes = sum(rate.episodes for rate in rates.values())
+    return sum(rate.successes for rate in rates.values()) / episodes if episodes else float("nan")
+
+
+def _wilson(successes: int, episodes: int) -> tuple[float, float]:
+    if episodes == 0:
+        return 0.0, 1.0
+    from scipy.stats import binomtest  # about a second to import
+
+    interval = binomtest(successes, episodes).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,310 @@
+"""A client: a site that explores its own environment, keeps its own experience, and sends adapters.
+
+What stays at the site is under ``clients/<name>`` of its run folder; what leaves it is a :class:`ClientUpdate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fedse.agent import system_prompt
+from fedse.config import ClientConfig, RunConfig
+from fedse.environments import registry
+from fedse.environments.base import Environment
+from fedse.errors import ConfigError, EnvironmentFault
+from fedse.evaluation.evaluate import evaluate, held_out_tasks, require_outcomes
+from fedse.experience.filters import apply_filter, make_filter
+from fedse.experience.store import ExperienceStore
+from fedse.federation.adapter_io import load_adapter, save_adapter
+from fedse.federation.aggregation import get_aggregator
+from fedse.federation.layout import RunLayout
+from fedse.federation.phases import PhaseReport, completed, once
+from fedse.federation.shared_model import SharedModel
+from fedse.federation.task_sampling import exploration_tasks
+from fedse.federation.trajectory_files import read_trajectories, write_trajectories
+from fedse.federation.watching import ClientProgress
+from fedse.learning.update import local_update
+from fedse.progress import Listener, Phase, silent
+from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.scripted import demonstrate
+from fedse.seeding import derive_seed, python_random
+from fedse.types import AdapterState, ClientUpdate, StopReason, SuccessRate, Trajectory
+
+#: What an aggregator may ask of a client beside its adapter.
+SCALARS = frozenset({"examples"})
+
+
+class Client:
+    """One site of a federation.
+
+    Each of its phases is done once (:mod:`fedse.federation.phases`): a client that was killed goes on where it was.
+    Every random stream derives from the run's seed and the client's name: neither other clients nor their order matter.
+
+    Args:
+        config: the run.
+        client: this site's part of it.
+        shared: the model, shared with the other clients of the process.
+        layout: where files go.
+        listener: told of progress.
+
+    Raises:
+        ConfigError: if the site has nothing to learn from, or the aggregator needs a scalar that clients do not have.
+        UnknownNameError: if the environment, one of its splits or the aggregator is not known.
+        EnvironmentFault: if the environment cannot be brought up.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        client: ClientConfig,
+        shared: SharedModel,
+        layout: RunLayout,
+        *,
+        listener: Listener = silent,
+    ) -> None:
+        self.name = client.name
+        self._run = config
+        self._config = client
+        self._shared = shared
+        self._layout = layout
+        self._progress = ClientProgress(listener, client.name)
+        self._filter = make_filter(config.method.filter)
+        self._scalars = get_aggregator(config.method.aggregator).needs
+        environment = self._make_environment()
+        try:
+            self._instruction = system_prompt(environment, config.agent.prompt)
+            self._train_tasks = list(environment.tasks(client.train_split))
+            self._test_tasks = held_out_tasks(environment, client.test_split, config.evaluation.tasks)
+        finally:
+            environment.close()
+        self._check()
+
+    def demonstrate(self) -> PhaseReport:
+        """Seed the experience store with expert episodes of training tasks; round 0.
+
+        Raises:
+            EnvironmentFault: if the expert cannot solve as many tasks as are to be demonstrated.
+            StorageError, StoreError: if a file cannot be written.
+        """
+        report = once(self._layout.marker(self.name, 0, Phase.DEMONSTRATE), self._demonstrate)
+        self._progress.finished(Phase.DEMONSTRATE, 0, report)
+        return report
+
+    def round(self, round: int, adapter: AdapterState) -> ClientUpdate:
+        """One round of local evolution from the broadcast adapter: explore, filter, accumulate, fine-tune.
+
+        With nothing to train on, the broadcast adapter is sent back unchanged, and the metrics say 0 examples.
+
+        Args:
+            round: 1 or later.
+            adapter: the global adapter after the round before.
+
+        Raises:
+            EnvironmentFault: if every episode was lost to a fault of the environment.
+            AdapterError: if the adapter does not fit the model, or training diverged.
+            StorageError, StoreError: if a file cannot be written.
+        """
+        if self._run.method.explore:
+            self._explore(round, adapter)
+        trained = once(self._layout.marker(self.name, round, Phase.TRAIN), lambda: self._train(round, adapter))
+        self._progress.finished(Phase.TRAIN, round, trained)
+        available = {"examples": float(trained.metrics["examples"])}
+        return ClientUpdate(
+            client=self.name,
+            round=round,
+            adapter=load_adapter(self._layout.update(round, self.name), expect=self._shared.lora.meta),
+            scalars={name: available[name] for name in self._scalars},
+        )
+
+    def evaluate(self, round: int, adapter: AdapterState) -> SuccessRate:
+        """Success rate of the global adapter of a round on this site's held-out tasks.
+
+        Raises:
+            ConfigError: if the test split is empty.
+            EnvironmentFault: if every episode was lost to a fault of the environment.
+            StorageError: if a file cannot be written.
+        """
+        report = once(self._layout.marker(self.name, round, Phase.EVALUATE), lambda: self._evaluate(round, adapter))
+        self._progress.finished(Phase.EVALUATE, round, report)
+        return SuccessRate(**report.metrics)
+
+    def reports(self, round: int) -> dict[Phase, PhaseReport]:
+        """What this site's completed phases of a round did."""
+        markers = {phase: self._layout.marker(self.name, round, phase) for phase in Phase}
+        return {phase: completed(marker) for phase, marker in markers.items() if marker.exists()}
+
+    def experience(self, round: int) -> list[Trajectory]:
+        """What a round trains on, in a fixed order: demonstrations, then kept episodes, no two with the same actions.
+
+        * Fed-SE: all experience up to and including the round.
+        * without exploration (FedIT): the demonstrations, in every round.
+        * without history: what this round kept; demonstrations belong to round 1, which would else begin with nothing.
+          Kept episodes count even if an earlier round had found the same, which the store would not list again.
+
+        Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
+        """
+        method = self._run.method
+        with ExperienceStore(self._layout.experience(self.name)) as store:
+            if method.history or not method.explore:
+                found = store.trajectories(rounds=range(round + 1))
+            else:
+                found = store.trajectories(rounds=range(1)) if round == 1 else []
+        if method.explore and not method.history:
+            played = read_trajectories(self._layout.trajectories(self.name, round))
+            found += apply_filter(self._filter, played).kept
+        distinct: dict[str, Trajectory] = {}
+        for trajectory in found:
+            distinct.setdefault(trajectory.key, trajectory)
+        return [trajectory for trajectory in distinct.values() if trajectory.turns]
+
+    def _demonstrate(self) -> Mapping[str, Any]:
+        wanted = self._config.demonstrations
+        seed = self._seed(0, Phase.DEMONSTRATE)
+        tasks = list(self._train_tasks)
+        python_random(seed, "tasks").shuffle(tasks)
+        environment = self._make_environment()
+        try:
+            shown = demonstrate(
+                environment,
+                tasks,
+                wanted,
+                instruction=self._instruction,
+                seed=seed,
+                renderer=self._shared.renderer,
+                on_progress=self._progress.demonstrations(),
+            )
+        finally:
+            environment.close()
+        if len(shown) < wanted:
+            raise EnvironmentFault(
+                f"client {self.name!r}: the expert of {self._config.environment} made {len(shown)} of {wanted} "
+                f"demonstrations",
+                f"fedse env check {self._config.environment} shows what is wrong",
+            )
+        shown = [trajectory.with_origin(client=self.name, round=0) for trajectory in shown]
+        write_trajectories(self._layout.trajectories(self.name, 0), shown)
+        return {"episodes": len(shown), "successes": len(shown), "added": self._accumulate(0, shown)}
+
+    def _explore(self, round: int, adapter: AdapterState) -> None:
+        report = once(self._layout.marker(self.name, round, Phase.EXPLORE), lambda: self._explored(round, adapter))
+        self._progress.finished(Phase.EXPLORE, round, report)
+
+    def _explored(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+        trajectories = self._play(round, adapter)
+        write_trajectories(self._layout.trajectories(self.name, round), trajectories)
+        filtered = apply_filter(self._filter, trajectories)
+        return {
+            "episodes": len(trajectories),
+            "errors": sum(trajectory.stop is StopReason.ERROR for trajectory in trajectories),
+            "successes": sum(bool(trajectory.success) for trajectory in trajectories),
+            "kept": len(filtered.kept),
+            "dropped": dict(sorted(filtered.dropped_reasons.items())),
+            "added": self._accumulate(round, filtered.kept),
+            "turns": sum(len(trajectory.turns) for trajectory in trajectories),
+            "tokens": sum(_generated_tokens(trajectory) for trajectory in trajectories),
+        }
+
+    def _play(self, round: int, adapter: AdapterState) -> list[Trajectory]:
+        seed = self._seed(round, Phase.EXPLORE)
+        tasks = exploration_tasks(
+            self._train_tasks,
+            self._config.episodes_per_round,
+            round,
+            seed=derive_seed(self._run.seed, self.name, "tasks"),
+        )
+        self._shared.lora.load(adapter)
+        trajectories = self._shared.engine.run(
+            self._make_environment,
+            [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
+            instruction=self._instruction,
+            greedy=False,
+            on_progress=self._progress.episodes(Phase.EXPLORE, round),
+        )
+        require_outcomes(trajectories, f"client {self.name!r}, exploration of round {round}")
+        return [trajectory.with_origin(client=self.name, round=round) for trajectory in trajectories]
+
+    def _accumulate(self, round: int, trajectories: Sequence[Trajectory]) -> int:
+        """Store a round's experience; the number of its episodes that were new.
+
+        Counted in the store, not by what ``add`` did just now: after a kill the episodes may be in it already.
+        """
+        with ExperienceStore(self._layout.experience(self.name)) as store:
+            store.add(trajectories)
+            counts = store.counts_by_round_and_source()
+        return sum(count for (made_in, _), count in counts.items() if made_in == round)
+
+    def _train(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+        examples = self.experience(round)
+        self._shared.lora.load(adapter)
+        metrics: dict[str, Any] = {"examples": len(examples), "steps": 0}
+        if examples:
+            stats = local_update(
+                self._shared.lora,
+                examples,
+                self._run.training,
+                seed=self._seed(round, Phase.TRAIN),
+                on_step=self._progress.steps(round),
+            )
+            metrics |= {
+                "steps": stats.steps,
+                "tokens": stats.tokens,
+                "loss_tokens": stats.loss_tokens,
+                "first_loss": stats.first_loss,
+                "last_loss": stats.last_loss,
+            }
+        save_adapter(
+            self._shared.lora.state(), self._layout.update(round, self.name), base_name=self._shared.lora.base.name
+        )
+        return metrics
+
+    def _evaluate(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+        settings = self._run.evaluation
+        self._shared.lora.load(adapter)
+        rate, trajectories = evaluate(
+            self._shared.engine,
+            self._config.environment,
+            self._test_tasks,
+            options=self._config.options,
+            prompt=self._run.agent.prompt,
+            decoding=settings.decoding,
+            samples=settings.samples,
+            seed=self._run.seed,
+            on_progress=self._progress.episodes(Phase.EVALUATE, round),
+        )
+        write_trajectories(
+            self._layout.evaluation(self.name, round),
+            [trajectory.with_origin(client=self.name, round=round) for trajectory in trajectories],
+        )
+        return asdict(rate)
+
+    def _make_environment(self) -> Environment:
+        return registry.make(self._config.environment, **self._config.options)
+
+    def _seed(self, round: int, phase: Phase) -> int:
+        return derive_seed(self._run.seed, self.name, round, phase.value)
+
+    def _check(self) -> None:
+        explores = self._run.method.explore and self._config.episodes_per_round > 0
+        if not explores and self._config.demonstrations == 0:
+            raise ConfigError(
+                f"client {self.name!r} has nothing to learn from: it neither explores nor has demonstrations",
+                f"raise clients.{self.name}.demonstrations, or let it explore",
+            )
+        if not self._train_tasks:
+            raise ConfigError(
+                f"client {self.name!r}: split {self._config.train_split!r} of {self._config.environment} has no tasks",
+                "choose another split or other options",
+            )
+        unknown = sorted(self._scalars - SCALARS)
+        if unknown:
+            raise ConfigError(
+                f"aggregator {self._run.method.aggregator!r} needs {', '.join(unknown)} of each client; "
+                f"clients can tell: {', '.join(sorted(SCALARS))}",
+                "choose another method.aggregator",
+            )
+
+
+def _generated_tokens(trajectory: Trajectory) -> int:
+    return sum(end - start for start, end in trajectory.tokens.spans) if trajectory.tokens else 0

@@ -1,0 +1,66 @@
+"""Phases that are done once, also across kills.
+
+A phase reads its inputs from disk, writes its outputs atomically, and last of all its marker.  While there is no
+marker, the phase is done anew from the same inputs; all its random streams are derived from names, so its outputs are
+the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedse.errors import RunError, StorageError
+from fedse.storage import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """What a completed phase leaves behind.
+
+    Attributes:
+        metrics: plain JSON data; the same in every run of the same configuration.
+        seconds: wall-clock time of the phase when it was done.
+    """
+
+    metrics: Mapping[str, Any]
+    seconds: float
+
+
+def once(marker: Path, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
+    """Do a phase's work unless its marker says that it is complete.
+
+    Args:
+        marker: the file that marks completion; folders on the way to it are made.
+        work: does the phase and returns its metrics; doing it twice must give the same outputs and metrics.
+
+    Raises:
+        RunError: if the marker is damaged.
+        StorageError: if the marker cannot be written.
+    """
+    if not marker.exists():
+        began = time.monotonic()
+        metrics = work()
+        seconds = round(time.monotonic() - began, 3)
+        write_json(marker, {"schema_version": SCHEMA_VERSION, "metrics": metrics, "seconds": seconds})
+    return completed(marker)
+
+
+def completed(marker: Path) -> PhaseReport:
+    """The report of a phase that is complete.
+
+    Raises:
+        RunError: if the marker is missing or damaged.
+    """
+    try:
+        data = read_json(marker, schema_version=SCHEMA_VERSION)
+        return PhaseReport(metrics=data["metrics"], seconds=data["seconds"])
+    except (StorageError, KeyError) as cause:
+        raise RunError(
+            f"{marker} does not say what its phase did: {cause}", "remove that file to have the phase done anew"
+        ) from cause

@@ -1,0 +1,172 @@
+"""A run's folder: who may work in it, which configuration it belongs to, and the record of its rounds."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fedse.config import RunConfig
+from fedse.errors import RunError
+from fedse.federation.layout import RunLayout
+from fedse.settings import dump_config, load_config
+from fedse.storage import atomic_write, recover, storage_errors, write_json
+from fedse.types import RoundRecord, SuccessRate
+
+SCHEMA_VERSION = 1
+_PACKAGES = ("fedse", "numpy", "peft", "safetensors", "torch", "transformers")
+
+
+@contextmanager
+def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLayout]:
+    """Open a run folder for work, alone; a new one is begun with its configuration and the versions in use.
+
+    Args:
+        config: what is to run.
+        folder: made if it is not there.
+        resume: go on in a folder that has a run already, or begin one; without it only a new run may begin.
+
+    Raises:
+        RunError: if another process works in the folder, if it has a run and ``resume`` is not given, if its run has
+            another configuration (the message lists the keys that differ), or if it holds something else.
+        StorageError: if it cannot be read or written.
+    """
+    layout = RunLayout(folder)
+    with storage_errors("open", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        is_foreign = any(folder.iterdir()) and not (layout.config.exists() or layout.lock.exists())
+    if is_foreign:
+        raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
+    with _locked(layout.lock):
+        _recover(folder)
+        if layout.config.exists():
+            _check_same_run(config, layout, resume=resume)
+        else:
+            atomic_write(layout.config, dump_config(config))
+        if not layout.versions.exists():
+            write_json(layout.versions, _versions())
+        yield layout
+
+
+def append_record(layout: RunLayout, record: RoundRecord) -> None:
+    """Add a round to ``metrics.jsonl``, which is replaced as a whole.
+
+    Raises:
+        StorageError: if it cannot be written; the earlier rounds are then still there.
+    """
+    records = [*read_records(layout), record]
+    lines = [json.dumps({"schema_version": SCHEMA_VERSION, **asdict(entry)}) + "\n" for entry in records]
+    atomic_write(layout.metrics, "".join(lines))
+
+
+def read_records(layout: RunLayout) -> tuple[RoundRecord, ...]:
+    """The completed rounds of a run, from round 0; empty if none is complete.
+
+    Raises:
+        RunError: if the file is damaged, or was written by a newer fedse.
+        StorageError: if it cannot be read.
+    """
+    if not layout.metrics.exists():
+        return ()
+    with storage_errors("read", layout.metrics):
+        content = layout.metrics.read_bytes()
+    try:
+        records = tuple(_record(json.loads(line)) for line in content.decode().splitlines())
+    except (KeyError, TypeError, ValueError) as cause:
+        raise _damaged(layout.metrics, f"{type(cause).__name__}: {cause}") from cause
+    if [record.round for record in records] != list(range(len(records))):
+        raise _damaged(layout.metrics, "its rounds are not 0, 1, 2, …")
+    return records
+
+
+def read_config(layout: RunLayout) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        RunError: if it is not there.
+        ConfigError: if it is not valid.
+    """
+    if not layout.config.is_file():
+        raise RunError(f"{layout.root} is no run folder: it has no {layout.config.name}", "check the path")
+    return load_config(None, layout.config, [])
+
+
+def _record(data: Mapping[str, Any]) -> RoundRecord:
+    if data["schema_version"] > SCHEMA_VERSION:
+        raise ValueError(f"schema {data['schema_version']} is of a newer fedse")
+    return RoundRecord(
+        round=data["round"],
+        clients=data["clients"],
+        evaluation={name: SuccessRate(**rate) for name, rate in data["evaluation"].items()},
+        adapter=data["adapter"],
+        seconds=data["seconds"],
+    )
+
+
+def _damaged(path: Path, why: str) -> RunError:
+    return RunError(f"{path} is damaged: {why}", "restore it from a copy, or start again in another folder")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the folder's lock.  The system frees it when the process ends, however it ends; the file itself stays."""
+    with storage_errors("open", path):
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise RunError(
+                f"another process works in {path.parent}", "wait until it is done, stop it, or choose another folder"
+            ) from cause
+        yield
+
+
+def _recover(folder: Path) -> None:
+    """Tidy what a killed process left half-made, in the folder and below it."""
+    recover(folder)
+    for child in sorted(folder.iterdir()):
+        if child.is_dir():
+            _recover(child)
+
+
+def _check_same_run(config: RunConfig, layout: RunLayout, *, resume: bool) -> None:
+    if not resume:
+        raise RunError(f"{layout.root} has a run already", "use --resume to go on with it, or choose another folder")
+    found, wanted = _flat(read_config(layout).model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    differing = [
+        f"{key}: {found.get(key, 'nothing')} there, {wanted.get(key, 'nothing')} now"
+        for key in sorted(found.keys() | wanted.keys())
+        if key not in found or key not in wanted or found[key] != wanted[key]
+    ]
+    if differing:
+        raise RunError(
+            f"{layout.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
+            f"resume it with its own (--config {layout.config}), or choose another folder",
+        )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Dotted paths → values; empty mappings and lists count as values."""
+    if isinstance(value, dict) and value:
+        items = value.items()
+    elif isinstance(value, list) and value:
+        items = {str(index): item for index, item in enumerate(value)}.items()
+    else:
+        return {path: value}
+    return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}" if path else name).items()}
+
+
+def _versions() -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{package: metadata.version(package) for package in _PACKAGES},
+    }

@@ -1,0 +1,178 @@
+"""A whole federation in one process: the clients take turns on one frozen base model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedse.config import ClientConfig, RunConfig
+from fedse.federation.adapter_io import load_adapter, save_adapter
+from fedse.federation.aggregation import get_aggregator
+from fedse.federation.client import Client
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import append_record, open_run, read_records
+from fedse.federation.server import Server
+from fedse.federation.shared_model import SharedModel
+from fedse.progress import Event, Listener, Phase, silent
+from fedse.seeding import derive_seed
+from fedse.types import AdapterState, RoundRecord, SuccessRate
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run leaves behind.
+
+    Attributes:
+        folder: the run folder.
+        adapter: folder of the final global adapter; peft loads it.
+        records: one per round, from round 0, the initial adapter.
+    """
+
+    folder: Path
+    adapter: Path
+    records: tuple[RoundRecord, ...]
+
+    @property
+    def before(self) -> Mapping[str, SuccessRate]:
+        """Environment → success rate of the initial adapter."""
+        return self.records[0].evaluation
+
+    @property
+    def after(self) -> Mapping[str, SuccessRate]:
+        """Environment → success rate of the final adapter."""
+        return self.records[-1].evaluation
+
+
+def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: Listener = silent) -> RunResult:
+    """Run a federation from its configuration, or go on with it.
+
+    Killed at any moment and resumed, it ends with the same adapters and metrics, byte for byte but for seconds, as if
+    it had never been interrupted (on one machine with one set of versions).  A finished run returns its result at once.
+
+    Args:
+        config: what to run.
+        folder: the run folder; see :mod:`fedse.federation.layout`.
+        resume: go on in a folder that has a run already, or begin one.
+        listener: told of progress; an exception that it raises stops the run, which can then be resumed.
+
+    Raises:
+        RunError: if the folder cannot be used; see :func:`fedse.federation.run_folder.open_run`.
+        ConfigError, UnknownNameError: if the configuration names something that does not exist or cannot work.
+        ModelError: if the base model cannot be loaded.
+        EnvironmentFault: if an environment is broken; what was done before is kept, and the run can be resumed.
+        StorageError, StoreError: if a file cannot be written; likewise.
+    """
+    get_aggregator(config.method.aggregator)  # before anything is loaded or written
+    with open_run(config, folder, resume=resume) as layout:
+        if len(read_records(layout)) <= config.rounds:
+            _Federation(config, layout, listener).run()
+        return RunResult(folder, layout.global_adapter(config.rounds), read_records(layout))
+
+
+class _Federation:
+    """The round loop."""
+
+    def __init__(self, config: RunConfig, layout: RunLayout, listener: Listener) -> None:
+        self._config = config
+        self._layout = layout
+        self._listener = listener
+        self._shared = SharedModel.load(config)
+        self._clients = {
+            client.name: Client(config, client, self._shared, layout, listener=listener) for client in config.clients
+        }
+        self._evaluators = evaluators(config.clients)
+
+    def run(self) -> None:
+        done = len(read_records(self._layout))
+        if done == 0:
+            self._begin()
+            done = 1
+        server = Server(
+            get_aggregator(self._config.method.aggregator),
+            self._clients,
+            self._adapter(done - 1),
+            server_lr=self._config.method.server_lr,
+            rounds=done - 1,
+        )
+        for round in range(done, self._config.rounds + 1):
+            self._round(round, server)
+
+    def _begin(self) -> None:
+        """Round 0: the initial adapter, the demonstrations, and the evaluation before."""
+        initial = self._shared.lora.initial_state(derive_seed(self._config.seed, "adapter"))
+        self._save(0, initial)
+        for client in self._clients.values():
+            client.demonstrate()
+        self._record(0, initial, outcomes={}, aggregation=0.0)
+
+    def _round(self, round: int, server: Server) -> None:
+        updates = [client.round(round, server.adapter) for client in self._clients.values()]
+        began = time.monotonic()
+        adapter = server.round(updates)
+        self._save(round, adapter)
+        seconds = time.monotonic() - began
+        self._listener(Event(Phase.AGGREGATE, round, "", len(updates), len(updates), seconds=seconds, finished=True))
+        self._record(round, adapter, outcomes=server.outcomes, aggregation=seconds)
+
+    def _record(self, round: int, adapter: AdapterState, *, outcomes: Mapping[str, str], aggregation: float) -> None:
+        """Evaluate if this round is due, and complete the round."""
+        evaluation = {}
+        if self._is_evaluated(round):
+            evaluation = {
+                label: self._clients[name].evaluate(round, adapter) for label, name in self._evaluators.items()
+            }
+        clients: dict[str, Any] = {}
+        seconds = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
+        for name, client in sorted(self._clients.items()):
+            reports = client.reports(round)
+            clients[name] = {
+                phase.value: {**report.metrics, "seconds": report.seconds}
+                for phase, report in reports.items()
+                if phase is not Phase.EVALUATE  # its place is the record's evaluation
+            }
+            if name in outcomes:
+                clients[name]["outcome"] = outcomes[name]
+            for phase, report in reports.items():
+                seconds[phase] += report.seconds
+        record = RoundRecord(
+            round=round,
+            clients=clients,
+            evaluation=evaluation,
+            adapter=adapter.digest,
+            seconds={phase.value: spent for phase, spent in seconds.items() if spent},
+        )
+        append_record(self._layout, record)
+
+    def _is_evaluated(self, round: int) -> bool:
+        every = self._config.evaluation.every
+        return round in (0, self._config.rounds) or (every > 0 and round % every == 0)
+
+    def _adapter(self, round: int) -> AdapterState:
+        return load_adapter(self._layout.global_adapter(round), expect=self._shared.lora.meta)
+
+    def _save(self, round: int, adapter: AdapterState) -> None:
+        folder = self._layout.global_adapter(round)
+        if not folder.exists():  # else a resumed run has just computed the same one again
+            save_adapter(adapter, folder, base_name=self._shared.lora.base.name)
+
+
+def evaluators(clients: Sequence[ClientConfig]) -> dict[str, str]:
+    """Which client evaluates what: label of an evaluation → client.
+
+    Clients that share environment, options and test split hold the same tasks; the first by name plays them for all.
+    The label is the environment's name, with the client's where one environment is evaluated in several ways.
+    """
+    first: dict[tuple[str, str, str], ClientConfig] = {}
+    for client in sorted(clients, key=lambda client: client.name):
+        options = repr(sorted(client.options.items()))
+        first.setdefault((client.environment, options, client.test_split), client)
+    ways = [client.environment for client in first.values()]
+    return {
+        client.environment
+        if ways.count(client.environment) == 1
+        else f"{client.environment}@{client.name}": client.name
+        for client in first.values()
+    }

@@ -1,0 +1,104 @@
+"""The server: sees adapters and declared scalars, and nothing else of the sites."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from fedse.errors import AdapterError, UpdateRejectedError
+from fedse.federation.aggregation import Aggregator, server_step
+from fedse.federation.validation import finite_problems, in_words, meta_problems, shape_problems, validate_update
+from fedse.types import AdapterState, ClientUpdate
+
+OK = "ok"
+MISSING = "missing"
+
+
+class Server:
+    """Combines the clients' updates round by round.
+
+    Args:
+        aggregator: how updates are combined.
+        clients: the clients of the run; updates of others are rejected.
+        adapter: the global adapter after ``rounds`` rounds.
+        server_lr: step on the combined delta; 1 takes the combined adapter as it is.
+        rounds: rounds completed so far.
+
+    Attributes:
+        adapter: the global adapter; each client starts its next round from it.
+        rounds: rounds completed so far.
+        outcomes: client → what became of its update in the last round: "ok", "rejected: …" or "missing".
+    """
+
+    def __init__(
+        self,
+        aggregator: Aggregator,
+        clients: Iterable[str],
+        adapter: AdapterState,
+        *,
+        server_lr: float = 1.0,
+        rounds: int = 0,
+    ) -> None:
+        self._aggregator = aggregator
+        self._clients = sorted(clients)
+        self._server_lr = server_lr
+        self.adapter = adapter
+        self.rounds = rounds
+        self.outcomes: Mapping[str, str] = {}
+
+    def round(self, updates: Sequence[ClientUpdate]) -> AdapterState:
+        """Complete a round: validate every update, combine the sound ones, take the server's step.
+
+        Clients whose update is missing or rejected are left out of this round; :attr:`outcomes` tells of each.
+
+        Returns:
+            The new global adapter.
+
+        Raises:
+            UpdateRejectedError: if no update can be used; the global adapter then stays as it was.
+            AdapterError: if the aggregator's result is not an adapter like the global one.
+        """
+        accepted = self._screen(updates)
+        if not accepted:
+            found = "; ".join(f"{client} {outcome}" for client, outcome in self.outcomes.items())
+            raise UpdateRejectedError(
+                f"round {self.rounds + 1} has no update that can be used: {found}",
+                "mend the clients, then redo the round",
+            )
+        combined = self._aggregator.combine(self.adapter, accepted)
+        self._check(combined)
+        self.adapter = server_step(self.adapter, combined, self._server_lr)
+        self.rounds += 1
+        return self.adapter
+
+    def _screen(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
+        """The updates to combine; notes every client's outcome."""
+        outcomes = dict.fromkeys(self._clients, MISSING)
+        sent = Counter(update.client for update in updates)
+        accepted = []
+        for update in updates:
+            try:
+                self._check_sender(update.client, sent[update.client])
+                validate_update(update, round=self.rounds + 1, global_=self.adapter, needs=self._aggregator.needs)
+            except UpdateRejectedError as reason:
+                outcomes[update.client] = f"rejected: {reason.what}"
+            else:
+                outcomes[update.client] = OK
+                accepted.append(update)
+        self.outcomes = outcomes
+        return accepted
+
+    def _check_sender(self, client: str, times: int) -> None:
+        if client not in self._clients:
+            raise UpdateRejectedError(f"{client!r} is no client of this run", "check the client's name")
+        if times > 1:  # which of them counts must not depend on the order in which they came
+            raise UpdateRejectedError(f"client {client!r} sent {times} updates", "send one update a round")
+
+    def _check(self, combined: AdapterState) -> None:
+        problems = meta_problems(combined.meta, self.adapter.meta)
+        problems += shape_problems(combined, self.adapter) + finite_problems(combined)
+        if problems:
+            raise AdapterError(
+                f"aggregator {self._aggregator.name!r} made an unsound adapter: {in_words(problems)}",
+                "mend the aggregator: it must return float32 tensors of the same names and shapes",
+            )

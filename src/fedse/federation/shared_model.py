@@ -1,0 +1,35 @@
+"""The model that all clients of a process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedse.agent.rendering import ChatRenderer
+from fedse.config import RunConfig
+from fedse.models.base import load_base
+from fedse.models.lora import LoraModel
+from fedse.rollout.engine import RolloutEngine
+
+
+@dataclass(frozen=True)
+class SharedModel:
+    """One frozen base model with one adapter slot, and the engine that plays with it.
+
+    Nothing is carried over from one client to the next: each loads the broadcast adapter before it plays and trains.
+    """
+
+    lora: LoraModel
+    renderer: ChatRenderer
+    engine: RolloutEngine
+
+    @classmethod
+    def load(cls, config: RunConfig) -> SharedModel:
+        """Load the base model of a run and put a LoRA adapter on it.
+
+        Raises:
+            ModelError: if the base model cannot be loaded.
+            AdapterError: if it cannot be adapted as configured.
+        """
+        lora = LoraModel(load_base(config.model), config.lora)
+        renderer = ChatRenderer(lora.base.tokenizer)
+        return cls(lora, renderer, RolloutEngine(lora, renderer, config.rollout))

@@ -1,0 +1,82 @@
+"""A client's work as progress events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedse.progress import Event, Listener, Phase
+
+if TYPE_CHECKING:
+    from fedse.federation.phases import PhaseReport
+    from fedse.learning.update import StepReport
+    from fedse.rollout.engine import RolloutProgress
+
+
+class ClientProgress:
+    """Tells a listener what one client does.
+
+    Args:
+        listener: whom to tell.
+        client: the site at work.
+    """
+
+    def __init__(self, listener: Listener, client: str) -> None:
+        self._listener = listener
+        self._client = client
+
+    def demonstrations(self) -> Callable[[int, int], None]:
+        """For demonstrations: (done, wanted)."""
+        return lambda done, total: self._listener(
+            Event(Phase.DEMONSTRATE, 0, self._client, done, total, successes=done)
+        )
+
+    def episodes(self, phase: Phase, round: int) -> Callable[[RolloutProgress], None]:
+        """For rollouts."""
+        return lambda progress: self._listener(
+            Event(
+                phase,
+                round,
+                self._client,
+                progress.done,
+                progress.total,
+                successes=progress.successes,
+                tokens=progress.tokens,
+                seconds=progress.seconds,
+            )
+        )
+
+    def steps(self, round: int) -> Callable[[StepReport], None]:
+        """For optimizer steps."""
+        return lambda step: self._listener(
+            Event(
+                Phase.TRAIN,
+                round,
+                self._client,
+                step.step,
+                step.steps,
+                tokens=step.tokens,
+                seconds=step.seconds,
+                loss=step.loss,
+            )
+        )
+
+    def finished(self, phase: Phase, round: int, report: PhaseReport) -> None:
+        """The phase is complete, now or before a resume."""
+        metrics = report.metrics
+        done = metrics["steps"] if phase is Phase.TRAIN else metrics["episodes"]
+        self._listener(
+            Event(
+                phase,
+                round,
+                self._client,
+                done,
+                done,
+                successes=metrics.get("successes", 0),
+                tokens=metrics.get("tokens", 0),
+                seconds=report.seconds,
+                loss=metrics.get("last_loss", math.nan),
+                finished=True,
+            )
+        )
