@@ -130,7 +130,7 @@ def _compare(
         # As JSON text, because 0, 0.0 and false are equal in Python but not on the wire.
         if json.dumps(found, sort_keys=True) != json.dumps(expected, sort_keys=True):
             yield Difference(line, step, field, expected, found)
-    for field in payload.keys() - recorded.keys():
+    for field in sorted(payload.keys() - recorded.keys()):
         yield Difference(line, step, field, ABSENT, payload[field])
 
 

@@ -60,7 +60,7 @@ class Maze(Environment):
             success_above=0.99,
             max_response_tokens=64,
             action_rule="first",
-            splits={split: len(ids()) for split, ids in _SPLITS.items()},
+            splits={split: len(_tasks(split)) for split in _SPLITS},
             options={"parity": self._parity},
         )
 
