@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Asked for alone and by this exact version, so that the index's default build is taken and nothing else picks another.
 TORCH := torch==2.13.0
 
-.PHONY: help quickstart install test test-slow lint format bench docs constraints clean
+.PHONY: help quickstart install test test-slow lint format bench docs reference constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -46,6 +46,9 @@ bench: $(VENV)/.bench  ## measure rollout and training speed
 
 docs: $(VENV)/.docs  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(VENV)/.runtime  ## bring the help texts in docs/cli.md into step with the program
+	$(BIN)/python scripts/cli_reference.py
 
 constraints: $(VENV)/.dev $(VENV)/.docs $(VENV)/.bench  ## write the versions installed in VENV into constraints.txt
 	head -2 constraints.txt > constraints.new

@@ -1,0 +1,5 @@
+"""``python -m fedse``."""
+
+from fedse.cli.main import main
+
+main()

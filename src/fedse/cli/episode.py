@@ -1,0 +1,74 @@
+"""How an episode looks on the screen, in ``play`` and in ``view`` alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from fedse.cli.console import stdout
+
+if TYPE_CHECKING:
+    from fedse.types import Trajectory, Turn
+
+_STOPS = {  # by the value of fedse.types.StopReason
+    "done": "the environment ended it",
+    "turn_limit": "out of turns",
+    "context_limit": "out of context",
+    "error": "fault of the infrastructure",
+}
+
+
+def show(trajectory: Trajectory, *, instruction: bool = True) -> None:
+    """Print a whole episode, turn by turn."""
+    if instruction:
+        show_instruction(trajectory.instruction)
+    for turn in trajectory.turns:
+        show_observation(turn.observation)
+        show_response(turn)
+    show_outcome(trajectory)
+
+
+def show_instruction(text: str) -> None:
+    """Print the system message."""
+    stdout.print(Text(text, style="dim"))
+    stdout.print()
+
+
+def show_observation(text: str) -> None:
+    """Print what the agent sees."""
+    stdout.print(Text(text, style="cyan"))
+
+
+def show_response(turn: Turn) -> None:
+    """Print what the agent wrote, its action set off from its thought."""
+    stdout.print(coloured_response(turn.response))
+    if turn.truncated:
+        stdout.print(Text("(cut at the token limit)", style="yellow"))
+
+
+def coloured_response(response: str) -> Text:
+    """The agent's text: thought in italics, action in bold."""
+    thought, mark, action = response.partition("Action:")
+    return Text.assemble((thought, "italic"), (mark + action, "bold green")) if mark else Text(response, style="italic")
+
+
+def show_outcome(trajectory: Trajectory) -> None:
+    """Print the environment's last words and its verdict."""
+    if trajectory.final_observation:
+        show_observation(trajectory.final_observation)
+    stdout.print(Text.assemble(verdict(trajectory), f", {_facts(trajectory)}"))
+    if trajectory.error:
+        stdout.print(Text(trajectory.error, style="yellow"))
+
+
+def verdict(trajectory: Trajectory) -> Text:
+    """Success, failure or error, in colour."""
+    if trajectory.success is None:
+        return Text("error", style="bold yellow")
+    return Text("success", style="bold green") if trajectory.success else Text("failure", style="bold red")
+
+
+def _facts(trajectory: Trajectory) -> str:
+    turns = len(trajectory.turns)
+    return f"{turns} turn{'' if turns == 1 else 's'}, reward {trajectory.reward:g}, {_STOPS[trajectory.stop.value]}"

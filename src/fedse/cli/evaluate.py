@@ -1,0 +1,182 @@
+"""``fedse eval``: success rates of an adapter on held-out tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedse.cli import model as models
+from fedse.cli.console import examples, percent, rate_with_interval, stdout
+from fedse.cli.progress import shown
+from fedse.cli.results import show_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fedse.cli.subject import Subject
+    from fedse.config import ClientConfig, RunConfig
+    from fedse.federation.shared_model import SharedModel
+    from fedse.progress import Listener
+    from fedse.types import AdapterState, SuccessRate, Trajectory
+
+EXAMPLES = examples(
+    "fedse eval runs/quickstart-seed0 --tasks 200",
+    "fedse eval runs/quickstart-seed0 --round 1 --env maze --base",
+    "fedse eval runs/quickstart-seed0 --sampled --temperature 0.7 --episodes-to sampled.jsonl.gz",
+    "fedse eval my-adapter --model smollm2-135m --env wordle",
+)
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
+    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.  [default: the last]")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.  [default: all]")] = None,
+    split: Annotated[str | None, typer.Option(help="Tasks to play.  [default: as in the run]")] = None,
+    tasks: Annotated[int | None, typer.Option(min=1, help="Tasks per environment.  [default: as in the run]")] = None,
+    sampled: Annotated[bool, typer.Option("--sampled", help="Sample instead of greedy decoding.")] = False,
+    temperature: Annotated[float | None, typer.Option(min=0.01, help="Of --sampled.  [default: as in the run]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the sampling.  [default: as in the run]")] = None,
+    base: Annotated[bool, typer.Option("--base", help="Play with the bare base model, too, and compare.")] = False,
+    model: Annotated[str | None, typer.Option(help="Base model of an adapter that lies in no run folder.")] = None,
+    episodes_to: Annotated[
+        Path | None, typer.Option(help="Keep the episodes in this file (*.jsonl.gz), for `fedse view`.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
+) -> None:
+    """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
+    from fedse.cli.subject import find
+    from fedse.federation.shared_model import SharedModel
+
+    subject = find(path, round=round, model=model)
+    config = _configured(subject.config, split, tasks, sampled, temperature, seed)
+    sites = _sites(config, env)
+    models.ensure(config.model)
+    shared = SharedModel.load(config)
+    played: list[Trajectory] = []
+    columns: dict[str, Mapping[str, SuccessRate]] = {}
+    with shown(0, quiet=quiet) as listener:
+        if base:
+            columns["base model"] = _rates(config, sites, shared, None, listener, played)
+        columns["adapter"] = _rates(config, sites, shared, subject.adapter, listener, played)
+    _show(subject, columns)
+    if episodes_to:
+        from fedse.federation.trajectory_files import write_trajectories
+
+        write_trajectories(episodes_to, played)
+        stdout.print(f"{len(played)} episodes are in {episodes_to}", markup=False)
+
+
+def _configured(
+    config: RunConfig,
+    split: str | None,
+    tasks: int | None,
+    sampled: bool,
+    temperature: float | None,
+    seed: int | None,
+) -> RunConfig:
+    """The run's configuration with what the command line changes."""
+    from fedse.errors import ConfigError
+
+    if temperature is not None and not sampled:
+        raise ConfigError("--temperature has no effect on greedy decoding", "add --sampled, or leave it out")
+    evaluation = config.evaluation.model_copy(
+        update={"decoding": "sampled" if sampled else "greedy", "tasks": tasks or config.evaluation.tasks}
+    )
+    rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
+    clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
+    return config.model_copy(
+        update={
+            "evaluation": evaluation,
+            "rollout": rollout,
+            "clients": clients,
+            "seed": config.seed if seed is None else seed,
+        }
+    )
+
+
+def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
+    """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
+    from fedse.errors import UnknownNameError
+    from fedse.federation.runtimes.in_process import evaluators
+
+    clients = {client.name: client for client in config.clients}
+    sites = {label: clients[name] for label, name in evaluators(config.clients).items()}
+    known = {site.environment for site in sites.values()}
+    unknown = [name for name in wanted or [] if name not in known]
+    if unknown:
+        raise UnknownNameError(f"the run has no environment {unknown[0]!r}", f"it has: {', '.join(sorted(known))}")
+    return {label: site for label, site in sites.items() if not wanted or site.environment in wanted}
+
+
+def _rates(
+    config: RunConfig,
+    sites: Mapping[str, ClientConfig],
+    shared: SharedModel,
+    adapter: AdapterState | None,
+    listener: Listener,
+    played: list[Trajectory],
+) -> dict[str, SuccessRate]:
+    """Play every site's held-out tasks with an adapter; the episodes are added to ``played``."""
+    from fedse.environments import make
+    from fedse.evaluation.evaluate import evaluate as play_tasks
+    from fedse.evaluation.evaluate import held_out_tasks
+    from fedse.progress import Event, Phase
+    from fedse.rollout.engine import RolloutProgress
+
+    # A fresh adapter has a zero factor B: with it the model is the bare base model.
+    shared.lora.load(shared.lora.initial_state(0) if adapter is None else adapter)
+    rates = {}
+    for label, site in sites.items():
+
+        def tell(progress: RolloutProgress, label: str = label) -> None:
+            listener(
+                Event(
+                    Phase.EVALUATE,
+                    0,
+                    label,
+                    progress.done,
+                    progress.total,
+                    successes=progress.successes,
+                    tokens=progress.tokens,
+                    seconds=progress.seconds,
+                    finished=progress.done == progress.total,
+                )
+            )
+
+        environment = make(site.environment, **site.options)
+        tasks = held_out_tasks(environment, site.test_split, config.evaluation.tasks)
+        environment.close()
+        rates[label], trajectories = play_tasks(
+            shared.engine,
+            site.environment,
+            tasks,
+            options=site.options,
+            prompt=config.agent.prompt,
+            decoding=config.evaluation.decoding,
+            samples=config.evaluation.samples,
+            seed=config.seed,
+            on_progress=tell,
+        )
+        played += trajectories
+    return rates
+
+
+def _show(subject: Subject, columns: Mapping[str, Mapping[str, SuccessRate]]) -> None:
+    from rich.table import Table
+
+    from fedse.evaluation import macro_average, task_weighted_average
+
+    table = Table(title=f"Success of {subject.label}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("environment")
+    for heading in (*columns, "episodes"):
+        table.add_column(heading, justify="right")
+    last = columns["adapter"]
+    for name, rate in last.items():
+        table.add_row(name, *(rate_with_interval(column[name]) for column in columns.values()), str(rate.episodes))
+    if len(last) > 1:
+        for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
+            table.add_row(label, *(percent(average(column)) for column in columns.values()), "")
+    stdout.print(table)
+    show_errors(last)

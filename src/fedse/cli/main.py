@@ -1,0 +1,82 @@
+"""``fedse``: the application, and what happens to errors.
+
+Heavy libraries are imported inside the commands, so that ``fedse --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from fedse.cli import console, doctor, env, evaluate, model, play, run, runs, view
+from fedse.errors import ConfigError, FedseError, UnknownNameError
+
+if TYPE_CHECKING:
+    import click
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
+
+
+class _Group(TyperGroup):
+    """Shows our errors as a message with its mend; leaves programming errors their traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FedseError as error:
+            if ctx.params.get("traceback") or os.environ.get("FEDSE_TRACEBACK", "0") not in ("", "0"):
+                raise
+            console.show_error(error.what, error.mend)
+            raise typer.Exit(2 if isinstance(error, ConfigError | UnknownNameError) else 1) from error
+        except KeyboardInterrupt:
+            console.stderr.print("\nInterrupted.", style="yellow")
+            raise typer.Exit(_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="fedse",
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=console.examples("fedse run --preset quickstart", "fedse view runs/quickstart-seed0", "fedse doctor"),
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        console.stdout.print(f"fedse {version('fedse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show errors with their traceback (or set FEDSE_TRACEBACK=1).")
+    ] = False,
+) -> None:
+    """Federated self-evolution of LLM agents: sites learn from their own successes and share only LoRA adapters."""
+
+
+app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("play", epilog=play.EXAMPLES)(play.play)
+app.command("view", epilog=view.EXAMPLES)(view.view)
+app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
+app.add_typer(env.app, name="env")
+app.add_typer(model.app, name="model")
+app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+def main() -> None:
+    """Entry point of the ``fedse`` script."""
+    app()

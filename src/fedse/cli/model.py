@@ -1,0 +1,96 @@
+"""``fedse model``: the base models that fedse can fetch by itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedse.cli.console import examples, size, stderr, stdout
+
+if TYPE_CHECKING:
+    from fedse.config import ModelConfig
+    from fedse.models.catalogue import ModelInfo
+
+app = typer.Typer(no_args_is_help=True, help="Fetch, list and describe base models.")
+
+_Name = Annotated[str, typer.Argument(help="A name from `fedse model ls`.")]
+_DEFAULT = "smollm2-135m"
+
+
+def ensure(config: ModelConfig) -> None:
+    """Fetch a run's base model if it is one of the catalogue and not yet on this machine.
+
+    Raises:
+        ModelError: if it cannot be fetched.
+    """
+    from fedse.models import catalogue
+
+    if any(info.name == config.name and not info.installed for info in catalogue.installed()):
+        _pull(config.name)
+
+
+def _pull(name: str) -> Path:
+    from fedse.models import catalogue
+
+    with stderr.status(f"fetching {name}") as status:
+        return catalogue.pull(name, progress=lambda text: status.update(f"{name}: {text}"))
+
+
+@app.command(epilog=examples("fedse model pull", "fedse model pull smollm2-135m"))
+def pull(name: _Name = _DEFAULT) -> None:
+    """Fetch a base model and convert it, unless it is there already."""
+    folder = _pull(name)
+    stdout.print(f"{name} is at {folder}", markup=False)
+
+
+@app.command("ls", epilog=examples("fedse model ls"))
+def list_models() -> None:
+    """List the base models that can be fetched, and which are on this machine."""
+    from rich.table import Table
+
+    from fedse.models import catalogue
+
+    table = Table("name", "model", "on this machine", box=None, pad_edge=False)
+    for info in catalogue.installed():
+        table.add_row(info.name, info.title, size(info.bytes) if info.installed else "no")
+    stdout.print(table)
+
+
+@app.command(epilog=examples("fedse model show smollm2-135m"))
+def show(name: _Name = _DEFAULT) -> None:
+    """Show where a base model is and how it is built."""
+    info = _find(name)
+    facts = {"name": info.name, "model": info.title, "folder": str(info.folder)}
+    if info.installed:
+        from fedse.storage import read_json
+
+        built = read_json(info.folder / "config.json")
+        facts |= {
+            "size": size(info.bytes),
+            "architecture": built.get("model_type", "unknown"),
+            "layers": built.get("num_hidden_layers", "unknown"),
+            "hidden size": built.get("hidden_size", "unknown"),
+            "vocabulary": built.get("vocab_size", "unknown"),
+            "context": built.get("max_position_embeddings", "unknown"),
+        }
+    else:
+        facts["size"] = f"not on this machine; fetch it with: fedse model pull {name}"
+    for label, value in facts.items():
+        stdout.print(f"{label:<13} {value if isinstance(value, str) else json.dumps(value)}", markup=False)
+
+
+def _find(name: str) -> ModelInfo:
+    from difflib import get_close_matches
+
+    from fedse.errors import UnknownNameError
+    from fedse.models import catalogue
+
+    known = {info.name: info for info in catalogue.installed()}
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}"
+        raise UnknownNameError(f"unknown model {name!r}", hint)
+    return known[name]

@@ -1,0 +1,164 @@
+"""``fedse play``: one episode, played by you, by the expert or by the model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from fedse.cli import episode
+from fedse.cli.console import examples, stderr, stdout
+
+if TYPE_CHECKING:
+    from fedse.cli.subject import Subject
+    from fedse.environments import Environment
+    from fedse.rollout.scripted import Policy
+    from fedse.types import Task
+
+EXAMPLES = examples(
+    "fedse play maze",
+    "fedse play wordle --who expert --seed 3",
+    "fedse play maze --who model --adapter runs/quickstart-seed0 --task 7",
+)
+
+
+class Player(StrEnum):
+    """Who acts."""
+
+    HUMAN = "human"
+    EXPERT = "expert"
+    MODEL = "model"
+
+
+def play(
+    name: Annotated[str, typer.Argument(metavar="ENV", help="A name from `fedse env ls`.")],
+    task: Annotated[str | None, typer.Option(help="Id or index of a task.  [default: drawn by the seed]")] = None,
+    split: Annotated[str, typer.Option(help="Where the task is taken from.")] = "test",
+    who: Annotated[Player, typer.Option(help="Who acts.")] = Player.HUMAN,
+    adapter: Annotated[
+        Path | None, typer.Option(help="Run folder or adapter of the model; without it the base model plays.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the task and varies the expert.")] = 0,
+) -> None:
+    """Play one episode, or watch one.
+
+    You type actions, or whole replies in the form `Thought: … Action: …`; Ctrl-D leaves.  The model decodes greedily.
+    """
+    from fedse.environments import make
+
+    subject = _subject(adapter) if who is Player.MODEL else None
+    options = _options(subject, name)
+    environment = make(name, **options)
+    try:
+        chosen = _choose(environment, split, task, seed)
+        stdout.print(Text(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold"))
+        if subject is not None:
+            _watch_model(environment, options, chosen, subject)
+        else:
+            _play_scripted(environment, chosen, who, seed)
+    finally:
+        environment.close()
+
+
+def _subject(path: Path | None) -> Subject:
+    from fedse.cli.subject import base, find
+    from fedse.config import ModelConfig
+
+    return base(ModelConfig().name) if path is None else find(path)
+
+
+def _options(subject: Subject | None, name: str) -> dict[str, Any]:
+    """The environment's options in the run that the model was trained in."""
+    clients = subject.config.clients if subject else ()
+    return next((dict(client.options) for client in clients if client.environment == name), {})
+
+
+def _choose(environment: Environment, split: str, wanted: str | None, seed: int) -> Task:
+    from fedse.errors import UnknownNameError
+    from fedse.seeding import python_random
+
+    tasks = environment.tasks(split)
+    if wanted is None:
+        return python_random(seed, "play", environment.name, split).choice(tasks)
+    by_id = {task.id: task for task in tasks}
+    if wanted in by_id:
+        return by_id[wanted]
+    if wanted.isdecimal() and int(wanted) < len(tasks):
+        return tasks[int(wanted)]
+    raise UnknownNameError(
+        f"the split {split!r} of {environment.name!r} has no task {wanted!r}",
+        f"give an index from 0 to {len(tasks) - 1}, or an id such as {tasks[0].id!r}",
+    )
+
+
+class _Human:
+    """Asks at the keyboard.  A bare line is an action."""
+
+    def act(self, observation: str) -> str:  # noqa: ARG002  # a person reads it from the screen
+        reply = stdout.input("[bold]> [/]").strip()
+        return reply if "Action:" in reply else f"Action: {reply}"
+
+
+class _Shown:
+    """Shows what a policy sees, and what it answers unless that was typed here."""
+
+    def __init__(self, policy: Policy, *, echo: bool) -> None:
+        self._policy = policy
+        self._echo = echo
+
+    def act(self, observation: str) -> str:
+        episode.show_observation(observation)
+        reply = self._policy.act(observation)
+        if self._echo:
+            stdout.print(episode.coloured_response(reply))
+        return reply
+
+
+def _play_scripted(environment: Environment, task: Task, who: Player, seed: int) -> None:
+    from fedse.agent import system_prompt
+    from fedse.rollout.episode import EpisodeRequest
+    from fedse.rollout.scripted import ExpertPolicy
+    from fedse.rollout.scripted import play as play_episode
+    from fedse.types import Source
+
+    def make_policy(opened: Environment) -> Policy:
+        policy: Policy = _Human() if who is Player.HUMAN else ExpertPolicy(opened.expert(seed))
+        return _Shown(policy, echo=who is not Player.HUMAN)
+
+    episode.show_instruction(environment.instruction("concise"))
+    try:
+        trajectory = play_episode(
+            environment,
+            EpisodeRequest(task, seed),
+            make_policy,
+            instruction=system_prompt(environment, "concise"),
+            source=Source.HUMAN if who is Player.HUMAN else Source.EXPERT,
+        )
+    except EOFError:
+        stdout.print("\nLeft before the end.", style="yellow")
+        return
+    episode.show_outcome(trajectory)
+
+
+def _watch_model(environment: Environment, options: dict[str, Any], task: Task, subject: Subject) -> None:
+    from fedse.agent import system_prompt
+    from fedse.cli import model as models
+    from fedse.environments import make
+    from fedse.federation.shared_model import SharedModel
+    from fedse.rollout.episode import EpisodeRequest
+
+    models.ensure(subject.config.model)
+    with stderr.status(f"{subject.label} plays"):
+        shared = SharedModel.load(subject.config)
+        if subject.adapter is not None:
+            shared.lora.load(subject.adapter)
+        (trajectory,) = shared.engine.run(
+            lambda: make(environment.name, **options),
+            [EpisodeRequest(task, 0)],  # greedy decoding draws nothing, whatever the seed
+            instruction=system_prompt(environment, subject.config.agent.prompt),
+            greedy=True,
+        )
+    episode.show(trajectory)

@@ -1,0 +1,145 @@
+"""Listeners that show a run's progress: a live bar on a terminal, one line per finished phase elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from fedse.cli.console import duration, percent, stderr
+from fedse.progress import Event, Listener, Phase, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ROLLOUTS = frozenset({Phase.EXPLORE, Phase.EVALUATE})
+_UNITS = {
+    Phase.DEMONSTRATE: "demonstrations",
+    Phase.EXPLORE: "episodes",
+    Phase.TRAIN: "steps",
+    Phase.AGGREGATE: "updates",
+    Phase.EVALUATE: "episodes",
+}
+
+
+@contextmanager
+def shown(rounds: int, *, quiet: bool, console: Console = stderr) -> Iterator[Listener]:
+    """The listener that fits where the output goes; whatever it draws is cleared when the block ends.
+
+    Args:
+        rounds: how many rounds the run has; 0 outside a run.
+        quiet: show nothing.
+        console: where to draw.
+    """
+    if quiet:
+        yield silent
+    elif console.is_terminal:
+        with _LiveListener(rounds, console) as listener:
+            yield listener
+    else:
+        yield _LineListener(rounds, console)
+
+
+def phase_line(event: Event, rounds: int) -> str:
+    """A finished phase in one line."""
+    parts = [f"{event.client or 'server':<16} {event.phase.value:<11} {_amount(event)}"]
+    if rounds:
+        parts.insert(0, f"{_round(event, rounds):<12}")
+    if event.phase in _ROLLOUTS and event.done:
+        parts.append(f"{event.successes} succeeded ({percent(event.successes / event.done)})")
+    if not math.isnan(event.loss):
+        parts.append(f"loss {event.loss:.3f}")
+    if event.tokens:
+        parts.append(_speed(event))
+    parts.append(duration(event.seconds))
+    return "  ".join(part for part in parts if part)
+
+
+class _LineListener:
+    """Prints one line per finished phase."""
+
+    def __init__(self, rounds: int, console: Console) -> None:
+        self._rounds = rounds
+        self._console = console
+
+    def __call__(self, event: Event) -> None:
+        if event.finished:
+            self._console.print(phase_line(event, self._rounds), markup=False)
+
+
+class _LiveListener:
+    """Keeps one bar for the phase at work below the lines of the finished ones."""
+
+    def __init__(self, rounds: int, console: Console) -> None:
+        self._lines = _LineListener(rounds, console)
+        self._rounds = rounds
+        self._started = time.monotonic()
+        self._current: tuple[Phase, int, str] | None = None
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> _LiveListener:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        phase = (event.phase, event.round, event.client)
+        if phase != self._current:
+            self._clear()
+            self._current = phase
+        if event.finished:
+            self._clear()
+            self._lines(event)
+            return
+        if self._task is None:
+            title = f"{_round(event, self._rounds)} {event.client or 'server'} {event.phase.value}".lstrip()
+            self._task = self._bar.add_task(title, total=event.total or None, detail="")
+        self._bar.update(self._task, completed=event.done, total=event.total or None, detail=self._detail(event))
+
+    def _clear(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._task = None
+
+    def _detail(self, event: Event) -> str:
+        parts = [_amount(event)]
+        if event.phase in _ROLLOUTS:
+            parts.append(f"{event.successes} succeeded")
+        if not math.isnan(event.loss):
+            parts.append(f"loss {event.loss:.3f}")
+        if event.tokens and event.seconds:
+            parts.append(_speed(event))
+        left = event.seconds / event.done * (event.total - event.done) if event.done else math.nan
+        if not math.isnan(left):
+            parts.append(f"{duration(left)} left")
+        parts.append(f"{duration(time.monotonic() - self._started)} in all")
+        return " · ".join(part for part in parts if part)
+
+
+def _round(event: Event, rounds: int) -> str:
+    if not rounds:
+        return ""
+    return f"round {event.round}/{rounds}" if event.round else "at the start"
+
+
+def _amount(event: Event) -> str:
+    if not event.total:
+        return ""
+    return f"{event.done}/{event.total} {_UNITS[event.phase]}"
+
+
+def _speed(event: Event) -> str:
+    return f"{event.tokens / event.seconds:,.0f} tokens/s" if event.seconds else ""

@@ -1,0 +1,175 @@
+"""``fedse view``: recorded episodes, as text or as the tokens that were trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from fedse.cli import episode
+from fedse.cli.console import examples, stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from transformers import PreTrainedTokenizerBase
+
+    from fedse.config import ModelConfig
+    from fedse.types import Trajectory
+
+EXAMPLES = examples(
+    "fedse view runs/quickstart-seed0",
+    "fedse view runs/quickstart-seed0 --client maze --round 2 --success --limit 10",
+    "fedse view runs/quickstart-seed0 --evaluation --failure",
+    "fedse view runs/quickstart-seed0/clients/maze/experience.sqlite --mask --limit 1",
+)
+
+
+def view(
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_FILE", help="A run folder, a *.jsonl.gz file, or an experience.sqlite.")
+    ],
+    client: Annotated[str | None, typer.Option(help="Only of this client.")] = None,
+    round: Annotated[
+        int | None,
+        typer.Option(min=0, help="Only of this round; 0 holds the demonstrations.  [default for a run: the last]"),
+    ] = None,
+    outcome: Annotated[bool | None, typer.Option("--success/--failure", help="Only these outcomes.")] = None,
+    evaluation: Annotated[
+        bool, typer.Option("--evaluation", help="Of a run: the held-out episodes instead of the explored ones.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 3,
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Show the recorded tokens; those that carry loss are coloured.")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Model whose tokenizer reads --mask.  [default: that of the run]")
+    ] = None,
+) -> None:
+    """Show recorded episodes."""
+    found = _read(path, client, round, evaluation=evaluation)
+    chosen = [
+        trajectory
+        for trajectory in found
+        if (client is None or trajectory.client == client)
+        and (round is None or trajectory.round == round)
+        and (outcome is None or trajectory.success is outcome)
+    ]
+    tokenizer = _tokenizer(path, model) if mask and chosen else None
+    for number, trajectory in enumerate(chosen[:limit], start=1):
+        stdout.rule(f"{number}  {_heading(trajectory)}", align="left")
+        if tokenizer is None:
+            episode.show(trajectory, instruction=number == 1)
+        else:
+            _show_tokens(trajectory, tokenizer)
+    stdout.rule()
+    stdout.print(_summary(found, chosen, limit), markup=False)
+
+
+def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
+    from fedse.errors import RunError
+    from fedse.experience import ExperienceStore
+    from fedse.federation.layout import RunLayout
+    from fedse.federation.trajectory_files import read_trajectories
+
+    if path.suffix == ".sqlite":
+        with ExperienceStore(path, readonly=True) as store:
+            return store.trajectories()
+    if path.is_file():
+        return read_trajectories(path)
+    if not RunLayout(path).config.is_file():
+        raise RunError(f"{path} is neither a run folder nor a file of episodes", "fedse ls lists the run folders")
+    return _of_run(path, client, round, evaluation=evaluation)
+
+
+def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
+    from fedse.errors import RunError, UnknownNameError
+    from fedse.federation.layout import RunLayout
+    from fedse.federation.run_folder import read_config
+    from fedse.federation.trajectory_files import read_trajectories
+
+    layout = RunLayout(path)
+    config = read_config(layout)
+    names = [site.name for site in config.clients]
+    if client is not None and client not in names:
+        raise UnknownNameError(f"{path} has no client {client!r}", f"it has: {', '.join(names)}")
+    place = layout.evaluation if evaluation else layout.trajectories
+    rounds = range(config.rounds, -1, -1) if round is None else [round]
+    for candidate in rounds:
+        files = [place(name, candidate) for name in names if client in (None, name)]
+        files = [file for file in files if file.is_file()]
+        if files:
+            return [trajectory for file in files for trajectory in read_trajectories(file)]
+    kind = "held-out" if evaluation else "explored"
+    raise RunError(
+        f"{path} has no {kind} episodes{'' if round is None else f' of round {round}'} yet",
+        f"fedse run --resume --out {path} goes on with it",
+    )
+
+
+def _tokenizer(path: Path, model: str | None) -> PreTrainedTokenizerBase:
+    from fedse.cli import model as models
+    from fedse.models.base import load_tokenizer
+
+    config = _model_config(path, model)
+    models.ensure(config)
+    return load_tokenizer(config)
+
+
+def _model_config(path: Path, model: str | None) -> ModelConfig:
+    from fedse.config import ModelConfig
+    from fedse.errors import ConfigError
+    from fedse.federation.layout import RunLayout
+    from fedse.federation.run_folder import read_config
+
+    if model is not None:
+        return ModelConfig(name=model)
+    for folder in (path, *path.resolve().parents):
+        if RunLayout(folder).config.is_file():
+            return read_config(RunLayout(folder)).model
+    raise ConfigError(
+        f"{path} lies in no run folder, so its tokenizer is not known", "name the model: --model smollm2-135m"
+    )
+
+
+def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> None:
+    from fedse.agent.rendering import ChatRenderer
+    from fedse.errors import ModelError
+
+    record = trajectory.tokens
+    if record is None:
+        stdout.print("This episode has no recorded tokens.", style="yellow")
+        return
+    fingerprint = ChatRenderer(tokenizer).fingerprint
+    if record.tokenizer != fingerprint:
+        raise ModelError(
+            f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})",
+            "name the model that made them: --model NAME",
+        )
+    ids = list(record.ids)
+    text = Text()
+    start = 0
+    for first, end in record.spans:
+        text.append(str(tokenizer.decode(ids[start:first])), style="dim")
+        text.append(str(tokenizer.decode(ids[first:end])), style="bold green")
+        start = end
+    text.append(str(tokenizer.decode(ids[start:])), style="dim")
+    stdout.print(text)
+    stdout.print(f"{int(record.mask().sum())} of {len(ids)} tokens carry loss", style="italic")
+
+
+def _heading(trajectory: Trajectory) -> str:
+    parts = [str(trajectory.task), trajectory.source.value]
+    if trajectory.client:
+        parts += [f"client {trajectory.client}", f"round {trajectory.round}"]
+    return "  ".join(parts)
+
+
+def _summary(found: Sequence[Trajectory], chosen: Sequence[Trajectory], limit: int) -> str:
+    successes = sum(trajectory.success is True for trajectory in found)
+    errors = sum(trajectory.success is None for trajectory in found)
+    lost = f", {errors} lost to faults" if errors else ""
+    shown = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
+    return f"{len(found)} episodes, {successes} successes{lost}; {shown}"

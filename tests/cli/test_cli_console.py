@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fedse.cli.console import duration, percent, rate_with_interval, size, sparkline
+from fedse.types import SuccessRate
+
+
+def test_rates_are_shown_with_their_interval() -> None:
+    assert rate_with_interval(SuccessRate(48, 64, 0, low=0.632, high=0.840)) == "75 % [63–84]"
+
+
+def test_a_rate_without_episodes_is_a_dash_and_not_zero() -> None:
+    assert rate_with_interval(SuccessRate(0, 0, 3, low=math.nan, high=math.nan)) == "–"
+    assert percent(math.nan) == "–"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (59.6, "1:00"), (754, "12:34"), (3723, "1:02:03")])
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(512, "512 B"), (2048, "2 KiB"), (3 << 20, "3 MiB"), (5 << 30, "5.0 GiB")])
+def test_sizes_are_in_binary_units(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_a_sparkline_has_one_bar_per_rate_and_a_dot_where_there_is_none() -> None:
+    assert sparkline([0.0, 0.5, 1.0, math.nan]) == "▁▅█·"

@@ -1,0 +1,219 @@
+"""Commands that show or play single episodes, or count many: view, play, eval, ls, env."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_calls import Cli
+
+from fedse.federation.layout import RunLayout
+from fedse.federation.trajectory_files import read_trajectories
+
+
+class TestView:
+    def test_the_last_round_of_a_run_is_shown_with_its_verdicts(self, cli: Cli, run_folder: Path) -> None:
+        result = cli("view", run_folder)
+        assert result.exit_code == 0, result.stderr
+        episode = read_trajectories(RunLayout(run_folder).trajectories("site", 2))[0]
+        assert episode.final_observation in result.stdout
+        assert "client site  round 2" in result.stdout
+        assert "failure, 2 turns, reward 0, out of turns" in result.stdout
+        assert "2 episodes, 0 successes; 2 of 2 matching shown" in result.stdout
+
+    def test_episodes_are_chosen_by_client_round_and_outcome(self, cli: Cli, run_folder: Path) -> None:
+        shown = cli("view", run_folder, "--client", "site", "--round", "0", "--success", "--limit", "1").stdout
+        assert "2 episodes, 2 successes; 1 of 2 matching shown" in shown
+        assert "expert" in shown
+        none = cli("view", run_folder, "--round", "0", "--failure").stdout
+        assert "0 of 0 matching shown" in none
+
+    def test_held_out_episodes_can_be_seen_too(self, cli: Cli, run_folder: Path) -> None:
+        result = cli("view", run_folder, "--evaluation")
+        assert read_trajectories(RunLayout(run_folder).evaluation("site", 2))[0].task.id in result.stdout
+
+    def test_an_experience_store_can_be_viewed(self, cli: Cli, run_folder: Path) -> None:
+        result = cli("view", RunLayout(run_folder).experience("site"))
+        assert "2 episodes, 2 successes" in result.stdout
+
+    def test_the_mask_counts_the_tokens_that_carry_loss_and_shows_them_all(self, cli: Cli, run_folder: Path) -> None:
+        path = RunLayout(run_folder).trajectories("site", 0)
+        episode = read_trajectories(path)[0]
+        result = cli("view", path, "--mask", "--limit", "1")
+        assert result.exit_code == 0, result.stderr
+        assert episode.tokens is not None
+        trained = int(episode.tokens.mask().sum())
+        assert f"{trained} of {len(episode.tokens.ids)} tokens carry loss" in result.stdout
+        for message in episode.messages:
+            assert message.content.splitlines()[0] in result.stdout
+
+    def test_tokens_of_another_tokenizer_are_refused(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        path = RunLayout(run_folder).trajectories("site", 0)
+        foreign = tmp_path / "foreign.jsonl.gz"
+        lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        for line in lines:
+            line["tokens"]["tokenizer"] = "0" * 16
+        foreign.write_bytes(gzip.compress("\n".join(json.dumps(line) for line in lines).encode()))
+        assert "another tokenizer" in cli("view", foreign, "--mask", "--model", "tiny").stderr
+        assert "--model" in cli("view", foreign, "--mask").stderr
+
+    @pytest.mark.parametrize(
+        ("words", "code", "mend"),
+        [
+            (["--client", "sight"], 2, "it has: site"),
+            (["--round", "9"], 1, "fedse run --resume"),
+        ],
+    )
+    def test_what_is_not_there_is_named(
+        self, cli: Cli, run_folder: Path, words: list[str], code: int, mend: str
+    ) -> None:
+        result = cli("view", run_folder, *words)
+        assert result.exit_code == code
+        assert mend in result.stderr
+
+    def test_a_path_that_holds_no_episodes_is_an_error(self, cli: Cli, tmp_path: Path) -> None:
+        assert cli("view", tmp_path).exit_code == 1
+
+
+class TestEval:
+    def test_a_run_is_evaluated_as_it_was_in_training(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        episodes = tmp_path / "episodes.jsonl.gz"
+        result = cli("eval", run_folder, "--base", "--episodes-to", episodes)
+        assert result.exit_code == 0, result.stderr
+        row = next(line for line in result.stdout.splitlines() if line.startswith("wordle"))
+        assert row.split() == ["wordle", "0", "%", "[0–66]", "0", "%", "[0–66]", "2"]
+        base, adapter = read_trajectories(episodes)[:2], read_trajectories(episodes)[2:]
+        recorded = [read_trajectories(RunLayout(run_folder).evaluation("site", round)) for round in (0, 2)]
+        for found, expected in zip((base, adapter), recorded, strict=True):
+            assert [episode.tokens for episode in found] == [episode.tokens for episode in expected]
+
+    def test_a_single_adapter_names_its_own_base_model(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        adapter = tmp_path / "adapter"
+        shutil.copytree(RunLayout(run_folder).global_adapter(1), adapter)
+        result = cli("eval", adapter, "--env", "wordle", "--tasks", "1")
+        assert result.exit_code == 0, result.stderr
+        assert f"Success of {adapter}" in result.stdout
+
+    def test_sampled_evaluation_depends_on_its_seed(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        def sampled(seed: str, name: str) -> list[object]:
+            words = ["--sampled", "--temperature", "1.5", "--seed", seed, "--episodes-to", tmp_path / name]
+            assert cli("eval", run_folder, *words).exit_code == 0
+            return [episode.tokens for episode in read_trajectories(tmp_path / name)]
+
+        assert sampled("1", "a.jsonl.gz") == sampled("1", "b.jsonl.gz") != sampled("2", "c.jsonl.gz")
+
+    @pytest.mark.parametrize(
+        ("words", "code", "mend"),
+        [
+            (["--round", "9"], 1, "rounds 0 to 2"),
+            (["--env", "maze"], 2, "it has: wordle"),
+            (["--temperature", "0.5"], 2, "--sampled"),
+        ],
+    )
+    def test_what_cannot_be_evaluated_is_named(
+        self, cli: Cli, run_folder: Path, words: list[str], code: int, mend: str
+    ) -> None:
+        result = cli("eval", run_folder, *words)
+        assert result.exit_code == code
+        assert mend in result.stderr
+
+
+class TestPlay:
+    def test_a_person_plays_by_typing_actions_and_may_leave(self, cli: Cli) -> None:
+        result = cli("play", "maze", "--task", "0", input="move up\nThought: why not\nAction: move down\n")
+        assert result.exit_code == 0, result.stderr
+        assert "Left before the end" in result.stdout
+        assert result.stdout.count("The goal is at position") >= 2
+
+    def test_a_person_who_knows_the_way_succeeds(self, cli: Cli) -> None:
+        from fedse.environments import make
+        from fedse.rollout.episode import EpisodeRequest
+        from fedse.rollout.scripted import ExpertPolicy, play
+        from fedse.types import Source
+
+        maze = make("maze")
+        request = EpisodeRequest(maze.tasks("test")[4], 0)
+        expert = play(
+            maze, request, lambda opened: ExpertPolicy(opened.expert(0)), instruction="", source=Source.EXPERT
+        )
+        result = cli("play", "maze", "--task", "4", input="\n".join(expert.actions) + "\n")
+        assert f"success, {len(expert.turns)} turns" in result.stdout
+
+    def test_the_expert_is_shown_turn_by_turn(self, cli: Cli) -> None:
+        result = cli("play", "maze", "--who", "expert", "--seed", "2")
+        assert "Action: move" in result.stdout
+        assert "success, " in result.stdout
+
+    def test_the_model_of_a_run_plays(self, cli: Cli, run_folder: Path) -> None:
+        result = cli("play", "wordle", "--who", "model", "--adapter", run_folder)
+        assert result.exit_code == 0, result.stderr
+        assert "failure, 2 turns" in result.stdout
+
+    def test_the_seed_draws_the_task(self, cli: Cli) -> None:
+        titles = [cli("play", "maze", "--seed", seed, input="").stdout.splitlines()[0] for seed in ("1", "1", "2")]
+        assert titles[0] == titles[1] != titles[2]
+
+    def test_an_unknown_task_is_a_usage_error(self, cli: Cli) -> None:
+        result = cli("play", "maze", "--task", "nowhere")
+        assert result.exit_code == 2
+        assert "give an index from 0" in result.stderr
+
+
+class TestList:
+    def test_runs_are_listed_with_their_state(self, cli: Cli, run_folder: Path) -> None:
+        result = cli("ls", run_folder.parent)
+        row = next(line for line in result.stdout.splitlines() if "mini-seed0" in line)
+        assert row.split()[1:] == ["2/2", "wordle", "0", "%", "0", "%", "▁▁▁"]
+
+    def test_a_damaged_run_does_not_hide_the_others(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(run_folder, tmp_path / "good")
+        shutil.copytree(run_folder, tmp_path / "bad")
+        RunLayout(tmp_path / "bad").metrics.write_text("{")
+        result = cli("ls", tmp_path)
+        assert result.exit_code == 0
+        assert "damaged" in result.stdout
+        assert "2/2" in result.stdout
+
+    def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(self, cli: Cli, tmp_path: Path) -> None:
+        assert cli("ls", tmp_path / "none").exit_code == 1
+        assert cli("ls", tmp_path).exit_code == 0
+
+
+class TestEnv:
+    def test_environments_are_listed_and_shown(self, cli: Cli) -> None:
+        listed = cli("env", "ls").stdout
+        assert "maze" in listed
+        assert "wordle" in listed
+        shown = cli("env", "show", "maze").stdout
+        assert "15 turns" in shown
+        assert "The goal is at position" in shown
+
+    def test_an_unknown_environment_is_a_usage_error(self, cli: Cli) -> None:
+        result = cli("env", "show", "mase")
+        assert result.exit_code == 2
+        assert "maze" in result.stderr
+
+    def test_check_passes_for_a_shipped_environment(self, cli: Cli) -> None:
+        result = cli("env", "check", "maze")
+        assert result.exit_code == 0, result.output
+
+    def test_replay_counts_differences_and_fails_on_any(self, cli: Cli, tmp_path: Path) -> None:
+        from fedse.environments import environment_class
+
+        record = {"env": "maze", "reset_kwargs": {"game": 0}, "steps": []}
+        session = environment_class("maze").replay_session(record)
+        record["reset"] = session.reset(game=0)
+        record["steps"] = [{"action": "move up", **session.step("move up")}]
+        same, other = tmp_path / "same.jsonl", tmp_path / "other.jsonl"
+        same.write_text(json.dumps(record) + "\n")
+        record["steps"][0]["reward"] = 42
+        other.write_text(json.dumps(record) + "\n")
+        passed = cli("env", "replay", same)
+        assert passed.exit_code == 0, passed.output
+        assert "1 episodes, 1 steps, 0 differences" in passed.stdout
+        failed = cli("env", "replay", same, other)
+        assert failed.exit_code == 1
+        assert "expected 42" in failed.stdout

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from fedse.cli.progress import phase_line, shown
+from fedse.progress import Event, Phase
+
+EXPLORED = Event(Phase.EXPLORE, 2, "maze", done=32, total=32, successes=12, tokens=6400, seconds=16.0, finished=True)
+TRAINED = Event(Phase.TRAIN, 2, "maze", done=20, total=20, tokens=9000, seconds=30.0, loss=0.25, finished=True)
+
+
+def watched(events: list[Event], *, terminal: bool, quiet: bool = False) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=160, color_system=None)
+    with shown(3, quiet=quiet, console=console) as listener:
+        for event in events:
+            listener(event)
+    return console.file.getvalue()
+
+
+def test_a_rollout_line_tells_client_phase_successes_and_speed() -> None:
+    line = phase_line(EXPLORED, 3)
+    for fact in ("round 2/3", "maze", "explore", "32/32 episodes", "12 succeeded (38 %)", "400 tokens/s", "0:16"):
+        assert fact in line
+
+
+def test_a_training_line_tells_steps_and_loss() -> None:
+    line = phase_line(TRAINED, 3)
+    assert "20/20 steps" in line
+    assert "loss 0.250" in line
+    assert "succeeded" not in line
+
+
+def test_without_a_terminal_there_is_one_plain_line_per_finished_phase() -> None:
+    begun = Event(Phase.EXPLORE, 2, "maze", done=8, total=32, successes=1, seconds=4.0)
+    text = watched([begun, EXPLORED, TRAINED], terminal=False)
+    assert text == f"{phase_line(EXPLORED, 3)}\n{phase_line(TRAINED, 3)}\n"
+
+
+def test_on_a_terminal_the_bar_shows_successes_and_time_left_and_finished_phases_stay() -> None:
+    begun = Event(Phase.EXPLORE, 2, "maze", done=8, total=32, successes=1, tokens=800, seconds=4.0)
+    text = watched([begun, EXPLORED], terminal=True)
+    assert phase_line(EXPLORED, 3) in text
+
+
+def test_quiet_shows_nothing() -> None:
+    assert watched([EXPLORED, TRAINED], terminal=False, quiet=True) == ""

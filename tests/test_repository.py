@@ -1,0 +1,121 @@
+"""What the repository promises as a whole: import rules, light start-up, sizes, pins, and documents that are true."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from fedse.cli.main import app
+from fedse.environments import environment_names
+from fedse.settings import load_config, preset_names
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_import_rules_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("fedse.cli.main", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
+        ("fedse.types", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+        ("fedse.settings", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+        ("fedse.environments", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+        ("fedse.experience", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+    ],
+)
+def test_importing_stays_light(module: str, heavy: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    too_long = [
+        node.name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 80
+    ]
+    assert too_long == []
+
+
+def test_no_global_random_generator_is_touched() -> None:
+    forbidden = re.compile(r"\b(torch\.manual_seed|torch\.cuda\.manual_seed\w*|(?<!\.)random\.seed|np\.random\.seed)\(")
+    # Within fork_rng the generator's state is put back.
+    found = [path for path in SOURCES if forbidden.search(text := path.read_text()) and "fork_rng(" not in text]
+    assert found == []
+
+
+def test_every_requirement_is_pinned_within_its_range() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    extras = PROJECT["optional-dependencies"].values()
+    for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]:
+        requirement = Requirement(text)
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, text
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = PROJECT["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load_and_name_existing_environments(name: str) -> None:
+    config = load_config(name, None, [])
+    assert {client.environment for client in config.clients} <= set(environment_names())
+
+
+def documented_commands(program: str) -> list[tuple[str, list[str]]]:
+    """(document, arguments) of every call of a program in the documents' bash blocks."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line.removeprefix("$ ").strip(), comments=True)
+                if words and Path(words[0]).name == program:
+                    found.append((f"{document.name}: {line.strip()}", words[1:]))
+    return found
+
+
+@pytest.mark.parametrize(("line", "arguments"), documented_commands("fedse"))
+def test_documented_commands_are_accepted(line: str, arguments: list[str]) -> None:
+    command = typer.main.get_command(app)
+    while isinstance(command, typer.core.TyperGroup) and arguments and not arguments[0].startswith("-"):
+        assert arguments[0] in command.commands
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    if not {"--help", "--version"} & set(arguments):
+        command.make_context("fedse", list(arguments))
+
+
+@pytest.mark.parametrize(("line", "arguments"), documented_commands("make"))
+def test_documented_make_targets_exist(line: str, arguments: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {word for word in arguments if "=" not in word} <= targets
+
+
+def test_the_command_line_reference_shows_the_real_help() -> None:
+    script = ROOT / "scripts" / "cli_reference.py"
+    result = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    assert result.returncode == 0, "docs/cli.md is out of step: run make reference"
