@@ -9,9 +9,10 @@ from typing import Protocol
 from fedse.agent.parsing import format_response
 from fedse.agent.rendering import ChatRenderer
 from fedse.environments.base import Environment, Expert
+from fedse.errors import EnvironmentFault
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.seeding import derive_seed
-from fedse.types import Source, Task, Trajectory
+from fedse.types import Source, StopReason, Task, Trajectory
 
 
 class Policy(Protocol):
@@ -95,11 +96,15 @@ def demonstrate(
 
     Returns:
         At most ``count`` trajectories; fewer only if the expert fails on tasks of a whole pass.
+
+    Raises:
+        EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.
     """
     found: list[Trajectory] = []
     attempt = 0
     while len(found) < count and tasks:
         before = len(found)
+        faults: list[str] = []
         for task in tasks:
             if len(found) >= count:
                 break
@@ -113,10 +118,14 @@ def demonstrate(
                 source=Source.EXPERT,
                 turns=turns,
             )
+            if trajectory.stop is StopReason.ERROR:
+                faults.append(trajectory.error)
             if trajectory.success:
                 found.append(replace(trajectory, tokens=renderer.render(trajectory)) if renderer else trajectory)
                 if on_progress:
                     on_progress(len(found), count)
+        if len(faults) == len(tasks):
+            raise EnvironmentFault(f"all {len(faults)} expert episodes were lost to faults; the first: {faults[0]}")
         if len(found) == before:
             break
     return found
