@@ -5,7 +5,7 @@ What stays at the site is under ``clients/<name>`` of its run folder; what leave
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -88,9 +88,7 @@ class Client:
             EnvironmentFault: if the expert cannot solve as many tasks as are to be demonstrated.
             StorageError, StoreError: if a file cannot be written.
         """
-        report = once(self._layout.marker(self.name, 0, Phase.DEMONSTRATE), self._demonstrate)
-        self._progress.finished(Phase.DEMONSTRATE, 0, report)
-        return report
+        return self._once(Phase.DEMONSTRATE, 0, self._demonstrate)
 
     def round(self, round: int, adapter: AdapterState) -> ClientUpdate:
         """One round of local evolution from the broadcast adapter: explore, filter, accumulate, fine-tune.
@@ -107,9 +105,8 @@ class Client:
             StorageError, StoreError: if a file cannot be written.
         """
         if self._run.method.explore:
-            self._explore(round, adapter)
-        trained = once(self._layout.marker(self.name, round, Phase.TRAIN), lambda: self._train(round, adapter))
-        self._progress.finished(Phase.TRAIN, round, trained)
+            self._once(Phase.EXPLORE, round, lambda: self._explore(round, adapter))
+        trained = self._once(Phase.TRAIN, round, lambda: self._train(round, adapter))
         available = {"examples": float(trained.metrics["examples"])}
         return ClientUpdate(
             client=self.name,
@@ -126,8 +123,7 @@ class Client:
             EnvironmentFault: if every episode was lost to a fault of the environment.
             StorageError: if a file cannot be written.
         """
-        report = once(self._layout.marker(self.name, round, Phase.EVALUATE), lambda: self._evaluate(round, adapter))
-        self._progress.finished(Phase.EVALUATE, round, report)
+        report = self._once(Phase.EVALUATE, round, lambda: self._evaluate(round, adapter))
         return SuccessRate(**report.metrics)
 
     def reports(self, round: int) -> dict[Phase, PhaseReport]:
@@ -146,18 +142,22 @@ class Client:
         Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
         """
         method = self._run.method
+        forgets = method.explore and not method.history
+        stored = range(round + 1) if not forgets else range(1 if round == 1 else 0)
         with ExperienceStore(self._layout.experience(self.name)) as store:
-            if method.history or not method.explore:
-                found = store.trajectories(rounds=range(round + 1))
-            else:
-                found = store.trajectories(rounds=range(1)) if round == 1 else []
-        if method.explore and not method.history:
+            found = store.trajectories(rounds=stored)
+        if forgets:
             played = read_trajectories(self._layout.trajectories(self.name, round))
             found += apply_filter(self._filter, played).kept
         distinct: dict[str, Trajectory] = {}
         for trajectory in found:
             distinct.setdefault(trajectory.key, trajectory)
         return [trajectory for trajectory in distinct.values() if trajectory.turns]
+
+    def _once(self, phase: Phase, round: int, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
+        report = once(self._layout.marker(self.name, round, phase), work)
+        self._progress.finished(phase, round, report)
+        return report
 
     def _demonstrate(self) -> Mapping[str, Any]:
         wanted = self._config.demonstrations
@@ -187,11 +187,7 @@ class Client:
         write_trajectories(self._layout.trajectories(self.name, 0), shown)
         return {"episodes": len(shown), "successes": len(shown), "added": self._accumulate(0, shown)}
 
-    def _explore(self, round: int, adapter: AdapterState) -> None:
-        report = once(self._layout.marker(self.name, round, Phase.EXPLORE), lambda: self._explored(round, adapter))
-        self._progress.finished(Phase.EXPLORE, round, report)
-
-    def _explored(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+    def _explore(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
         trajectories = self._play(round, adapter)
         write_trajectories(self._layout.trajectories(self.name, round), trajectories)
         filtered = apply_filter(self._filter, trajectories)
