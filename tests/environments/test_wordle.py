@@ -390,3 +390,5 @@ def test_the_possible_words_are_told_before_the_first_guess_only_except_in_parit
     mended.step("shock")
     mended.step("clock")
     assert mended.filtered_vocab() == {"error": "The task with environment 0 has finished."}
+    mended.reset(seed=2)
+    assert mended.filtered_vocab() == list(WORDS40)
