@@ -42,7 +42,8 @@ format: $(VENV)/.dev  ## mend style in place
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.bench  ## measure rollout and training speed
-	$(BIN)/python -m benchmarks
+	$(BIN)/fedse model pull
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 docs: $(VENV)/.docs  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

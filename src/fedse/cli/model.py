@@ -35,6 +35,8 @@ def ensure(config: ModelConfig) -> None:
 def _pull(name: str) -> Path:
     from fedse.models import catalogue
 
+    if not stderr.is_terminal:
+        return catalogue.pull(name, progress=lambda text: stderr.print(f"{name}: {text}", markup=False))
     with stderr.status(f"fetching {name}") as status:
         return catalogue.pull(name, progress=lambda text: status.update(f"{name}: {text}"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,10 +78,9 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
     models.ensure(config.model)
     if not quiet:
         sites = ", ".join(client.name for client in config.clients)
-        stderr.print(f"{folder}: {config.rounds} rounds on {config.model.name}; sites: {sites}", markup=False)
-        with stderr.status("loading the model"):
-            from fedse.federation.runtimes.in_process import run as run_federation
-    else:
+        rounds = f"{config.rounds} round{'' if config.rounds == 1 else 's'}"
+        stderr.print(f"{folder}: {rounds} on {config.model.name}; sites: {sites}", markup=False)
+    with nullcontext() if quiet else stderr.status("loading libraries"):
         from fedse.federation.runtimes.in_process import run as run_federation
     with shown(config.rounds, quiet=quiet) as listener:
         result = run_federation(config, folder, resume=resume, listener=listener)
@@ -89,7 +89,7 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
     stdout.print("What next:")
     for command, purpose in (
         (f"fedse view {folder}", "read the episodes of the last round"),
-        (f"fedse view {folder} --success --mask", "see which tokens were trained on"),
+        (f"fedse view {folder} --round 0 --mask", "see which tokens carry loss"),
         (f"fedse eval {folder} --tasks 200", "measure on more tasks"),
     ):
         stdout.print(f"  {command:<52} {purpose}", markup=False)
