@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
+
+from fedse.config import ClientConfig, RunConfig
+from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError
+from fedse.federation.adapter_io import load_adapter
+from fedse.federation.aggregation import server_step
+from fedse.federation.client import Client
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import open_run, read_config, read_records
+from fedse.federation.runtimes.in_process import evaluators, run
+from fedse.federation.shared_model import SharedModel
+from fedse.progress import Event, Phase
+from fedse.seeding import derive_seed
+from fedse.settings import load_config
+
+pytestmark = pytest.mark.usefixtures("toy")
+CONFIG = toy_config()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path) -> Path:
+    """An uninterrupted run of ``CONFIG``."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(toy_distribution))
+        run(CONFIG, folder)
+    return folder
+
+
+class TestRun:
+    def test_every_round_is_recorded(self, finished: Path) -> None:
+        records = read_records(RunLayout(finished))
+        assert [record.round for record in records] == [0, 1, 2]
+        for record in records:
+            adapter = load_adapter(RunLayout(finished).global_adapter(record.round))
+            assert record.adapter == adapter.digest
+            assert set(record.evaluation) == {"toy"}
+            assert record.evaluation["toy"].episodes == 4
+            assert set(record.clients) == {"alpha", "beta"}
+        assert set(records[0].clients["alpha"]) == {"demonstrate"}
+        assert set(records[1].clients["alpha"]) == {"explore", "train", "outcome"}
+        assert records[1].clients["alpha"]["outcome"] == "ok"
+        assert set(records[1].seconds) == {"explore", "train", "aggregate", "evaluate"}
+
+    def test_the_global_adapter_is_the_mean_of_the_updates(self, finished: Path) -> None:
+        layout = RunLayout(finished)
+        for round in (1, 2):
+            updates = [load_adapter(layout.update(round, name)) for name in ("alpha", "beta")]
+            combined = load_adapter(layout.global_adapter(round))
+            for name, array in combined.tensors.items():
+                first, second = (update.tensors[name].astype("float64") for update in updates)
+                assert (array == ((first + second) / 2).astype("float32")).all()
+
+    def test_the_result_names_the_final_adapter(self, finished: Path) -> None:
+        result = run(CONFIG, finished, resume=True)
+        assert result.adapter == finished / "rounds/002/global"
+        assert result.before == result.records[0].evaluation
+        assert result.after == result.records[2].evaluation
+
+    def test_its_configuration_runs_the_same_run(self, finished: Path, tmp_path: Path) -> None:
+        config = load_config(None, finished / "config.yaml", [])
+        assert config == CONFIG == read_config(RunLayout(finished))
+        run(config, tmp_path / "again")
+        assert fingerprint(tmp_path / "again") == fingerprint(finished)
+
+    def test_another_seed_makes_another_run(self, finished: Path, tmp_path: Path) -> None:
+        other = toy_config(seed=1)
+        run(other, tmp_path / "other")
+        assert not set(adapters(tmp_path / "other", other)) & set(adapters(finished, CONFIG))
+
+    def test_versions_are_noted_without_paths(self, finished: Path) -> None:
+        text = (finished / "versions.json").read_text()
+        assert {"python", "platform", "fedse", "torch", "transformers", "peft"} <= set(json.loads(text))
+        assert "/" not in text
+
+    def test_nothing_half_made_and_nothing_unknown_is_left(self, finished: Path) -> None:
+        assert sorted(path.name for path in finished.iterdir()) == [
+            "clients",
+            "config.yaml",
+            "metrics.jsonl",
+            "rounds",
+            "run.lock",
+            "versions.json",
+        ]
+        assert not [path for path in finished.rglob("*") if path.name.startswith(".")]
+
+    def test_progress_is_told_phase_by_phase(self, tmp_path: Path) -> None:
+        events: list[Event] = []
+        run(toy_config(toy_client("solo"), rounds=1), tmp_path / "run", listener=events.append)
+        phases = [(event.phase, event.round, event.client) for event in events if event.finished]
+        assert phases == [
+            (Phase.DEMONSTRATE, 0, "solo"),
+            (Phase.EVALUATE, 0, "solo"),
+            (Phase.EXPLORE, 1, "solo"),
+            (Phase.TRAIN, 1, "solo"),
+            (Phase.AGGREGATE, 1, ""),
+            (Phase.EVALUATE, 1, "solo"),
+        ]
+        within = {event.phase: event for event in events if not event.finished}
+        assert set(within) == {Phase.DEMONSTRATE, Phase.EXPLORE, Phase.TRAIN, Phase.EVALUATE}
+        for phase, event in within.items():
+            assert event.done == event.total > 0, phase
+        assert math.isfinite(within[Phase.TRAIN].loss)
+        ends = {event.phase: event for event in events if event.finished}
+        assert ends[Phase.TRAIN].tokens > 0
+        assert math.isfinite(ends[Phase.TRAIN].loss)
+
+
+class TestInvariants:
+    def test_one_client_is_the_client_alone(self, tmp_path: Path) -> None:
+        config = toy_config(toy_client("solo"), rounds=3)
+        run(config, tmp_path / "federation")
+        shared = SharedModel.load(config)
+        alone = Client(config, config.clients[0], shared, RunLayout(tmp_path / "alone"))
+        alone.demonstrate()
+        adapter = shared.lora.initial_state(derive_seed(config.seed, "adapter"))
+        for round in (1, 2, 3):
+            adapter = alone.round(round, adapter).adapter
+            assert load_adapter(RunLayout(tmp_path / "federation").global_adapter(round)).digest == adapter.digest
+
+    def test_the_order_of_clients_does_not_matter(self, tmp_path: Path) -> None:
+        sites = [toy_client("alpha"), toy_client("beta", demonstrations=2), toy_client("gamma", episodes_per_round=2)]
+        forth, back = toy_config(*sites), toy_config(*reversed(sites))
+        run(forth, tmp_path / "forth")
+        run(back, tmp_path / "back")
+        assert adapters(tmp_path / "forth", forth) == adapters(tmp_path / "back", back)
+        metrics = [
+            [without_seconds(json.loads(line)) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+            for name in ("forth", "back")
+        ]
+        assert metrics[0] == metrics[1]
+
+    def test_a_client_does_not_depend_on_who_else_takes_part(self, finished: Path, tmp_path: Path) -> None:
+        config = toy_config(toy_client("beta"), rounds=1)
+        run(config, tmp_path / "alone")
+        ours, theirs = (RunLayout(folder).update(1, "beta") for folder in (tmp_path / "alone", finished))
+        assert load_adapter(ours).digest == load_adapter(theirs).digest
+
+    def test_a_larger_server_step_goes_further_along_the_mean(self, finished: Path, tmp_path: Path) -> None:
+        run(toy_config(rounds=1, method={"server_lr": 2.0}), tmp_path / "bold")
+        bold, plain = RunLayout(tmp_path / "bold"), RunLayout(finished)
+        start, mean = (load_adapter(plain.global_adapter(round)) for round in (0, 1))
+        assert load_adapter(bold.global_adapter(1)).digest == server_step(start, mean, 2.0).digest
+
+
+class TestMethods:
+    def test_fedit_is_static_demonstrations_and_a_weighted_mean(self, tmp_path: Path) -> None:
+        sites = [toy_client("large", demonstrations=6), toy_client("small", demonstrations=2)]
+        run(toy_config(*sites, rounds=1, method={"explore": False, "aggregator": "weighted_mean"}), tmp_path / "run")
+        layout = RunLayout(tmp_path / "run")
+        large, small = (load_adapter(layout.update(1, name)) for name in ("large", "small"))
+        for name, array in load_adapter(layout.global_adapter(1)).tensors.items():
+            expected = 0.75 * large.tensors[name].astype("float64") + 0.25 * small.tensors[name]
+            assert array == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        assert set(read_records(layout)[1].clients["large"]) == {"train", "outcome"}
+        assert not layout.trajectories("large", 1).exists()
+
+    @pytest.mark.parametrize(("every", "evaluated"), [(0, {0, 4}), (1, {0, 1, 2, 3, 4}), (3, {0, 3, 4})])
+    def test_evaluation_is_done_when_due(self, tmp_path: Path, every: int, evaluated: set[int]) -> None:
+        config = toy_config(toy_client("solo"), rounds=4, evaluation={"every": every})
+        result = run(config, tmp_path / "run")
+        assert {record.round for record in result.records if record.evaluation} == evaluated
+
+    def test_sites_with_the_same_tasks_are_evaluated_once(self) -> None:
+        def client(name: str, **changes: Any) -> ClientConfig:
+            return ClientConfig(**toy_client(name, **changes))
+
+        same = [client("b"), client("a")]
+        assert evaluators(same) == {"toy": "a"}
+        other = client("c", options={"secret": "x"})
+        assert evaluators([other, *same]) == {"toy@a": "a", "toy@c": "c"}
+        assert evaluators([*same, client("d", environment="maze")]) == {"toy": "a", "maze": "d"}
+
+
+class TestFolder:
+    def test_a_folder_with_a_run_is_not_overwritten(self, finished: Path) -> None:
+        before = fingerprint(finished)
+        with pytest.raises(RunError, match="has a run already") as caught:
+            run(CONFIG, finished)
+        assert "--resume" in caught.value.mend
+        assert fingerprint(finished) == before
+
+    def test_a_folder_with_something_else_is_not_touched(self, tmp_path: Path) -> None:
+        (tmp_path / "thesis.tex").write_text("mine")
+        for resume in (False, True):
+            with pytest.raises(RunError, match="no run folder"):
+                run(CONFIG, tmp_path, resume=resume)
+        assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_another_configuration_is_refused_with_what_differs(self, finished: Path) -> None:
+        other = toy_config(seed=5, training={"steps": 3}, rounds=9)
+        with pytest.raises(RunError) as caught:
+            run(other, finished, resume=True)
+        for line in ("seed: 0 there, 5 now", "training.steps: 2 there, 3 now", "rounds: 2 there, 9 now"):
+            assert line in caught.value.what
+        assert "lora" not in caught.value.what
+
+    def test_another_client_list_is_refused_by_its_keys(self, finished: Path) -> None:
+        with pytest.raises(RunError, match=r"clients\.1\.name: beta there, nothing now"):
+            run(toy_config(toy_client("alpha")), finished, resume=True)
+
+    def test_a_finished_run_returns_at_once(self, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = fingerprint(finished)
+        monkeypatch.setattr(SharedModel, "load", None)
+        assert len(run(CONFIG, finished, resume=True).records) == 3
+        assert fingerprint(finished) == before
+
+    def test_resuming_begins_where_there_is_nothing(self, finished: Path, tmp_path: Path) -> None:
+        run(CONFIG, tmp_path / "deep" / "run", resume=True)
+        assert fingerprint(tmp_path / "deep" / "run") == fingerprint(finished)
+
+    def test_two_processes_cannot_work_in_one_folder(self, tmp_path: Path) -> None:
+        with open_run(CONFIG, tmp_path / "run", resume=False):
+            with pytest.raises(RunError, match="another process works in"):
+                run(CONFIG, tmp_path / "run", resume=True)
+        with open_run(CONFIG, tmp_path / "run", resume=True):
+            pass  # free again
+
+    def test_an_unknown_name_leaves_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(UnknownNameError):
+            run(toy_config(method={"aggregator": "meen"}), tmp_path / "run")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_environment_that_does_not_exist_is_told_before_any_work(self, tmp_path: Path) -> None:
+        with pytest.raises(UnknownNameError, match="toi"):
+            run(toy_config(toy_client("a"), toy_client("b", environment="toi")), tmp_path / "run")
+        assert not (tmp_path / "run" / "rounds").exists()
+
+    @pytest.mark.parametrize(
+        "content", ["{", '{"schema_version": 1}\n', '{"schema_version": 99, "round": 0}\n', "[]\n", "\xff"]
+    )
+    def test_damaged_metrics_are_told(self, tmp_path: Path, content: str) -> None:
+        layout = RunLayout(tmp_path)
+        layout.metrics.write_text(content, encoding="latin-1")
+        with pytest.raises(RunError, match="metrics.jsonl is damaged"):
+            read_records(layout)
+
+    def test_rounds_that_are_missing_are_told(self, finished: Path, tmp_path: Path) -> None:
+        lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (tmp_path / "metrics.jsonl").write_text(lines[0] + lines[2])
+        with pytest.raises(RunError, match="its rounds are not"):
+            read_records(RunLayout(tmp_path))
+
+    @pytest.mark.parametrize(
+        "damaged", ["rounds/000/global/adapter_model.safetensors", "clients/alpha/phases/round-001-train.json"]
+    )
+    def test_a_damaged_file_is_named_on_resuming(self, finished: Path, tmp_path: Path, damaged: str) -> None:
+        interrupted(CONFIG, tmp_path / "run", after=10)
+        (tmp_path / "run" / damaged).write_bytes(b"")
+        with pytest.raises(FedseError, match=damaged):
+            run(CONFIG, tmp_path / "run", resume=True)
+
+
+class Stopped(Exception):
+    """What an interrupted listener raises."""
+
+
+def interrupted(config: RunConfig, folder: Path, *, after: int, resume: bool = False) -> bool:
+    """Run until so many events were told; whether that was before the end."""
+    told = 0
+
+    def listen(_: Event) -> None:
+        nonlocal told
+        told += 1
+        if told > after:
+            raise Stopped
+
+    try:
+        run(config, folder, resume=resume, listener=listen)
+    except Stopped:
+        return True
+    return False
+
+
+class TestResume:
+    """A resumed run is the uninterrupted one, byte for byte but for seconds."""
+
+    def test_after_an_interruption_at_every_event(self, finished: Path, tmp_path: Path) -> None:
+        expected = fingerprint(finished)
+        after = 0
+        while interrupted(CONFIG, tmp_path / str(after), after=after):
+            run(CONFIG, tmp_path / str(after), resume=True)
+            assert fingerprint(tmp_path / str(after)) == expected, f"interrupted after {after} events"
+            after += 5
+        assert after > 30
+
+    def test_after_one_interruption_upon_another(self, finished: Path, tmp_path: Path) -> None:
+        for after in range(1, 100):
+            if not interrupted(CONFIG, tmp_path / "run", after=after, resume=True):
+                break
+        assert after > 5
+        assert fingerprint(tmp_path / "run") == fingerprint(finished)
+
+    def test_without_history_and_with_a_weighted_mean(self, tmp_path: Path) -> None:
+        config = toy_config(method={"history": False, "aggregator": "weighted_mean", "filter": "none"})
+        run(config, tmp_path / "whole")
+        for after in (20, 45):
+            assert interrupted(config, tmp_path / str(after), after=after)
+            run(config, tmp_path / str(after), resume=True)
+            assert fingerprint(tmp_path / str(after)) == fingerprint(tmp_path / "whole")
+
+    def test_after_a_stop_before_or_after_any_write(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between two writes lie the moments that no event marks, such as after the store and before the marker."""
+        expected = fingerprint(finished)
+        for write in range(1, 60, 3):
+            for moment in ("before", "after"):
+                folder = tmp_path / f"{write}-{moment}"
+                with monkeypatch.context() as patch:
+                    stopped = _stop_at_write(patch, write, moment)
+                    try:
+                        run(CONFIG, folder)
+                    except Stopped:
+                        pass
+                if not stopped:
+                    assert write > 30
+                    return
+                run(CONFIG, folder, resume=True)
+                assert fingerprint(folder) == expected, f"stopped {moment} write {write}"
+
+    def test_a_mended_environment_goes_on_where_it_broke(
+        self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The environment breaks in the exploration of beta, and is whole again afterwards."""
+
+        def breaks(event: Event) -> None:
+            if (event.phase, event.client, event.finished) == (Phase.TRAIN, "alpha", True):
+                monkeypatch.setattr("toy_environment.Toy.step", _fault)
+
+        with monkeypatch.context(), pytest.raises(EnvironmentFault, match="out of order"):
+            run(CONFIG, tmp_path / "run", listener=breaks)
+        monkeypatch.undo()
+        run(CONFIG, tmp_path / "run", resume=True)
+        assert fingerprint(tmp_path / "run") == fingerprint(finished)
+
+
+def _fault(self: object, action: str) -> None:
+    raise EnvironmentFault("out of order")
+
+
+def _stop_at_write(patch: pytest.MonkeyPatch, number: int, moment: str) -> list[int]:
+    """Raise before or after the ``number``-th durable write of a run; the list fills when that happened."""
+    stopped: list[int] = []
+    done = 0
+
+    def watched(write: Any) -> Any:
+        def replacement(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            due = done == number
+            if due and moment == "before":
+                stopped.append(done)
+                raise Stopped
+            result = write(*arguments, **options)
+            if due:
+                stopped.append(done)
+                raise Stopped
+            return result
+
+        return replacement
+
+    for place in (
+        "fedse.federation.phases.write_json",
+        "fedse.federation.trajectory_files.atomic_write",
+        "fedse.federation.run_folder.atomic_write",
+        "fedse.federation.run_folder.write_json",
+        "fedse.federation.client.save_adapter",
+        "fedse.federation.runtimes.in_process.save_adapter",
+        "fedse.experience.store.ExperienceStore.add",
+    ):
+        module, _, name = place.rpartition(".")
+        owner: Any = __import__("importlib").import_module(module) if "Store" not in module else None
+        if owner is None:
+            from fedse.experience.store import ExperienceStore as owner  # noqa: N813
+        patch.setattr(owner, name, watched(getattr(owner, name)))
+    return stopped
