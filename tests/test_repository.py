@@ -15,6 +15,7 @@ import typer
 from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
 
 from fedse.cli.main import app
 from fedse.environments import environment_names
@@ -107,6 +108,20 @@ def test_documented_commands_are_accepted(line: str, arguments: list[str]) -> No
         command, arguments = command.commands[arguments[0]], arguments[1:]
     if not {"--help", "--version"} & set(arguments):
         command.make_context("fedse", list(arguments))
+
+
+def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As written, but for the preset, whose place a small one takes, and the number of tasks."""
+    monkeypatch.chdir(tmp_path)
+    for line, arguments in documented_commands("fedse"):
+        if not line.startswith("README.md:") or arguments[:2] == ["model", "pull"]:
+            continue
+        words = [re.sub("quickstart", "tiny", word) for word in arguments]
+        words = ["2" if before == "--tasks" else word for before, word in zip(["", *words], words, strict=False)]
+        if words[0] == "run":
+            words += ["--set", "rounds=1", "--set", "evaluation.tasks=2"]
+        result = CliRunner().invoke(app, words, input="")
+        assert result.exit_code == 0, f"{line}\n{result.output}"
 
 
 @pytest.mark.parametrize(("line", "arguments"), documented_commands("make"))
