@@ -40,10 +40,10 @@ def lora_on(config: PreTrainedConfig) -> LoraModel:
     return with_random_adapter(LoraModel(base, LoraConfig(rank=4)))
 
 
-def with_random_adapter(lora: LoraModel, seed: int = 1) -> LoraModel:
-    generator = np.random.default_rng(seed)
+def with_random_adapter(lora: LoraModel, scale: float = 0.05) -> LoraModel:
+    generator = np.random.default_rng(1)
     names = lora.initial_state(0).tensors
-    tensors = {name: generator.normal(0, 0.05, array.shape).astype(np.float32) for name, array in names.items()}
+    tensors = {name: generator.normal(0, scale, array.shape).astype(np.float32) for name, array in names.items()}
     lora.load(AdapterState(tensors, lora.meta))
     return lora
 

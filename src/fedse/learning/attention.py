@@ -177,7 +177,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         grouped, key, value, *saved = ctx.saved_tensors
         groups, per_group, length, size = grouped.shape
         kept = iter(saved)
-        grad_grouped = grad.view(length, groups, per_group, size).permute(1, 2, 0, 3)
+        grad_grouped = grad.reshape(length, groups, per_group, size).permute(1, 2, 0, 3)
         grad_query = torch.empty_like(grouped)
         # Every sequence adds to the prefix's gradients: in float32, lest small addends be rounded away.
         grad_key, grad_value = (torch.zeros(groups, length, size) for _ in range(2))
