@@ -1,0 +1,114 @@
+"""The TextCraft environment: ADaPT's crafting game as AgentGym serves it, the same in every process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.textcraft.commands import Opening, opening
+from fedse.environments.textcraft.expert import TextCraftExpert
+from fedse.environments.textcraft.game import Game
+from fedse.environments.textcraft.graph import crafting_graph
+from fedse.environments.textcraft.instructions import CONCISE, FULL
+from fedse.environments.textcraft.session import TextCraftSession
+from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
+from fedse.errors import ConfigError, EnvironmentFault
+from fedse.names import did_you_mean, unknown_name
+from fedse.types import Task
+
+MAX_TURNS = 20
+
+
+class TextCraft(Environment):
+    """Craft a goal item from basic things by Minecraft's recipes.
+
+    Args:
+        max_depth: greatest depth of a goal in the splits, 1 to 4; a goal of depth 1 needs one craft.
+        parity: also reproduce a fault of the original server: ``get 0 …`` leaves an entry of zero in the inventory.
+
+    Raises:
+        ConfigError: if an option has a bad value.
+        EnvironmentFault: if the package ``textcraft``, which holds the recipes, is missing or differs.
+    """
+
+    name: ClassVar[str] = "textcraft"
+
+    def __init__(self, *, max_depth: int = DEPTHS[-1], parity: bool = False) -> None:
+        if isinstance(max_depth, bool) or max_depth not in DEPTHS:
+            raise ConfigError(f"textcraft: max_depth must be 1, 2, 3 or 4, found {max_depth!r}")
+        if not isinstance(parity, bool):
+            raise ConfigError(f"textcraft: parity must be true or false, found {parity!r}")
+        crafting_graph()  # so that missing recipes are noticed here and not in the middle of a run
+        self._max_depth = max_depth
+        self._parity = parity
+        self._opening: Opening | None = None
+        self._game: Game | None = None
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """20 turns, as in AgentGym's scripts; only crafting the goal gives a reward above 0.99."""
+        return EnvironmentSpec(
+            name=self.name,
+            version=1,
+            summary="Craft an item from basic things by Minecraft's recipes (ADaPT, AgentGym).",
+            max_turns=MAX_TURNS,
+            success_above=0.99,
+            max_response_tokens=96,
+            action_rule="single",
+            splits={split: len(_tasks(split, self._max_depth)) for split in SPLITS},
+            options={"max_depth": self._max_depth, "parity": self._parity},
+        )
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """See :class:`~fedse.environments.base.Environment`; a task's id is the name of its goal."""
+        if split not in SPLITS:
+            raise unknown_name(f"{self.name} split", split, SPLITS)
+        return _tasks(split, self._max_depth)
+
+    def instruction(self, style: PromptStyle) -> str:
+        """The rules; ``full`` adds hints and an example."""
+        return CONCISE if style == "concise" else FULL
+
+    def reset(self, task: Task) -> str:
+        """Open a task such as ``oak_sign``; any goal is a task, whatever ``max_depth`` is."""
+        goals = crafting_graph().number
+        if task.environment != self.name or task.id not in goals:
+            raise EnvironmentFault(
+                f"textcraft: there is no task {task}",
+                f"{did_you_mean(task.id, goals)}a task id is a craftable item of Minecraft 1.16, such as oak_sign",
+            )
+        self._opening = opening(task.id)
+        self._game = Game(task.id, parity=self._parity)
+        return self._opening.observation
+
+    def step(self, action: str) -> StepResult:
+        """Get or craft something, or look into the inventory; other actions are refused in words."""
+        if self._game is None:
+            raise EnvironmentFault("textcraft: there is no open episode to step", "call reset with a task first")
+        result = self._game.step(action)
+        if result.done:
+            self._game = None
+        return result
+
+    def expert(self, seed: int) -> Expert:
+        """A planner that knows the first observation and nothing else."""
+        if self._opening is None:
+            raise EnvironmentFault("textcraft: there is no episode for an expert", "call reset with a task first")
+        return TextCraftExpert(self._opening.observation, seed)
+
+    def agentgym(self, slot: int = 0) -> AgentGymSession:
+        """A slot of AgentGym's TextCraft server."""
+        return TextCraftSession(slot, parity=self._parity)
+
+    @classmethod
+    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
+        """See :class:`~fedse.environments.base.Environment`; the record holds the commands."""
+        given = {"commands": "\n".join(record["commands"]), "goal": record["goal"]}
+        return TextCraftSession(0, parity=True, defaults=given)
+
+
+@functools.cache
+def _tasks(split: str, max_depth: int) -> Sequence[Task]:
+    return tuple(Task(TextCraft.name, goal) for goal in goals_of(split, max_depth))

@@ -1,0 +1,61 @@
+"""TextCraft behind AgentGym's server payloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedse.environments.textcraft.commands import Opening, make_opening, opening
+from fedse.environments.textcraft.game import Game
+from fedse.environments.textcraft.graph import crafting_graph
+from fedse.environments.textcraft.recipes import NAMESPACE
+
+_NOT_OPEN = "There is no open episode: reset first."
+
+
+class TextCraftSession:
+    """One slot of AgentGym's TextCraft server.
+
+    Args:
+        slot: the slot's number, given back at reset.
+        parity: keep entries of zero items in the inventory, as the original does.
+        defaults: arguments of :meth:`reset` for resets that do not give them.
+    """
+
+    def __init__(self, slot: int, *, parity: bool, defaults: Mapping[str, Any] | None = None) -> None:
+        self._slot = slot
+        self._parity = parity
+        self._defaults = defaults or {}
+        self._opening: Opening | None = None
+        self._game: Game | None = None
+
+    def reset(self, **kwargs: Any) -> dict[str, Any]:
+        """Payload of ``POST /reset``.
+
+        Takes ``data_idx``, a number of a goal (0 unless given; any integer, modulo the number of goals).  Takes
+        ``commands``, lines in one text, and ``goal``, an item's id, instead of it: the original accepts them within its
+        process, and overwrites those that come with ``POST /create``.
+        """
+        wanted = {"data_idx": 0, "commands": None, "goal": None} | dict(self._defaults) | kwargs
+        if wanted["commands"] is not None and wanted["goal"] is not None:
+            self._opening = make_opening(wanted["goal"].removeprefix(NAMESPACE), wanted["commands"].split("\n"))
+        else:
+            goals = crafting_graph().goals
+            self._opening = opening(goals[wanted["data_idx"] % len(goals)])
+        self._game = Game(self._opening.goal, parity=self._parity)
+        return {"id": self._slot, "observation": self._opening.observation, "done": False, "reward": 0}
+
+    def step(self, action: str) -> dict[str, Any]:
+        """Payload of ``POST /step``; the episode goes on after success, as in the original."""
+        if self._game is None:
+            return {"error": _NOT_OPEN}
+        result = self._game.step(action)
+        return {"observation": result.observation, "reward": int(result.reward), "done": result.done}
+
+    def commands(self) -> str | dict[str, Any]:
+        """Payload of ``GET /commands``, on which the original breaks down: the lines shown at reset."""
+        return {"error": _NOT_OPEN} if self._opening is None else "\n".join(self._opening.commands)
+
+    def goal(self) -> str | dict[str, Any]:
+        """Payload of ``GET /goal``, on which the original breaks down: the id of the item to craft."""
+        return {"error": _NOT_OPEN} if self._opening is None else NAMESPACE + self._opening.goal
