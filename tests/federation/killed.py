@@ -1,53 +1,71 @@
-"""A run that is killed again and again: python killed.py FOLDER CONFIG SEED.
+"""The same run twice, whole and killed again and again: python killed.py CONFIG WHOLE KILLED SEED.
 
-One process loads the libraries; its children run the federation, each until SIGKILL ends it at a random moment, and the
-next one resumes, until one comes to the end by itself.  Prints how many were killed.
+One process loads the libraries; its children run the federation.  In the folder KILLED each child is ended by SIGKILL
+at a random moment, and the next one resumes, until one comes to the end by itself.  Prints how many were killed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import scipy.stats  # noqa: F401  # imported once here rather than once in every child
 import torch
 
+from fedse.config import RunConfig
 from fedse.federation.runtimes.in_process import run
+from fedse.progress import Event
 from fedse.settings import load_config
 
 
-def main(folder: Path, config_file: Path, seed: int) -> None:
-    torch.set_num_threads(1)
-    config = load_config(None, config_file, [])
-    moments = random.Random(seed)
-    killed = 0
-    while True:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                run(config, folder, resume=True, listener=lambda event: os.write(writing, b"."))
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                os._exit(1)
-            os._exit(0)
+def start(config: RunConfig, folder: Path) -> tuple[int, int]:
+    """A child that runs the federation: its process id, and a pipe from which comes a byte for every event."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
         os.close(writing)
+        return child, reading
+    status = 1
+    try:
+        run(config, folder, resume=True, listener=functools.partial(_tell, writing))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(status)
+
+
+def _tell(pipe: int, event: Event) -> None:
+    os.write(pipe, b".")
+
+
+def main(config: RunConfig, whole: Path, killed: Path, moments: random.Random) -> int:
+    child, events = start(config, whole)
+    while os.read(events, 100):
+        pass
+    os.waitpid(child, 0)
+    kills = 0
+    while True:
+        child, events = start(config, killed)
         # Events rather than seconds, or on a slow machine no child would come further than the one before.
-        for _ in range(moments.randint(3, 30)):
-            os.read(reading, 1)
+        for _ in range(moments.randint(2, 15)):
+            os.read(events, 1)
         time.sleep(moments.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
-        os.close(reading)
+        os.close(events)
         _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status):
-            print(killed)
-            sys.exit(os.WEXITSTATUS(status))
-        killed += 1
+            print(kills)
+            return os.WEXITSTATUS(status)
+        kills += 1
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    torch.set_num_threads(1)  # children of a process with several could wait for threads that were not forked
+    file, first, second, seed = sys.argv[1:]
+    sys.exit(main(load_config(None, Path(file), []), Path(first), Path(second), random.Random(int(seed))))
