@@ -63,7 +63,7 @@ class TestView:
     @pytest.mark.parametrize(
         ("words", "code", "mend"),
         [
-            (["--client", "sight"], 2, "it has: site"),
+            (["--client", "sight"], 2, "did you mean site?"),
             (["--round", "9"], 1, "fedse run --resume"),
         ],
     )
@@ -109,7 +109,7 @@ class TestEval:
         ("words", "code", "mend"),
         [
             (["--round", "9"], 1, "rounds 0 to 2"),
-            (["--env", "maze"], 2, "it has: wordle"),
+            (["--env", "wordel"], 2, "did you mean wordle?"),
             (["--temperature", "0.5"], 2, "--sampled"),
         ],
     )

@@ -35,7 +35,7 @@ def evaluate(
     env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.  [default: all]")] = None,
     split: Annotated[str | None, typer.Option(help="Tasks to play.  [default: as in the run]")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Tasks per environment.  [default: as in the run]")] = None,
-    sampled: Annotated[bool, typer.Option("--sampled", help="Sample instead of greedy decoding.")] = False,
+    sampled: Annotated[bool, typer.Option("--sampled", help="Sample, whatever decoding the run has.")] = False,
     temperature: Annotated[float | None, typer.Option(min=0.01, help="Of --sampled.  [default: as in the run]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the sampling.  [default: as in the run]")] = None,
     base: Annotated[bool, typer.Option("--base", help="Play with the bare base model, too, and compare.")] = False,
@@ -79,11 +79,10 @@ def _configured(
     """The run's configuration with what the command line changes."""
     from fedse.errors import ConfigError
 
-    if temperature is not None and not sampled:
+    decoding = "sampled" if sampled else config.evaluation.decoding
+    if temperature is not None and decoding != "sampled":
         raise ConfigError("--temperature has no effect on greedy decoding", "add --sampled, or leave it out")
-    evaluation = config.evaluation.model_copy(
-        update={"decoding": "sampled" if sampled else "greedy", "tasks": tasks or config.evaluation.tasks}
-    )
+    evaluation = config.evaluation.model_copy(update={"decoding": decoding, "tasks": tasks or config.evaluation.tasks})
     rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
     clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
     return config.model_copy(
@@ -98,15 +97,15 @@ def _configured(
 
 def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
     """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
-    from fedse.errors import UnknownNameError
     from fedse.federation.runtimes.in_process import evaluators
+    from fedse.names import unknown_name
 
     clients = {client.name: client for client in config.clients}
     sites = {label: clients[name] for label, name in evaluators(config.clients).items()}
     known = {site.environment for site in sites.values()}
-    unknown = [name for name in wanted or [] if name not in known]
-    if unknown:
-        raise UnknownNameError(f"the run has no environment {unknown[0]!r}", f"it has: {', '.join(sorted(known))}")
+    for name in wanted or []:
+        if name not in known:
+            raise unknown_name("environment in this run", name, sorted(known))
     return {label: site for label, site in sites.items() if not wanted or site.environment in wanted}
 
 

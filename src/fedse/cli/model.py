@@ -85,14 +85,10 @@ def show(name: _Name = _DEFAULT) -> None:
 
 
 def _find(name: str) -> ModelInfo:
-    from difflib import get_close_matches
-
-    from fedse.errors import UnknownNameError
     from fedse.models import catalogue
+    from fedse.names import unknown_name
 
     known = {info.name: info for info in catalogue.installed()}
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(known)}"
-        raise UnknownNameError(f"unknown model {name!r}", hint)
+        raise unknown_name("model", name, known)
     return known[name]

@@ -85,16 +85,17 @@ def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool
 
 
 def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
-    from fedse.errors import RunError, UnknownNameError
+    from fedse.errors import RunError
     from fedse.federation.layout import RunLayout
     from fedse.federation.run_folder import read_config
     from fedse.federation.trajectory_files import read_trajectories
+    from fedse.names import unknown_name
 
     layout = RunLayout(path)
     config = read_config(layout)
     names = [site.name for site in config.clients]
     if client is not None and client not in names:
-        raise UnknownNameError(f"{path} has no client {client!r}", f"it has: {', '.join(names)}")
+        raise unknown_name("client", client, names)
     place = layout.evaluation if evaluation else layout.trajectories
     rounds = range(config.rounds, -1, -1) if round is None else [round]
     for candidate in rounds:
