@@ -301,10 +301,10 @@ def test_thoughts_are_short_and_true_to_what_is_seen() -> None:
             assert len(thought.split()) <= 30
             goal, ways, _, decision = (sentence.lower() for sentence in thought.rstrip(".").split(". "))
             numbers = [int(word.strip(".,")) for word in observation.split() if word.strip(".,").isdigit()]
-            assert ("down" in goal.split()) == (numbers[0] > numbers[2])
-            assert ("up" in goal.split()) == (numbers[0] < numbers[2])
-            assert ("right" in goal.split()) == (numbers[1] > numbers[3])
-            assert ("left" in goal.split()) == (numbers[1] < numbers[3])
+            assert ("down" in goal) == (numbers[0] > numbers[2])
+            assert ("up" in goal) == (numbers[0] < numbers[2])
+            assert ("right" in goal) == (numbers[1] > numbers[3])
+            assert ("left" in goal) == (numbers[1] < numbers[3])
             for direction, phrase in sides.items():
                 assert (direction in ways.replace(",", "").split()) == (phrase not in observation)
             assert action.removeprefix("move ") in decision
@@ -313,7 +313,7 @@ def test_thoughts_are_short_and_true_to_what_is_seen() -> None:
 def test_the_seed_varies_the_words_and_not_the_walk() -> None:
     maze = Maze()
     told = [episode(maze, Task("maze", "double_t/0"), seed) for seed in range(8)]
-    assert len({turns[0][1] for turns in told}) == 3
+    assert len({turns[0][1] for turns in told}) == 2
     assert len({tuple(action for _, _, action in turns) for turns in told}) == 1
     assert told[0] == episode(maze, Task("maze", "double_t/0"), 0)
 

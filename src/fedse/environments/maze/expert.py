@@ -12,7 +12,7 @@ from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
 
 _POSITION = re.compile(r"Your current position is at position (\d+), (\d+)\.")
-_SIDES = {"left": "the left", "right": "the right", "up": "above", "down": "below"}
+_SIDES = {"left": "left", "right": "right", "up": "above", "down": "below"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,42 +31,32 @@ class _Phrases:
     seen: str
 
 
+# Short, because every token of a thought is sampled in each turn and trained on in each round; and in the words of the
+# actions, so that a small model can copy its decision from its reason.
 _VOICES = (
-    _Phrases(
-        goal="The goal is {}.",
-        open="I can go {}.",
-        start="I have just started.",
-        came="I came from {}.",
-        toward="{} leads toward the goal, so I go {}.",
-        only="The only way on is {}.",
-        on="No way leads toward the goal, so I go {}.",
-        back="This is a dead end, so I go back {}.",
-        other="I try {} first.",
-        seen="I have already been {}, so I go {}.",
-    ),
     _Phrases(
         goal="Goal: {}.",
         open="Open: {}.",
-        start="This is my first move.",
-        came="I came from {}.",
-        toward="{} is toward the goal, so I take {}.",
-        only="Only {} is left to take.",
-        on="Nothing open is toward the goal, so I take {}.",
-        back="Dead end, so I turn back {}.",
-        other="I take {} to look for a way.",
-        seen="I know {} already, so I take {}.",
+        start="First move.",
+        came="Came from {}.",
+        toward="{} is nearer.",
+        only="Only {} is left.",
+        on="{} leads on.",
+        back="Dead end, back {}.",
+        other="Try {}.",
+        seen="Been {}, so {}.",
     ),
     _Phrases(
-        goal="The goal lies {}.",
-        open="Free ways: {}.",
-        start="I am at the start.",
-        came="I came from {}.",
-        toward="{} brings me nearer, so I move {}.",
-        only="I must move {}.",
-        on="I cannot get nearer now, so I move {}.",
-        back="It is a dead end, so I return {}.",
-        other="I move {} to look for a way.",
-        seen="I have tried {} before, so I move {}.",
+        goal="Target: {}.",
+        open="Free: {}.",
+        start="At the start.",
+        came="Back is {}.",
+        toward="{} gets closer.",
+        only="I must go {}.",
+        on="{} goes on.",
+        back="Dead end, return {}.",
+        other="Explore {}.",
+        seen="I know {}, so {}.",
     ),
 )
 
@@ -112,8 +102,8 @@ class MazeExpert:
         came = voice.start if self._last is None else voice.came.format(_SIDES[OPPOSITE[self._last]])
         return " ".join(
             (
-                voice.goal.format(" and ".join(goal_directions(cell, self._layout.goal))),
-                voice.open.format(_either(list(exits))),
+                voice.goal.format(", ".join(goal_directions(cell, self._layout.goal))),
+                voice.open.format(", ".join(exits)),
                 came,
                 self._reason(cell, move, exits),
             )
@@ -129,13 +119,10 @@ class MazeExpert:
         if move != advised and exits[advised] in self._visited:
             return voice.seen.format(advised, move)
         if move in toward:
-            return voice.toward.format(move.capitalize(), move)
+            return voice.toward.format(move.capitalize())
         if move != advised:
             return voice.other.format(move)
         if len([way for way in exits if way != back]) == 1:
             return voice.only.format(move)
-        return voice.on.format(move)
+        return voice.on.format(move.capitalize())
 
-
-def _either(ways: list[str]) -> str:
-    return ways[0] if len(ways) == 1 else f"{', '.join(ways[:-1])} or {ways[-1]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedse.environments.wordle.vocabulary import LETTERS, PATTERNS, Vocabulary
+from fedse.environments.wordle.vocabulary import PATTERNS, Vocabulary
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
 
@@ -19,29 +19,28 @@ class _Phrases:
     """One way of speaking, kept through a game."""
 
     opening: str
-    known: str
+    answer: str
     one: str
     two: str
     several: str
-    decide: str
 
 
+# Short, because every token is sampled in each turn and trained on in each round.  The answer is repeated as it was
+# written, which a small model can do, and followed at once by the words that fit, the guess first.
 _VOICES = (
     _Phrases(
-        opening="Nothing is known yet. I open with {}.",
-        known="Fixed: {}. Elsewhere: {}. Absent: {}.",
+        opening="I open with {}.",
+        answer="{} gets {}.",
         one="Only {} fits.",
-        two="Two words fit: {} and {}.",
-        several="{} words fit, such as {} and {}.",
-        decide="I guess {}.",
+        two="{} or {} fits.",
+        several="{} fits, or {}, or {} more.",
     ),
     _Phrases(
-        opening="I know no letters yet. I start with {}.",
-        known="In place: {}. Misplaced: {}. Not in the word: {}.",
-        one="The one word left is {}.",
-        two="Two words are left: {} and {}.",
-        several="{} words are left, such as {} and {}.",
-        decide="I try {}.",
+        opening="I start with {}.",
+        answer="{} has {}.",
+        one="{} is left.",
+        two="{} or {} is left.",
+        several="{} is left, or {}, or {} more.",
     ),
 )
 
@@ -59,7 +58,6 @@ class WordleExpert:
         self._voice = self._rng.choice(_VOICES)
         self._candidates = vocabulary.all
         self._guess: int | None = None
-        self._fixed = ["_"] * LETTERS
 
     def act(self, observation: str) -> tuple[str, str]:
         """The next (thought, action).
@@ -74,34 +72,23 @@ class WordleExpert:
         feedback = observation.replace(" ", "").strip()
         if feedback not in PATTERNS:
             raise EnvironmentFault(f"the wordle expert expected feedback on its guess, found {observation!r}")
-        known = self._read(self._vocabulary.words[self._guess], feedback)
+        answer = self._voice.answer.format(self._vocabulary.words[self._guess], " ".join(feedback))
         self._candidates = self._vocabulary.consistent(self._candidates, self._guess, PATTERNS.index(feedback))
         if not self._candidates:
             raise EnvironmentFault(f"no word of the vocabulary fits the feedback {observation!r}")
-        self._guess = self._choose()
-        word = self._vocabulary.words[self._guess]
-        return f"{known} {self._remaining()} {self._voice.decide.format(word)}", word
+        self._guess = guess = self._choose()
+        return f"{answer} {self._fitting(guess)}", self._vocabulary.words[guess]
 
     def _choose(self) -> int:
         ranking = self._vocabulary.ranked(self._candidates)
         near = len(ranking) > 1 and ranking[1][0] >= ranking[0][0] * (1 - _NEAR)
         return ranking[1 if near and self._rng.random() < _VARIETY else 0][1]
 
-    def _read(self, word: str, feedback: str) -> str:
-        """What the last feedback says: all fixed letters so far, and this guess's misplaced and absent letters."""
-        for position, (letter, mark) in enumerate(zip(word, feedback, strict=True)):
-            if mark == "g":
-                self._fixed[position] = letter
-        misplaced, absent = (
-            " ".join(dict.fromkeys(letter for letter, mark in zip(word, feedback, strict=True) if mark == wanted))
-            for wanted in "yb"
-        )
-        return self._voice.known.format(" ".join(self._fixed), misplaced or "none", absent or "none")
-
-    def _remaining(self) -> str:
-        words = [self._vocabulary.words[candidate] for candidate in self._candidates]
-        if len(words) == 1:
-            return self._voice.one.format(words[0])
-        if len(words) == 2:
-            return self._voice.two.format(*words)
-        return self._voice.several.format(len(words), words[0], words[1])
+    def _fitting(self, guess: int) -> str:
+        others = [candidate for candidate in self._candidates if candidate != guess]
+        first, *rest = (self._vocabulary.words[candidate] for candidate in (guess, *others))
+        if not rest:
+            return self._voice.one.format(first)
+        if len(rest) == 1:
+            return self._voice.two.format(first, rest[0])
+        return self._voice.several.format(first, rest[0], len(rest) - 1)

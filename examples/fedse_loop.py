@@ -1,0 +1,125 @@
+"""Fed-SE in one flat file (Chen et al., arXiv 2512.08870), with the library's pieces and none of its orchestration.
+
+    python examples/fedse_loop.py                        # SmolLM2-135M on Maze and Wordle, minutes on a laptop
+    python examples/fedse_loop.py --model tiny --quick   # a random model: the mechanics in seconds
+
+`fedse run` does the same with resumable run folders, one store per site on disk, progress bars and checked updates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+
+from fedse.agent import system_prompt
+from fedse.agent.rendering import ChatRenderer
+from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
+from fedse.environments import make
+from fedse.environments.base import Environment
+from fedse.evaluation.rates import success_rate
+from fedse.experience.filters import SuccessFilter, apply_filter
+from fedse.federation.aggregation import get_aggregator
+from fedse.learning.update import local_update
+from fedse.models import catalogue
+from fedse.models.base import load_base
+from fedse.models.lora import LoraModel
+from fedse.rollout.engine import RolloutEngine
+from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.scripted import demonstrate
+from fedse.seeding import derive_seed, python_random
+from fedse.types import AdapterState, ClientUpdate, Task, Trajectory
+
+
+@dataclass
+class Site:
+    """What a site keeps to itself: its environment, its rules, its experience."""
+
+    environment: str
+    instruction: str
+    experience: dict[str, Trajectory] = field(default_factory=dict)  # by identity, so a repeated success counts once
+
+    def make(self) -> Environment:
+        return make(self.environment)
+
+
+@dataclass(frozen=True)
+class Settings:
+    rounds: int
+    demonstrations: int
+    episodes: int
+    steps: int
+    held_out: int
+    seed: int
+
+
+def open_site(name: str, renderer: ChatRenderer, settings: Settings) -> Site:
+    """D_k,0: a few demonstrations by the environment's own expert."""
+    environment = make(name)
+    site = Site(name, system_prompt(environment, "concise"))
+    tasks = environment.tasks("train")[: settings.demonstrations]
+    seed = derive_seed(settings.seed, name, "demonstrate")
+    shown = demonstrate(environment, tasks, len(tasks), instruction=site.instruction, seed=seed, renderer=renderer)
+    site.experience = {one.key: one for one in shown}
+    return site
+
+
+def play(engine: RolloutEngine, site: Site, tasks: list[Task], seed: int, *, greedy: bool) -> list[Trajectory]:
+    requests = [EpisodeRequest(task, derive_seed(seed, str(task), index)) for index, task in enumerate(tasks)]
+    return engine.run(site.make, requests, instruction=site.instruction, greedy=greedy)
+
+
+def evolve(engine: RolloutEngine, site: Site, adapter: AdapterState, round: int, settings: Settings) -> ClientUpdate:
+    """One site's round: reset to the global adapter, explore, filter, accumulate, fine-tune, upload."""
+    lora = engine.lora
+    lora.load(adapter)
+
+    seed = derive_seed(settings.seed, site.environment, round)
+    tasks = python_random(seed, "tasks").sample(list(site.make().tasks("train")), settings.episodes)
+    kept = apply_filter(SuccessFilter(), play(engine, site, tasks, seed, greedy=False)).kept
+    site.experience |= {one.key: one for one in kept if one.key not in site.experience}
+
+    training = TrainingConfig(steps=settings.steps, batch_size=4)
+    stats = local_update(lora, list(site.experience.values()), training, seed=derive_seed(seed, "train"))
+    print(
+        f"round {round}  {site.environment:8} explored {len(tasks)}, kept {len(kept)}, "
+        f"experience {len(site.experience)}, loss {stats.last_loss:.3f}"
+    )
+    return ClientUpdate(client=site.environment, round=round, adapter=lora.state())
+
+
+def evaluate(engine: RolloutEngine, site: Site, adapter: AdapterState, settings: Settings) -> str:
+    engine.lora.load(adapter)
+    tasks = list(site.make().tasks("test"))[: settings.held_out]
+    result = success_rate(play(engine, site, tasks, settings.seed, greedy=True))
+    return f"{site.environment} {result.rate:.0%} [{result.low:.0%}, {result.high:.0%}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Fed-SE in one flat file")
+    parser.add_argument("--model", default="smollm2-135m", help="'smollm2-135m', 'tiny', an id or a folder")
+    parser.add_argument("--quick", action="store_true", help="a few episodes and steps only")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    full = Settings(rounds=3, demonstrations=64, episodes=32, steps=32, held_out=64, seed=arguments.seed)
+    quick = Settings(rounds=2, demonstrations=3, episodes=3, steps=2, held_out=3, seed=arguments.seed)
+    settings = quick if arguments.quick else full
+
+    if arguments.model in catalogue.CATALOGUE:
+        catalogue.pull(arguments.model, progress=print)
+    lora = LoraModel(load_base(ModelConfig(name=arguments.model)), LoraConfig())
+    renderer = ChatRenderer(lora.base.tokenizer)
+    limits = RolloutConfig(max_turns=2, max_response_tokens=8) if arguments.quick else RolloutConfig()
+    engine = RolloutEngine(lora, renderer, limits)
+    mean = get_aggregator("mean")
+
+    sites = [open_site(name, renderer, settings) for name in ("maze", "wordle")]
+    adapter = lora.initial_state(settings.seed)
+    print("before   ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+    for round in range(1, settings.rounds + 1):
+        updates = [evolve(engine, site, adapter, round, settings) for site in sites]
+        adapter = mean.combine(adapter, updates)
+        print(f"round {round}  ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+
+
+if __name__ == "__main__":
+    main()
