@@ -87,6 +87,12 @@ class TrainingConfig(_Section):
         description=f"optimizer steps in a round; instead of epochs; {DEFAULT_STEPS} when neither is given",
     )
     batch_size: int = Field(default=4, ge=1, description="trajectories in one optimizer step")
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="agent tokens in one optimizer step; instead of batch_size, so that sites with long and with short "
+        "episodes do the same work",
+    )
     max_tokens: int = Field(default=2048, ge=64, description="tokens in one forward pass; a batch is split to fit")
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="learning rate over the steps of a round"

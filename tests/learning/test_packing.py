@@ -65,7 +65,7 @@ def test_records_without_agent_tokens_make_no_row() -> None:
 
 def test_each_pass_visits_every_index_once_in_another_order() -> None:
     passes = [[], []]
-    stream = batches(10, 4, seed=0)
+    stream = batches([1] * 10, 4, seed=0)
     for order in passes:
         sizes = []
         for batch in islice(stream, 3):
@@ -74,5 +74,17 @@ def test_each_pass_visits_every_index_once_in_another_order() -> None:
         assert sizes == [4, 4, 2]
         assert sorted(order) == list(range(10))
     assert passes[0] != passes[1]
-    assert list(islice(batches(10, 4, seed=0), 6)) == list(islice(batches(10, 4, seed=0), 6))
-    assert next(batches(10, 10, seed=0)) != next(batches(10, 10, seed=1))
+    assert list(islice(batches([1] * 10, 4, seed=0), 6)) == list(islice(batches([1] * 10, 4, seed=0), 6))
+    assert next(batches([1] * 10, 10, seed=0)) != next(batches([1] * 10, 10, seed=1))
+
+
+def test_a_batch_is_full_as_soon_as_its_costs_reach_the_size() -> None:
+    costs = [5, 1, 9, 2, 2, 3, 8]
+    stream = batches(costs, 8, seed=3)
+    seen: list[int] = []
+    while len(seen) < len(costs):
+        batch = next(stream)
+        seen += batch
+        assert sum(costs[index] for index in batch[:-1]) < 8
+        assert sum(costs[index] for index in batch) >= 8 or len(seen) == len(costs)
+    assert sorted(seen) == list(range(len(costs)))

@@ -73,7 +73,7 @@ def test_the_first_loss_is_the_uniform_guess_of_a_random_model() -> None:
     [({"steps": 7}, 7), ({"epochs": 1}, 3), ({"epochs": 2}, 6), ({"epochs": 0.5}, 2), ({"epochs": 0.01}, 1)],
 )
 def test_the_budget_counts_steps_or_passes(budget: dict[str, float], steps: int) -> None:
-    assert planned_steps(5, TrainingConfig(batch_size=2, **budget)) == steps  # type: ignore[arg-type]
+    assert planned_steps([1] * 5, 2, TrainingConfig(**budget)) == steps  # type: ignore[arg-type]
 
 
 def test_the_same_update_twice_is_the_same_bit_for_bit() -> None:

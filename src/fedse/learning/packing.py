@@ -143,13 +143,21 @@ def _lay_out(sequences: Sequence[_Sequence]) -> MicroBatch:
     )
 
 
-def batches(count: int, size: int, seed: int) -> Iterator[list[int]]:
-    """Endless batches of indices below ``count``: passes without replacement, each in an order of its own.
+def batches(costs: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices into ``costs``: passes without replacement, each in an order of its own.
 
-    The last batch of a pass may be smaller than ``size``; no index comes twice in a batch.
+    A batch is full as soon as its costs reach ``size``.  The last batch of a pass may be smaller; no index comes twice
+    in a batch.
     """
     passes = 0
     while True:
-        order = numpy_generator("training-order", seed, passes).permutation(count).tolist()
-        yield from (order[start : start + size] for start in range(0, count, size))
+        order = numpy_generator("training-order", seed, passes).permutation(len(costs)).tolist()
+        batch: list[int] = []
+        for index in order:
+            batch.append(index)
+            if sum(costs[member] for member in batch) >= size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
         passes += 1

@@ -76,12 +76,25 @@ class TrainingStats:
         return self.tokens / self.seconds
 
 
-def planned_steps(trajectories: int, config: TrainingConfig) -> int:
-    """Optimizer steps of one update on so many trajectories; a part of a pass is rounded up to whole steps."""
+def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig) -> int:
+    """Optimizer steps of one update; a part of a pass is rounded up to whole steps.
+
+    Args:
+        costs: of every trajectory, in the unit of ``size``.
+        size: of a batch; see :func:`batch_costs`.
+        config: the budget, in steps or epochs.
+    """
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None  # the configuration has exactly one of the two
-    return math.ceil(config.epochs * math.ceil(trajectories / config.batch_size))
+    return math.ceil(config.epochs * math.ceil(sum(costs) / size))
+
+
+def batch_costs(records: Sequence[TokenRecord], config: TrainingConfig) -> tuple[list[int], int]:
+    """What each record takes of a batch, and what a batch holds: agent tokens if so configured, else trajectories."""
+    if config.batch_tokens is None:
+        return [1] * len(records), config.batch_size
+    return [len(loss_positions(record)) for record in records], config.batch_tokens
 
 
 def local_update(
@@ -100,7 +113,7 @@ def local_update(
 
     Args:
         lora: carries the adapter to start from; not inside a ``merged()`` block.
-        trajectories: with token records; each optimizer step takes ``config.batch_size`` of them.
+        trajectories: with token records; each optimizer step takes a batch of them.
         config: learning rate, budget and batch.
         seed: of the order of the trajectories, and of dropout.
         on_step: called after every optimizer step; must not change the model.
@@ -115,7 +128,8 @@ def local_update(
         raise TrainingError("the adapter is merged into the base weights", "train after leaving the merged() block")
     check_head(lora.base.model)
     started = time.perf_counter()
-    steps = planned_steps(len(records), config)
+    costs, size = batch_costs(records, config)
+    steps = planned_steps(costs, size, config)
     optimizer = torch.optim.AdamW(lora.trainable(), lr=config.learning_rate, weight_decay=config.weight_decay)
     tally = _Tally()
     with (
@@ -123,7 +137,7 @@ def local_update(
         _dropout(lora, seed),
         attention_implementation(lora.base.model, PACKED_ATTENTION),
     ):
-        for step, indices in zip(range(steps), batches(len(records), config.batch_size, seed), strict=False):
+        for step, indices in zip(range(steps), batches(costs, size, seed), strict=False):
             batch = pack([records[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
             loss = accumulate_gradients(lora, batch)
