@@ -53,7 +53,7 @@ def main(config: RunConfig, whole: Path, killed: Path, moments: random.Random) -
     while True:
         child, events = start(config, killed)
         # Events rather than seconds, or on a slow machine no child would come further than the one before.
-        for _ in range(moments.randint(2, 15)):
+        for _ in range(moments.randint(3, 20)):
             os.read(events, 1)
         time.sleep(moments.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)

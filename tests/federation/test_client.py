@@ -191,6 +191,16 @@ class TestMethods:
             assert client.experience(1) == client.experience(2)
             assert Phase.EXPLORE not in client.reports(1)
 
+    @pytest.mark.parametrize("history", [True, False])
+    def test_warm_up_rounds_train_on_demonstrations_alone(
+        self, shared: SharedModel, tmp_path: Path, history: bool
+    ) -> None:
+        client, _ = self.rounds(shared, tmp_path, warmup_rounds=1, history=history)
+        assert Phase.EXPLORE not in client.reports(1)
+        assert Phase.EXPLORE in client.reports(2)
+        assert {t.round for t in client.experience(1)} == {0}
+        assert {t.round for t in client.experience(2)} == ({0, 2} if history else {2})
+
     def test_without_filter_failures_are_learnt_too(self, shared: SharedModel, tmp_path: Path) -> None:
         client, _ = self.rounds(shared, tmp_path, filter="none")
         metrics = client.reports(1)[Phase.EXPLORE].metrics
