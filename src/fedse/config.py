@@ -119,6 +119,11 @@ class MethodConfig(_Section):
     """Which method: the parts in which Fed-SE, FedIT and the ablations differ."""
 
     explore: bool = Field(default=True, description="play episodes and learn from them (false: demonstrations only)")
+    warmup_rounds: int = Field(
+        default=0,
+        ge=0,
+        description="first rounds that train on demonstrations alone; for a base model that never succeeds by itself",
+    )
     filter: Literal["success", "none"] = Field(
         default="success", description="which episodes enter the experience store"
     )

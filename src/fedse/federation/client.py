@@ -104,7 +104,7 @@ class Client:
             AdapterError: if the adapter does not fit the model, or training diverged.
             StorageError, StoreError: if a file cannot be written.
         """
-        if self._run.method.explore:
+        if self._explores(round):
             self._once(Phase.EXPLORE, round, lambda: self._explore(round, adapter))
         trained = self._once(Phase.TRAIN, round, lambda: self._train(round, adapter))
         available = {"examples": float(trained.metrics["examples"])}
@@ -136,23 +136,28 @@ class Client:
 
         * Fed-SE: all experience up to and including the round.
         * without exploration (FedIT): the demonstrations, in every round.
-        * without history: what this round kept; demonstrations belong to round 1, which would else begin with nothing.
+        * without history: what this round kept; demonstrations belong to round 1, which would else begin with nothing,
+          and to rounds that do not explore yet.
           Kept episodes count even if an earlier round had found the same, which the store would not list again.
 
         Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
         """
         method = self._run.method
         forgets = method.explore and not method.history
-        stored = range(round + 1) if not forgets else range(1 if round == 1 else 0)
+        shows = round == 1 or not self._explores(round)
+        stored = range(round + 1) if not forgets else range(1 if shows else 0)
         with ExperienceStore(self._layout.experience(self.name)) as store:
             found = store.trajectories(rounds=stored)
-        if forgets:
+        if forgets and self._explores(round):
             played = read_trajectories(self._layout.trajectories(self.name, round))
             found += apply_filter(self._filter, played).kept
         distinct: dict[str, Trajectory] = {}
         for trajectory in found:
             distinct.setdefault(trajectory.key, trajectory)
         return [trajectory for trajectory in distinct.values() if trajectory.turns]
+
+    def _explores(self, round: int) -> bool:
+        return self._run.method.explore and round > self._run.method.warmup_rounds
 
     def _once(self, phase: Phase, round: int, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
         report = once(self._layout.marker(self.name, round, phase), work)

@@ -58,7 +58,7 @@ class Maze(Environment):
             summary="Find the way to a goal, seeing only positions and adjacent walls (LMRL-Gym, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.99,
-            max_response_tokens=64,
+            max_response_tokens=40,
             action_rule="first",
             splits={split: len(_tasks(split)) for split in _SPLITS},
             options={"parity": self._parity},

@@ -80,7 +80,7 @@ class Wordle(Environment):
             summary="Guess a five-letter word from feedback on its letters (LMRL-Gym, AgentGym).",
             max_turns=TRIES,
             success_above=0.99,
-            max_response_tokens=64,
+            max_response_tokens=40,
             action_rule="first",
             splits={split: len(seeds) for split, seeds in _SPLITS.items()},
             options={"mode": self._mode, "size": self._size, "vocab": self._vocab, "parity": self._parity},
