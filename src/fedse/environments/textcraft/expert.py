@@ -17,7 +17,7 @@ _CARRIED = re.compile(r"\[([^]]+)\] \(([0-9]+)\) ")
 _INVENTORY = "Inventory: "
 #: How often everything is fetched before the first craft, instead of each thing when a craft needs it.
 _FETCH_FIRST = 0.25
-#: Longer thoughts do without their first sentence.
+#: A thought with more words leaves out what the goal needs and speaks of the part at hand only.
 _WORDS = 30
 
 
@@ -40,7 +40,7 @@ _VOICES = (
     _Phrases(
         goal="Goal: {}.",
         needs="It needs {}.",
-        part="I need {} {}: {} per craft, from {}.",
+        part="For {} {}: {} from {}.",
         fetch="No command makes {}, so I get {}.",
         have="I have {}.",
         craft="I craft {} for {}.",
@@ -51,8 +51,8 @@ _VOICES = (
     _Phrases(
         goal="I want {}.",
         needs="That takes {}.",
-        part="I must make {} {}, {} at once from {}.",
-        fetch="There is no command for {}: I get {}.",
+        part="I make {} {}, {} from {}.",
+        fetch="No command for {}: I get {}.",
         have="I carry {}.",
         craft="Now I make {} for {}.",
         again="Now I make {} for {}, time {} of {}.",
@@ -61,9 +61,9 @@ _VOICES = (
     ),
     _Phrases(
         goal="The goal is {}.",
-        needs="Its command uses {}.",
-        part="Needed: {} {}. One craft gives {} for {}.",
-        fetch="No line crafts {}, so I fetch {}.",
+        needs="It uses {}.",
+        part="Needed: {} {}, {} from {}.",
+        fetch="Nothing crafts {}, so I fetch {}.",
         have="I hold {}.",
         craft="Next is {} for {}.",
         again="Next is {} for {}, number {} of {}.",
@@ -137,9 +137,8 @@ class TextCraftExpert:
         )
 
     def _think(self, step: Step) -> str:
-        goal = self._voice.goal.format(self._goal)
         reasons = self._why_fetch(step) if isinstance(step, Fetch) else [self._why_craft(step)]
-        thoughts = [*(f"{goal} {reason}" for reason in reasons), reasons[-1]]
+        thoughts = [f"{self._voice.goal.format(self._goal)} {reason}" for reason in reasons]
         return next((thought for thought in thoughts if len(thought.split()) <= _WORDS), thoughts[-1])
 
     def _why_fetch(self, step: Fetch) -> list[str]:

@@ -88,11 +88,11 @@ def read_recipes() -> tuple[Recipe, ...]:
         files = [path.read_bytes() for path in sorted(folder.iterdir(), key=lambda path: path.name)]
     if hashlib.sha256(b"\0".join(files)).hexdigest() != _DIGEST:
         raise EnvironmentFault(f"textcraft: the {len(files)} files in {folder} are not the recipes of 0.0.3", _MEND)
-    parsed = (_parse(json.loads(text)) for text in files)
+    parsed = (parse_recipe(json.loads(text)) for text in files)
     return tuple(recipe for recipe in parsed if recipe is not None)
 
 
-def _parse(data: Mapping[str, Any]) -> Recipe | None:
+def parse_recipe(data: Mapping[str, Any]) -> Recipe | None:
     """A recipe from its file; ``None`` for smelting, stonecutting and other types that are not crafted by hand."""
     counts: Counter[tuple[str, bool]] = Counter()
     if data["type"] == "minecraft:crafting_shaped":
