@@ -19,7 +19,7 @@ from fedse.environments.maze.environment import STEP_CAP
 from fedse.environments.maze.generator import TEST_MAZES, TRAIN_MAZES, generated
 from fedse.environments.maze.layouts import COLUMNS, DOUBLE_T, NAMED, ROWS, STEPS, Layout, T, U, canonical, picture
 from fedse.environments.maze.navigation import local_move, local_walk, plan, solved_locally
-from fedse.errors import EnvironmentFault, UnknownNameError
+from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
 
 GENERATED = range(TRAIN_MAZES + TEST_MAZES)
@@ -291,6 +291,28 @@ def test_the_expert_solves_every_task_in_time() -> None:
         tasks = maze.tasks(split)
         for seed, task in enumerate(tasks[:: 5 if split == "train" else 1]):
             episode(maze, task, seed)
+
+
+def start_of(task: Task) -> tuple[Layout, tuple[int, int]]:
+    name, _, number = task.id.partition("/")
+    layout = generated(int(number)) if name == "random" else NAMED[name]
+    return layout, layout.starts[0 if name == "random" else int(number)]
+
+
+def test_a_longest_path_leaves_out_the_farther_tasks_and_nothing_else() -> None:
+    near = Maze(max_path=5)
+    for split in ("train", "test"):
+        kept = near.tasks(split)
+        assert near.spec.splits[split] == len(kept)
+        near_by = [task for task in Maze().tasks(split) if shortest(*start_of(task)) <= 5]
+        assert list(kept) == near_by
+    assert not set(near.tasks("train")) & set(near.tasks("test"))
+
+
+@pytest.mark.parametrize("bad", [0, 13, True, "5"])
+def test_a_bad_longest_path_is_refused(bad: object) -> None:
+    with pytest.raises(ConfigError, match="max_path"):
+        Maze(max_path=bad)  # type: ignore[arg-type]
 
 
 def test_thoughts_are_short_and_true_to_what_is_seen() -> None:

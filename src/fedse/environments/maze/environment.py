@@ -21,6 +21,8 @@ from fedse.types import Task
 #: The server's own limit on steps; the turn limit of the agent is lower.
 STEP_CAP = 50
 MAX_TURNS = 15
+#: Moves from the farthest start of the splits ``train`` and ``test``.
+LONGEST_PATH = 12
 TIMEOUT = StepResult("Failure\n", -1.0, True)
 
 #: Games that AgentTraj's training trajectories start from and that can still be reset.
@@ -33,6 +35,8 @@ class Maze(Environment):
     """Walk to the goal, seeing only positions and adjacent walls.
 
     Args:
+        max_path: leave out tasks that are more than so many moves from the goal, 1 to 12; 12 leaves out none of the
+            splits ``train`` and ``test``.
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
 
     Raises:
@@ -41,9 +45,12 @@ class Maze(Environment):
 
     name: ClassVar[str] = "maze"
 
-    def __init__(self, *, parity: bool = False) -> None:
+    def __init__(self, *, max_path: int = LONGEST_PATH, parity: bool = False) -> None:
+        if isinstance(max_path, bool) or not isinstance(max_path, int) or not 1 <= max_path <= LONGEST_PATH:
+            raise ConfigError(f"maze: max_path must be a number from 1 to {LONGEST_PATH}, found {max_path!r}")
         if not isinstance(parity, bool):
             raise ConfigError(f"maze: parity must be true or false, found {parity!r}")
+        self._max_path = max_path
         self._parity = parity
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
@@ -60,15 +67,15 @@ class Maze(Environment):
             success_above=0.99,
             max_response_tokens=40,
             action_rule="first",
-            splits={split: len(_tasks(split)) for split in _SPLITS},
-            options={"parity": self._parity},
+            splits={split: len(_tasks(split, self._max_path)) for split in _SPLITS},
+            options={"max_path": self._max_path, "parity": self._parity},
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
         if split not in _SPLITS:
             raise unknown_name(f"{self.name} split", split, _SPLITS)
-        return _tasks(split)
+        return _tasks(split, self._max_path)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds hints and an example."""
@@ -165,5 +172,9 @@ _SPLITS: Mapping[str, Callable[[], Sequence[str]]] = {
 
 
 @functools.cache
-def _tasks(split: str) -> Sequence[Task]:
-    return tuple(Task(Maze.name, name) for name in _SPLITS[split]())
+def _tasks(split: str, max_path: int) -> Sequence[Task]:
+    tasks = tuple(Task(Maze.name, name) for name in _SPLITS[split]())
+    if max_path == LONGEST_PATH:
+        return tasks
+    found = ((task, *_find(task)) for task in tasks)
+    return tuple(task for task, layout, start in found if layout.distances[start] <= max_path)

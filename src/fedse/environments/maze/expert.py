@@ -125,4 +125,3 @@ class MazeExpert:
         if len([way for way in exits if way != back]) == 1:
             return voice.only.format(move)
         return voice.on.format(move.capitalize())
-

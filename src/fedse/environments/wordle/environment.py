@@ -13,7 +13,7 @@ from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
 from fedse.environments.wordle.session import WordleSession
-from fedse.environments.wordle.vocabulary import PATTERNS, SIZES, SOLVED, Vocabulary, common_words, read_words
+from fedse.environments.wordle.vocabulary import DEFAULT_SIZE, PATTERNS, SOLVED, Vocabulary, common_words, read_words
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -45,7 +45,7 @@ class Wordle(Environment):
     Args:
         mode: ``lmrl`` draws the secret anew among the still possible words at each guess, as the original does;
             ``fixed`` draws it once, the classic game.
-        size: 40, 200 or 555 common words.
+        size: 20, 40, 200 or 555 common words.
         vocab: a text file with one word a line, instead of the built-in words.
         parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
 
@@ -56,13 +56,13 @@ class Wordle(Environment):
     name: ClassVar[str] = "wordle"
 
     def __init__(
-        self, *, mode: Mode = "lmrl", size: int = SIZES[0], vocab: str | None = None, parity: bool = False
+        self, *, mode: Mode = "lmrl", size: int = DEFAULT_SIZE, vocab: str | None = None, parity: bool = False
     ) -> None:
         if mode not in ("lmrl", "fixed"):
             raise ConfigError(f"wordle has no mode {mode!r}", "take 'lmrl' or 'fixed'")
         if not isinstance(parity, bool):
             raise ConfigError(f"wordle: parity must be true or false, found {parity!r}")
-        if vocab is not None and size != SIZES[0]:
+        if vocab is not None and size != DEFAULT_SIZE:
             raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
         self._mode: Mode = mode
         self._size = size

@@ -16,7 +16,8 @@ from pathlib import Path
 from fedse.errors import ConfigError, EnvironmentFault
 
 LETTERS = 5
-SIZES = (40, 200, 555)
+SIZES = (20, 40, 200, 555)
+DEFAULT_SIZE = 40
 #: Feedback patterns by number: base-3 digits, first letter first.
 PATTERNS: tuple[str, ...] = tuple(
     "".join("byg"[number // 3**power % 3] for power in reversed(range(LETTERS))) for number in range(3**LETTERS)
@@ -106,7 +107,8 @@ def spread(items: Sequence[int], count: int) -> list[int]:
 def common_words(size: int) -> Vocabulary:
     """Common English words, out of the 555 five-letter ones of BIP-39's list (PyPI ``mnemonic``, MIT).
 
-    ``size`` 555 is all of them in alphabetical order, 200 takes them at even distances, and 40 is every thirteenth.
+    ``size`` 555 is all of them in alphabetical order, 200 and 20 take them at even distances, and 40 is every
+    thirteenth.
 
     Raises:
         ConfigError: for another size.
@@ -121,7 +123,7 @@ def common_words(size: int) -> Vocabulary:
             f"wordle: the package mnemonic holds {len(words)} five-letter words, {SIZES[-1]} were expected",
             "install an unmodified mnemonic>=0.21",
         )
-    if size == SIZES[0]:
+    if size == DEFAULT_SIZE:
         return Vocabulary(words[::13][:size])
     return Vocabulary([words[position] for position in spread(range(len(words)), size)])
 
