@@ -237,6 +237,7 @@ class TestFolder:
         with pytest.raises(UnknownNameError, match="toi"):
             run(toy_config(toy_client("a"), toy_client("b", environment="toi")), tmp_path / "run")
         assert not (tmp_path / "run" / "rounds").exists()
+        run(toy_config(toy_client("a"), rounds=1), tmp_path / "run")  # with the name mended, without another folder
 
     @pytest.mark.parametrize(
         "content", ["{", '{"schema_version": 1}\n', '{"schema_version": 99, "round": 0}\n', "[]\n", "\xff"]

@@ -101,7 +101,8 @@ class Client:
 
         Raises:
             EnvironmentFault: if every episode was lost to a fault of the environment.
-            AdapterError: if the adapter does not fit the model, or training diverged.
+            AdapterError: if the adapter does not fit the model.
+            TrainingError: if training diverged.
             StorageError, StoreError: if a file cannot be written.
         """
         if self._explores(round):

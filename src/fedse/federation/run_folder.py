@@ -25,7 +25,7 @@ _PACKAGES = ("fedse", "numpy", "peft", "safetensors", "torch", "transformers")
 
 @contextmanager
 def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLayout]:
-    """Open a run folder for work, alone; a new one is begun with its configuration and the versions in use.
+    """Open a run folder for work, alone.  A run begins with its configuration and the versions in use.
 
     Args:
         config: what is to run.
@@ -45,11 +45,10 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
     with _locked(layout.lock):
         _recover(folder)
-        if layout.config.exists():
+        if layout.global_adapter(0).exists():
             _check_same_run(config, layout, resume=resume)
-        else:
+        else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(layout.config, dump_config(config))
-        if not layout.versions.exists():
             write_json(layout.versions, _versions())
         yield layout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.client import Client
 from fedse.federation.layout import RunLayout
+from fedse.federation.phases import PhaseReport
 from fedse.federation.run_folder import append_record, open_run, read_records
 from fedse.federation.server import Server
 from fedse.federation.shared_model import SharedModel
@@ -119,32 +120,19 @@ class _Federation:
 
     def _record(self, round: int, adapter: AdapterState, *, outcomes: Mapping[str, str], aggregation: float) -> None:
         """Evaluate if this round is due, and complete the round."""
-        evaluation = {}
-        if self._is_evaluated(round):
-            evaluation = {
-                label: self._clients[name].evaluate(round, adapter) for label, name in self._evaluators.items()
-            }
-        clients: dict[str, Any] = {}
-        seconds = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
-        for name, client in sorted(self._clients.items()):
-            reports = client.reports(round)
-            clients[name] = {
-                phase.value: {**report.metrics, "seconds": report.seconds}
-                for phase, report in reports.items()
-                if phase is not Phase.EVALUATE  # its place is the record's evaluation
-            }
-            if name in outcomes:
-                clients[name]["outcome"] = outcomes[name]
-            for phase, report in reports.items():
-                seconds[phase] += report.seconds
+        evaluation = self._evaluate(round, adapter) if self._is_evaluated(round) else {}
+        reports = {name: client.reports(round) for name, client in sorted(self._clients.items())}
         record = RoundRecord(
             round=round,
-            clients=clients,
+            clients={name: _metrics(done, outcomes.get(name)) for name, done in reports.items()},
             evaluation=evaluation,
             adapter=adapter.digest,
-            seconds={phase.value: spent for phase, spent in seconds.items() if spent},
+            seconds=_seconds(reports.values(), aggregation),
         )
         append_record(self._layout, record)
+
+    def _evaluate(self, round: int, adapter: AdapterState) -> dict[str, SuccessRate]:
+        return {label: self._clients[name].evaluate(round, adapter) for label, name in self._evaluators.items()}
 
     def _is_evaluated(self, round: int) -> bool:
         every = self._config.evaluation.every
@@ -176,3 +164,22 @@ def evaluators(clients: Sequence[ClientConfig]) -> dict[str, str]:
         else f"{client.environment}@{client.name}": client.name
         for client in first.values()
     }
+
+
+def _metrics(reports: Mapping[Phase, PhaseReport], outcome: str | None) -> dict[str, Any]:
+    """A client's part of a round's record; what it evaluated has a place of its own there."""
+    phases: dict[str, Any] = {
+        phase.value: {**report.metrics, "seconds": report.seconds}
+        for phase, report in reports.items()
+        if phase is not Phase.EVALUATE
+    }
+    return phases if outcome is None else phases | {"outcome": outcome}
+
+
+def _seconds(clients: Iterable[Mapping[Phase, PhaseReport]], aggregation: float) -> dict[str, float]:
+    """Phase → seconds over all clients."""
+    total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
+    for reports in clients:
+        for phase, report in reports.items():
+            total[phase] += report.seconds
+    return {phase.value: round(spent, 3) for phase, spent in total.items() if spent}
