@@ -93,6 +93,12 @@ class TrainingConfig(_Section):
         description="agent tokens in one optimizer step; instead of batch_size, so that sites with long and with short "
         "episodes do the same work",
     )
+    b_ratio: float = Field(
+        default=1.0,
+        gt=0,
+        description="learning rate of the B factors over that of the A factors (LoRA+); above 1 the sites' A factors "
+        "stay close, and with them the mean of the factors to the mean of the updates",
+    )
     max_tokens: int = Field(default=2048, ge=64, description="tokens in one forward pass; a batch is split to fit")
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="learning rate over the steps of a round"

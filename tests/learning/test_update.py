@@ -68,6 +68,21 @@ def test_the_first_loss_is_the_uniform_guess_of_a_random_model() -> None:
     assert stats.first_loss == pytest.approx(math.log(259), rel=0.1)
 
 
+def test_the_b_factors_can_learn_faster_than_the_a_factors() -> None:
+    """Adam's first step moves every weight by its learning rate, whatever the gradient's size."""
+    moved: dict[tuple[float, str], float] = {}
+    for ratio in (1.0, 4.0):
+        lora = tiny_lora()
+        before = lora.state().tensors
+        local_update(lora, experience(), replace_config(steps=1, b_ratio=ratio, learning_rate=1e-3), seed=0)
+        for kind in ("lora_A", "lora_B"):
+            steps = [abs(after - before[name]).max() for name, after in lora.state().tensors.items() if kind in name]
+            moved[ratio, kind] = float(max(steps))
+    assert moved[1.0, "lora_B"] == pytest.approx(1e-3, rel=1e-2)
+    assert moved[4.0, "lora_B"] == pytest.approx(4e-3, rel=1e-2)
+    assert moved[4.0, "lora_A"] == pytest.approx(moved[1.0, "lora_A"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("budget", "steps"),
     [({"steps": 7}, 7), ({"epochs": 1}, 3), ({"epochs": 2}, 6), ({"epochs": 0.5}, 2), ({"epochs": 0.01}, 1)],

@@ -82,9 +82,9 @@ def test_a_client_whose_name_is_a_number_is_meant_before_the_index(tmp_path):
 
 
 def test_options_of_an_environment_are_set_freely_and_not_shared():
-    config = load_config("quickstart", None, ["clients.*.options={a: [1]}", "clients.maze.options.a.0=2"])
+    config = load_config("tiny", None, ["clients.*.options={a: [1]}", "clients.maze.options.a.0=2"])
     assert [client.options for client in config.clients] == [{"a": [2]}, {"a": [1]}]
-    config = load_config("quickstart", None, ["clients.maze.options.deep.er=x"])
+    config = load_config("tiny", None, ["clients.maze.options.deep.er=x"])
     assert config.clients[0].options == {"deep": {"er": "x"}}
 
 
@@ -141,7 +141,7 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path):
         ("clients=[]", "clients: found []; allowed: at least one client"),
         ("clients.0=5", "clients.0: found 5; allowed: mapping"),
         ("clients.maze={name: maze}", "clients.maze.environment: missing; allowed: text"),
-        ("rounds.x=1", "rounds.x: rounds is 3, so it has no 'x'"),
+        ("rounds.x=1", "rounds.x: rounds is 6, so it has no 'x'"),
         ("clients.wordle.name=Maze", "names that differ, but found twice: maze"),
         ("clients.maze.name=a.b", "allowed: letters, digits, '-' and '_' only"),
         ("clients.7.name=x", "clients.7.name: no item is called '7'; allowed: maze, wordle, an index, *"),

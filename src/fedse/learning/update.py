@@ -130,7 +130,7 @@ def local_update(
     started = time.perf_counter()
     costs, size = batch_costs(records, config)
     steps = planned_steps(costs, size, config)
-    optimizer = torch.optim.AdamW(lora.trainable(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = _optimizer(lora, config)
     tally = _Tally()
     with (
         fused_lora(lora),
@@ -148,7 +148,8 @@ def local_update(
                     "lower training.learning_rate, or train in float32 (model.dtype=float32)",
                 )
             rate = config.learning_rate * learning_rate_factor(step, steps, config.schedule, config.warmup)
-            optimizer.param_groups[0]["lr"] = rate
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["ratio"]
             optimizer.step()
             tally.add(batch, loss)
             if on_step is not None:
@@ -217,6 +218,16 @@ def _learnable(trajectories: Sequence[Trajectory]) -> list[TokenRecord]:
             "give the client demonstrations, or explore until an episode succeeds",
         )
     return records
+
+
+def _optimizer(lora: LoraModel, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over the A and the B factors, whose learning rates may differ (LoRA+: Hayou et al., arXiv 2402.12354)."""
+    factors = [lora.factors(path) for path in sorted(lora.layers)]
+    groups = [
+        {"params": [factor_a for factor_a, _ in factors], "ratio": 1.0},
+        {"params": [factor_b for _, factor_b in factors], "ratio": config.b_ratio},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 @contextmanager
