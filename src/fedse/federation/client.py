@@ -138,8 +138,8 @@ class Client:
         * Fed-SE: all experience up to and including the round.
         * without exploration (FedIT): the demonstrations, in every round.
         * without history: what this round kept; demonstrations belong to round 1, which would else begin with nothing,
-          and to rounds that do not explore yet.
-          Kept episodes count even if an earlier round had found the same, which the store would not list again.
+          and to rounds that do not explore yet.  Kept episodes count even if an earlier round had found the same, which
+          the store would not list again.
 
         Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
         """
