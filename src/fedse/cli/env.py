@@ -83,7 +83,8 @@ def replay(
     for file in files:
         report = replay_file(file)
         count = len(report.differences)
-        line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {count} difference{"" if count == 1 else "s"}"
+        found = "1 difference" if count == 1 else f"{count} differences"
+        line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {found}"
         stdout.print(line, markup=False, style="red" if count else "green")
         for difference in report.differences[:_SHOWN]:
             stdout.print(f"  {difference}", markup=False)
