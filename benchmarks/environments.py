@@ -16,7 +16,7 @@ from fedse.environments import Environment, environment_names, make
 from fedse.seeding import python_random
 
 #: Steps per second of the original servers' environment code, in process; TextCraft's without resets, the others' with.
-ORIGINALS = {"maze": 163_950, "textcraft": 139_000, "wordle": 2_051}
+ORIGINALS = {"maze": 163_950, "textcraft": 139_000, "webshop": 50, "wordle": 2_051}
 #: Resets per second of the same, where they were measured.
 ORIGINAL_RESETS = {"textcraft": 1_330}
 REPEATS = 5

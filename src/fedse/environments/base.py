@@ -132,12 +132,29 @@ class Environment(ABC):
         """A session under the conditions in which a recorded episode was made (options, data, results to inject).
 
         Args:
-            record: one episode of a recording, with all its fields.
+            record: one episode of a recording, with all its fields, and under ``folder`` the folder of its file, where
+                further data may lie.
 
         Raises:
             NotImplementedError: if the environment has no counterpart in AgentGym.
         """
         return cls().agentgym()
+
+    @classmethod
+    def replay_case(cls, part: str, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Our answer to a recorded case of one part of the environment, such as its reward.
+
+        Args:
+            part: the part's name, as in ``NAME_part``, the record's ``env``.
+            record: the case, with all its fields.
+
+        Returns:
+            Field → value, to be compared with the record's fields of the same names.
+
+        Raises:
+            NotImplementedError: if the environment has no parts that are recorded alone.
+        """
+        raise NotImplementedError(f"{cls.name} has no part {part!r} that is recorded alone")
 
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""

@@ -9,6 +9,9 @@ key ``meta`` instead of ``env`` describes the file and is passed over.  Steps ma
 possible words): a session that has the method ``recorded_fields`` gives its own version of them, and a recorded
 ``null`` means that the fact was not noted.  An environment prepares the session for an episode in
 :meth:`~fedse.environments.base.Environment.replay_session`.
+
+A line without ``steps`` is a case of a part of an environment: ``env`` is then ``NAME_part``, and the fields that
+:meth:`~fedse.environments.base.Environment.replay_case` gives are compared with the recorded ones.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from fedse.environments.base import Environment
 from fedse.environments.registry import environment_class
 from fedse.errors import EnvironmentFault, StoreError, UnknownNameError, boundary
 
@@ -67,8 +71,8 @@ class ReplayReport:
     """What a replay found.
 
     Attributes:
-        env: name of the environment; empty for a file without episodes.
-        episodes, steps: how many were replayed.
+        env: name of the environment, or of its part; empty for a file without episodes.
+        episodes, steps: how many were replayed; a case counts as an episode of one step.
         differences: all differences, in file order.
     """
 
@@ -96,18 +100,14 @@ def replay_file(path: str | Path) -> ReplayReport:
             raise _damaged(path, line, f"the environment changes from {name!r} to {record['env']!r}")
         name = record["env"]
         with boundary(EnvironmentFault, f"{path}, line {line}: {name} broke down in a replay"):
-            differences += _replay(path, line, record)
+            differences += (_replay if "steps" in record else _replay_case)(path, line, record)
         episodes += 1
-        steps += len(record["steps"])
+        steps += len(record["steps"]) if "steps" in record else 1
     return ReplayReport(name, episodes, steps, tuple(differences))
 
 
 def _replay(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
-    try:
-        cls = environment_class(record["env"])
-    except UnknownNameError as error:
-        raise StoreError(f"{path}, line {line}: {error.what}", error.mend) from error
-    session = cls.replay_session(record)
+    session = _class(path, line, record["env"]).replay_session({**record, "folder": str(path.parent)})
     payload = session.reset(**record["reset_kwargs"])
     differences: list[Difference] = []
     if "reset" in record:
@@ -118,6 +118,20 @@ def _replay(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference
         recorded = {field: value for field, value in step.items() if field != "action"}
         differences += _compare(line, number, recorded, payload, noted)
     return differences
+
+
+def _replay_case(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
+    name, _, part = record["env"].partition("_")
+    answer = _class(path, line, name).replay_case(part, record)
+    recorded = {field: value for field, value in record.items() if field in answer}
+    return list(_compare(line, 0, recorded, answer, {}))
+
+
+def _class(path: Path, line: int, name: str) -> type[Environment]:
+    try:
+        return environment_class(name)
+    except UnknownNameError as error:
+        raise StoreError(f"{path}, line {line}: {error.what}", error.mend) from error
 
 
 def _compare(
@@ -157,12 +171,13 @@ def _check_shape(path: Path, line: int, record: Any) -> None:
     """Refuse a line that is not an episode."""
     if not isinstance(record, dict):
         raise _damaged(path, line, f"it holds {type(record).__name__} instead of an object")
-    for field, kind in (("env", str), ("reset_kwargs", dict), ("steps", list)):
+    episode = (("reset_kwargs", dict), ("steps", list)) if {"reset_kwargs", "steps"} & record.keys() else ()
+    for field, kind in (("env", str), *episode):
         if not isinstance(record.get(field), kind):
             raise _damaged(path, line, f"the field {field!r} is missing or is no {kind.__name__}")
     if not isinstance(record.get("reset", {}), dict):
         raise _damaged(path, line, "the field 'reset' is no dict")
-    for number, step in enumerate(record["steps"]):
+    for number, step in enumerate(record.get("steps", ())):
         if not (isinstance(step, dict) and isinstance(step.get("action"), str)):
             raise _damaged(path, line, f"step {number} is not an object with an action")
 

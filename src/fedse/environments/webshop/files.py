@@ -1,0 +1,169 @@
+"""Catalogues in the original's file formats."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedse.environments.webshop.products import MISSING_PRICE, NO_ATTRIBUTES, Product, paid_price
+from fedse.errors import ConfigError
+from fedse.storage import atomic_write
+
+#: The small catalogue of the original, which AgentGym serves, comes before the full one.
+_ITEMS = ("items_shuffle_1000.json", "items_shuffle.json")
+_AMOUNT = re.compile(r"\$\s*([\d,]*\.?\d+)")
+_LONGEST_ASIN = 10
+_MEND = "give the folder with the original's items_shuffle and items_ins_v2 files, or the items file itself"
+
+
+def read_catalogue(path: Path, prices: Mapping[str, float] | None = None) -> list[Product]:
+    """The products of the original's data files, in their order, normalised as the original does.
+
+    Args:
+        path: the file ``items_shuffle….json``, beside which ``items_ins_v2….json`` lies, or the folder of both; either
+            may be gzipped.  In a folder with several, the one of 1,000 products is taken.
+        prices: asin → price to be paid; otherwise see :func:`~fedse.environments.webshop.products.paid_price`.
+
+    Raises:
+        ConfigError: if a file is missing, unreadable or not in that format.
+    """
+    items_file = _items_file(path)
+    wishes_file = items_file.with_name(items_file.name.replace("items_shuffle", "items_ins_v2", 1))
+    items, wishes = read_json(items_file, list), read_json(wishes_file, dict)
+    products: dict[str, Product] = {}
+    for number, item in enumerate(items):
+        try:
+            asin = item["asin"]
+            if asin == "nan" or len(asin) > _LONGEST_ASIN or asin in products:
+                continue
+            products[asin] = _product(item, wishes.get(asin, {}), prices)
+        except (KeyError, TypeError, ValueError, AttributeError) as cause:
+            raise ConfigError(
+                f"webshop: product {number} of {items_file} is not in the original's format: "
+                f"{type(cause).__name__}: {cause}",
+                _MEND,
+            ) from cause
+    return list(products.values())
+
+
+def write_catalogue(products: Sequence[Product], folder: Path) -> None:
+    """Write a catalogue so that the original engine loads it, and so that :func:`read_catalogue` gives it back.
+
+    Args:
+        products: the catalogue; with 1,000 products its files are named like the original's small ones.
+        folder: where to; made if missing.
+
+    Raises:
+        StorageError: if a file cannot be written.
+    """
+    items_name = _ITEMS[0] if len(products) == 1000 else _ITEMS[1]
+    wishes: dict[str, dict[str, Any]] = {}
+    for product in products:
+        wishes[product.asin] = {"attributes": list(product.attributes)}
+        if product.instruction:
+            wishes[product.asin] |= {"instruction": product.instruction, "instruction_attributes": list(product.wanted)}
+    for name, content in (
+        (items_name, [_item(product) for product in products]),
+        (items_name.replace("items_shuffle", "items_ins_v2"), wishes),
+        # Instructions written by people; the original reads the file even when it does not use it.
+        ("items_human_ins.json", {}),
+    ):
+        atomic_write(folder / name, json.dumps(content, ensure_ascii=False))
+
+
+def _product(item: Mapping[str, Any], wish: Mapping[str, Any], prices: Mapping[str, float] | None) -> Product:
+    bullets = item["small_description"]
+    shown = _prices(item["pricing"])
+    wanted = tuple(wish.get("instruction_attributes", ()))
+    if wish.get("instruction") and not wanted:
+        raise ValueError(f"the instruction of {item['asin']} names no attributes")
+    return Product(
+        asin=item["asin"],
+        title=item["name"],
+        description=item["full_description"] or "",
+        bullets=tuple([bullets] if isinstance(bullets, str) else bullets or ()),
+        category=item["category"],
+        query=item["query"].lower().strip(),
+        breadcrumb=item["product_category"],
+        prices=shown,
+        price=paid_price(item["asin"], shown) if prices is None else prices[item["asin"]],
+        options=_options(item["customization_options"] or {}),
+        attributes=tuple(wish["attributes"]) if "attributes" in wish else NO_ATTRIBUTES,
+        instruction=wish.get("instruction") or "",
+        wanted=wanted,
+    )
+
+
+def _prices(pricing: str | None) -> tuple[float, ...]:
+    amounts = tuple(float(amount.replace(",", "")) for amount in _AMOUNT.findall(pricing or ""))
+    return amounts[:2] or MISSING_PRICE
+
+
+def _options(groups: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {
+        name.lower(): tuple(entry["value"].strip().replace("/", " | ").lower() for entry in entries)
+        for name, entries in groups.items()
+        if entries is not None
+    }
+
+
+def _item(product: Product) -> dict[str, Any]:
+    return {
+        "asin": product.asin,
+        "name": product.title,
+        "full_description": product.description,
+        "small_description": list(product.bullets),
+        "pricing": "" if product.prices == MISSING_PRICE else "".join(f"${price:,.2f}" for price in product.prices),
+        "category": product.category,
+        "query": product.query,
+        "product_category": product.breadcrumb,
+        "customization_options": {
+            name: [{"value": value, "image": None} for value in values] for name, values in product.options.items()
+        },
+        "images": [f"https://shop.invalid/{product.asin}.jpg"],
+    }
+
+
+def _items_file(path: Path) -> Path:
+    if not path.is_dir():
+        if not path.name.startswith("items_shuffle"):
+            raise ConfigError(f"webshop: there is no folder {path}, and it is not named like an items file", _MEND)
+        return _present(path)
+    for name in _ITEMS:
+        if (path / name).is_file() or (path / f"{name}.gz").is_file():
+            return _present(path / name)
+    raise ConfigError(f"webshop: the folder {path} holds no {' or '.join(_ITEMS)}", _MEND)
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The content of a JSON file, or of its gzipped or plain sibling.
+
+    Args:
+        path: the file.
+        kind: what it must hold: ``dict`` or ``list``.
+
+    Raises:
+        ConfigError: if there is none, or it holds something else.
+    """
+    path = _present(path)
+    try:
+        content = path.read_bytes()
+        data = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+    except (OSError, EOFError, zlib.error, ValueError) as cause:
+        raise ConfigError(f"webshop: {path} cannot be read: {cause}", _MEND) from cause
+    if not isinstance(data, kind):
+        raise ConfigError(f"webshop: {path} holds {type(data).__name__}, expected {kind.__name__}", _MEND)
+    return data
+
+
+def _present(path: Path) -> Path:
+    sibling = path.with_suffix("") if path.suffix == ".gz" else path.with_name(f"{path.name}.gz")
+    for candidate in (path, sibling):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"webshop: there is no file {path}", _MEND)

@@ -1,0 +1,112 @@
+"""Recordings of the original WebShop, made ready for :mod:`fedse.environments.replay`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedse.environments.webshop.files import read_catalogue, read_json
+from fedse.environments.webshop.nouns import LEXICON, noun_extractor
+from fedse.environments.webshop.pages import parsed
+from fedse.environments.webshop.products import Goal, Product
+from fedse.environments.webshop.reward import score
+from fedse.environments.webshop.session import WebShopSession
+from fedse.environments.webshop.shop import Shop
+
+
+class RecordedRanking:
+    """The search results that a recording notes, since the engine behind it was another one.
+
+    Args:
+        steps: the steps of the recorded episode.
+        positions: asin → position in the catalogue.
+    """
+
+    def __init__(self, steps: Sequence[Mapping[str, Any]], positions: Mapping[str, int]) -> None:
+        self._found: dict[str, list[int]] = {}
+        for step in steps:
+            verb, query = parsed(step["action"])
+            if verb == "search" and "search_result_asins" in step:
+                self._found[query] = [positions[asin] for asin in step["search_result_asins"]]
+
+    def search(self, query: str) -> Sequence[int]:
+        """The recorded results of a query."""
+        return self._found[query]
+
+
+class RecordedSession:
+    """A session whose payloads have the recording's fields: ``observation``, and what can be clicked.
+
+    Args:
+        record: the recorded episode, with the ``folder`` of its file; the catalogue lies beside the file.
+    """
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        shop = _shop(Path(record["folder"]))
+        ranking = RecordedRanking(record["steps"], shop.positions)
+        self._session = WebShopSession(shop, noun_extractor(LEXICON), 0, parity=True, ranking=ranking)
+
+    def reset(self, **kwargs: Any) -> dict[str, Any]:
+        """The first page and what can be clicked."""
+        payload = self._session.reset(**kwargs)
+        return {"observation": payload["observation"], "available": self._session.available_actions()}
+
+    def step(self, action: str) -> dict[str, Any]:
+        """The page after an action."""
+        payload = self._session.step(action)
+        if "error" in payload:
+            return payload
+        return {"observation": payload["state"], "reward": payload["reward"], "done": payload["done"]}
+
+    def recorded_fields(self) -> dict[str, Any]:
+        """What recordings note beside the payload of a step."""
+        return {
+            "available": self._session.available_actions(),
+            "search_result_asins": self._session.results(),
+        }
+
+
+def recorded_reward(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Our reward, and its parts as ``info``, for a recorded purchase; nouns are those that the recording notes."""
+    bought = _recorded_product(record["product"], record["price"])
+    wish = record["goal"]
+    options = wish["goal_options"]
+    goal = Goal(
+        product=_recorded_product({"Title": wish["name"], **wish}, 0.0),
+        text=wish["instruction_text"],
+        attributes=tuple(wish["attributes"]),
+        options=options if isinstance(options, Mapping) else tuple(options),
+        price_upper=wish["price_upper"],
+    )
+    # A product may be bought under the wanted product's very name, and then the nouns are the same.
+    nouns = {bought.title: tuple(record["product_nouns"]), goal.product.title: tuple(record["goal_nouns"])}
+    parts = asdict(score(bought, record["options"], goal, nouns=nouns.__getitem__, parity=True))
+    return {
+        "reward": parts.pop("reward"),
+        "info": {name: value for name, value in parts.items() if value is not None},
+    }
+
+
+def _recorded_product(data: Mapping[str, Any], price: float) -> Product:
+    return Product(
+        asin=data["asin"],
+        title=data["Title"],
+        description=data.get("Description", ""),
+        bullets=tuple(data.get("BulletPoints", ())),
+        category="",
+        query=data["query"],
+        breadcrumb=data["product_category"],
+        prices=(price,),
+        price=price,
+        options={},
+        attributes=tuple(data.get("Attributes", ())),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _shop(folder: Path) -> Shop:
+    prices = read_json(folder / "webshop_prices.json")
+    return Shop("recorded", read_catalogue(folder, prices), benchmark=False)

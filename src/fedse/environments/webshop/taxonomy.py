@@ -1,0 +1,79 @@
+"""What kinds of products there are: the tables in the package's folder ``catalogue``."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+DEPARTMENTS = ("fashion", "beauty", "grocery", "electronics", "garden")
+
+
+@dataclass(frozen=True)
+class ProductType:
+    """A kind of product.
+
+    Attributes:
+        category: its department.
+        query: what it is called in the plural; names it.
+        breadcrumb: its place in the shop, ``A › B › C``.
+        nouns: what one of them may be called in a title.
+        price: usual lowest and highest price, in dollars.
+        options: option name → all values.
+        attributes: attributes that one may have.
+        uses: what it may be for.
+    """
+
+    category: str
+    query: str
+    breadcrumb: str
+    nouns: tuple[str, ...]
+    price: tuple[float, float]
+    options: Mapping[str, tuple[str, ...]]
+    attributes: tuple[str, ...]
+    uses: tuple[str, ...]
+
+
+@functools.cache
+def product_types() -> tuple[ProductType, ...]:
+    """All kinds of products; departments in turns, so that any number of families is balanced between them."""
+    departments = [_department(name) for name in DEPARTMENTS]
+    longest = max(map(len, departments))
+    return tuple(kinds[place] for place in range(longest) for kinds in departments if place < len(kinds))
+
+
+def _department(name: str) -> list[ProductType]:
+    table = _read(name)
+    return [
+        ProductType(
+            category=table["category"],
+            query=kind["query"],
+            breadcrumb=" › ".join((table["root"], *kind["path"])),
+            nouns=tuple(kind["nouns"]),
+            price=(kind["price"][0], kind["price"][1]),
+            options={option: tuple(table["options"][option]) for option in kind["options"]},
+            attributes=tuple(kind["attributes"]),
+            uses=tuple(table["uses"]),
+        )
+        for kind in table["types"]
+    ]
+
+
+@functools.cache
+def wordings() -> Mapping[str, tuple[str, ...]]:
+    """Attribute → sentences that tell it in other words."""
+    return {attribute: tuple(sentences) for attribute, sentences in _read("wording")["attributes"].items()}
+
+
+@functools.cache
+def exclusive() -> tuple[frozenset[str], ...]:
+    """Sets of attributes of which a product has at most one."""
+    return tuple(frozenset(group) for group in _read("wording")["exclusive"])
+
+
+def _read(name: str) -> dict[str, Any]:
+    file = resources.files("fedse.environments.webshop").joinpath("catalogue", f"{name}.toml")
+    return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,450 @@
+"""WebShop's pages read and behave as the original's; episodes, splits and payloads keep their contracts."""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+import re
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from webshop_goods import WISH, Everything, browser, goal, product
+
+from fedse.environments import StepResult, make
+from fedse.environments.checking import check_environment
+from fedse.environments.webshop import WebShop
+from fedse.environments.webshop.nouns import lexicon_nouns
+from fedse.environments.webshop.pages import Browser, Page, parsed
+from fedse.environments.webshop.search import Bm25
+from fedse.environments.webshop.visit import Visit
+from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
+from fedse.types import Task
+
+HEAD = f"Instruction: [SEP] {WISH} [SEP] Back to Search"
+THANKS = (
+    "Thank you for shopping with us! [SEP] Your code: [SEP] None [SEP] (Paste it in your MTurk interface.) [SEP] "
+    "Purchased [SEP] asin [SEP] {} [SEP] options [SEP] {} [SEP] attrs [SEP] None [SEP] category [SEP] None [SEP] query "
+    "[SEP] None [SEP] product category [SEP] None [SEP] Target [SEP] asin [SEP] options [SEP] attrs [SEP] price upper "
+    "[SEP] instuction text [SEP] category [SEP] product category [SEP] query [SEP] Goal [SEP] None [SEP] Reward [SEP] "
+    "Your score (min 0.0, max 1.0) [SEP] {} [SEP] Reward Details [SEP] None"
+)
+ITEM = (
+    f"{HEAD} [SEP] < Prev [SEP] size [SEP] small [SEP] large [SEP] color [SEP] red [SEP] blue [SEP] Harbor Cap 0 [SEP] "
+    "Price: $18.5 [SEP] Rating: N.A. [SEP] Description [SEP] Features [SEP] Reviews [SEP] Buy Now"
+)
+
+
+def walked(shop: Browser, *actions: str) -> Browser:
+    for action in actions:
+        assert shop.act(action), action
+    return shop
+
+
+@functools.cache
+def webshop() -> WebShop:
+    return make("webshop")
+
+
+def first_task() -> Task:
+    return webshop().tasks("test")[0]
+
+
+# Pages
+
+
+def test_the_start_page() -> None:
+    shop = browser([product()])
+    assert shop.text == f"WebShop [SEP] Instruction: [SEP] {WISH} [SEP] Search"
+    assert shop.clickables == ["search"]
+
+
+def test_pages_of_results_list_ten_products_with_number_title_and_price() -> None:
+    shop = browser([product(number) for number in range(12)])
+    walked(shop, "search[caps]")
+    products = " [SEP] ".join(f"B0{number:04d} [SEP] Harbor Cap {number} [SEP] $18.5" for number in range(10))
+    assert shop.text == f"{HEAD} [SEP] Page 1 (Total results: 12) [SEP] Next > [SEP] {products}"
+    assert shop.clickables == ["back to search", "next >", *(f"b0{number:04d}" for number in range(10))]
+    walked(shop, "click[Next >]")
+    assert shop.text.endswith(
+        "Page 2 (Total results: 12) [SEP] < Prev [SEP] Next > [SEP] "
+        "B00010 [SEP] Harbor Cap 10 [SEP] $18.5 [SEP] B00011 [SEP] Harbor Cap 11 [SEP] $18.5"
+    )
+    assert shop.clickables == ["back to search", "< prev", "next >", "b00010", "b00011"]
+
+
+def test_pages_go_on_beyond_the_last_result_and_back_again() -> None:
+    shop = walked(browser([product()]), "search[caps]", "click[next >]", "click[next >]")
+    assert shop.text == f"{HEAD} [SEP] Page 3 (Total results: 1) [SEP] < Prev [SEP] Next >"
+    walked(shop, "click[< prev]", "click[< prev]")
+    assert shop.clickables == ["back to search", "next >", "b00000"]
+
+
+def test_the_page_of_a_product_and_its_texts() -> None:
+    shop = walked(browser([product()]), "search[caps]", "click[B00000]")
+    assert shop.text == ITEM
+    buttons = ["back to search", "< prev", "description", "features", "reviews", "buy now"]
+    assert shop.clickables == [*buttons, "small", "large", "red", "blue"]
+    for name, content in (
+        ("Description", " [SEP] A cap for winter."),
+        ("Features", " [SEP] Wool lining [SEP] Ships today"),
+    ):
+        walked(shop, f"click[{name}]")
+        assert shop.text == f"{HEAD} [SEP] < Prev{content}"
+        assert shop.clickables == ["back to search", "< prev"]
+        walked(shop, "click[< Prev]")
+        assert shop.text == ITEM
+    assert walked(shop, "click[reviews]").text == f"{HEAD} [SEP] < Prev"
+
+
+def test_pieces_are_stripped_and_empty_ones_left_out() -> None:
+    odd = product(title="  Wide Cap ", description=" ", bullets=("", " Warm "), options={}, prices=(11.0, 20.5))
+    shop = walked(browser([odd]), "search[caps]", "click[b00000]")
+    assert f"{HEAD} [SEP] < Prev [SEP] Wide Cap [SEP] Price: $11.0 to $20.5 [SEP] Rating" in shop.text
+    assert walked(shop, "click[features]").text == f"{HEAD} [SEP] < Prev [SEP] Warm"
+    assert walked(shop, "click[< prev]", "click[description]").text == f"{HEAD} [SEP] < Prev"
+
+
+def test_a_chosen_value_changes_nothing_on_the_page_and_survives_reading() -> None:
+    shop = walked(browser([product()]), "search[caps]", "click[b00000]", "click[Blue]", "click[small]", "click[red]")
+    assert shop.text == ITEM
+    assert shop.chosen == {"color": "red", "size": "small"}
+    walked(shop, "click[features]", "click[< prev]")
+    assert shop.chosen == {"color": "red", "size": "small"}
+
+
+@pytest.mark.parametrize("way_out", ["click[< prev]", "click[back to search]", "search[other caps]"])
+def test_leaving_a_product_forgets_its_options(way_out: str) -> None:
+    shop = walked(browser([product()]), "search[caps]", "click[b00000]", "click[red]", way_out)
+    assert shop.page is (Page.START if way_out == "click[back to search]" else Page.RESULTS)
+    assert (shop.chosen, shop.product) == ({}, None)
+
+
+def test_going_back_from_a_product_leads_to_the_same_page_of_results() -> None:
+    shop = browser([product(number) for number in range(30)])
+    walked(shop, "search[caps]", "click[next >]", "click[next >]", "click[b00025]", "click[< prev]")
+    assert "Page 3 (" in shop.text
+
+
+def test_the_last_page_names_the_purchase_as_the_originals_template_writes_it() -> None:
+    odd = product(options={"size": ("small",), "color": ("red & 'blue' <b>",)})
+    shop = walked(browser([odd]), "search[caps]", "click[b00000]", "click[small]", "click[red & 'blue' <b>]")
+    walked(shop, "click[buy now]")
+    shop.pay(2 / 3)
+    options = '{"color": "red \\u0026 \\u0027blue\\u0027 \\u003cb\\u003e", "size": "small"}'
+    assert shop.text == THANKS.format("B00000", options, 2 / 3)
+    assert shop.clickables == []
+
+
+def test_a_value_under_two_names_can_be_chosen_for_both() -> None:
+    twice = product(options={"frame": ("black", "white"), "lens": ("black", "white")})
+    shop = walked(browser([twice]), "search[caps]", "click[b00000]", "click[black]", "click[white]")
+    assert shop.chosen == {"frame": "black", "lens": "white"}
+    shop = walked(browser([twice], parity=True), "search[caps]", "click[b00000]", "click[black]", "click[white]")
+    assert shop.chosen == {"lens": "white"}
+
+
+# Actions
+
+
+@given(st.text(alphabet="ab[]\n ", max_size=24))
+@example("search[a]\nclick[b]")
+@example("click[a] click[b]")
+@example("click[next >] extra")
+@example("search[]")
+@example("[a]")
+def test_actions_are_cut_as_the_originals_expression_cuts_them(action: str) -> None:
+    match = re.match(r"(.+)\[(.+)\]", action)
+    assert parsed(action) == ((match[1], match[2].lower()) if match else ("", ""))
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "",
+        "buy now",
+        "search",
+        "search[]",
+        "click[search]",
+        "click[description]",
+        "Search[caps]",
+        " search[caps]",
+        "please search[caps]",
+        "search[caps] click[next >]",
+        "think[hello]",
+        "click[b00001]",
+    ],
+)
+def test_what_the_page_does_not_offer_is_ignored(action: str) -> None:
+    shop = browser([product()])
+    before = shop.text
+    assert not shop.act(action)
+    assert shop.text == before
+
+
+def test_searching_works_on_every_page_and_in_small_letters() -> None:
+    shop = browser([product()])
+    for action in (
+        "search[Red CAPS]",
+        "click[b00000]",
+        "search[caps]",
+        "click[b00000]",
+        "click[buy now]",
+        "search[x] y",
+    ):
+        walked(shop, action)
+    assert shop._ranking.queries == ["red caps", "caps", "x"]
+
+
+def test_long_actions_take_no_time() -> None:
+    shop = browser([product()])
+    start = time.process_time()
+    for action in (
+        "[" * 300_000,
+        "a[" * 150_000,
+        "[a" * 100_000 + "]",
+        "]" * 300_000,
+        "search[" + "x " * 150_000 + "]",
+    ):
+        shop.act(action)
+    assert time.process_time() - start < 1
+
+
+# Episodes
+
+
+def test_an_exact_purchase_is_a_success_and_ends_the_visit() -> None:
+    shop = WebShop()
+    wanted = shop._shop.goals[3]
+    shop.reset(Task("webshop", "1k/3"))
+    words = " ".join((wanted.product.title, *wanted.attributes, *wanted.options.values()))
+    observation = shop.step(f"search[{words}]").observation
+    if wanted.product.asin not in observation:
+        pytest.fail("the test needs a goal whose product comes on the first page")
+    assert shop.step(f"click[{wanted.product.asin}]").reward == 0.0
+    for value in wanted.options.values():
+        assert shop.step(f"click[{value}]").done is False
+    result = shop.step("click[Buy Now]")
+    assert (result.reward, result.done) == (1.0, True)
+    assert result.observation.startswith("Thank you for shopping with us!")
+    with pytest.raises(EnvironmentFault, match="no open visit"):
+        shop.step("search[more]")
+
+
+def test_ignored_actions_answer_with_the_same_page() -> None:
+    first = webshop().reset(first_task())
+    for action in ("", "click[buy now]", "no", "search[]"):
+        assert webshop().step(action) == StepResult(first, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Task("webshop", "1k/999999"),
+        Task("webshop", "1k/-1"),
+        Task("webshop", "1k/03"),
+        Task("webshop", "10k/3"),
+        Task("webshop", "3"),
+        Task("webshop", "1k/" + "9" * 5000),
+        Task("maze", "1k/3"),
+    ],
+    ids=lambda task: task.id[:12],
+)
+def test_tasks_that_do_not_exist_are_faults(task: Task) -> None:
+    with pytest.raises(EnvironmentFault, match="there is no task"):
+        webshop().reset(task)
+
+
+def test_ten_thousand_random_actions_are_all_answered() -> None:
+    shop, rng = WebShop(), random.Random(0)
+    tasks = shop.tasks("train")
+    junk = ["", " ", "[", "]", "[]", "click[]", "click[ ]", "search[ ]", "search[\x00]", "click[Buy Now", "\n", "ÄÖ[ß]"]
+    purchases = steps = 0
+    while steps < 12_000:
+        text = shop.reset(rng.choice(tasks))
+        for _ in range(15):
+            buttons = shop._visit.browser.clickables
+            action = rng.choice(
+                [
+                    f"click[{rng.choice(buttons)}]",
+                    f"click[{rng.choice(buttons).upper()}] and more",
+                    f"search[{' '.join(rng.sample(text.split(), 4))}]",
+                    rng.choice(junk),
+                    "".join(rng.choices("abc[] \n<>&'\"é", k=rng.randrange(12))),
+                ]
+            )
+            result = shop.step(action)
+            steps += 1
+            assert isinstance(result.observation, str)
+            assert isinstance(result.reward, float)
+            assert 0.0 <= result.reward <= 1.0
+            bought = action.lower().startswith("click[buy now]")
+            assert result.done == (bought and "buy now" in buttons)
+            if result.done:
+                purchases += 1
+                assert f"max 1.0) [SEP] {result.reward} [SEP]" in result.observation
+                break
+            assert result.reward == 0.0
+            assert "Instruction: [SEP] " in result.observation
+            text = result.observation
+    assert purchases > 50
+
+
+def test_it_keeps_the_contract_of_environments() -> None:
+    assert check_environment("webshop", samples=4) == []
+
+
+# Options and splits
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no catalogue '2k'"):
+        make("webshop", catalogue="2k")
+    with pytest.raises(ConfigError, match="parity must be true or false"):
+        make("webshop", parity="yes")
+    with pytest.raises(ConfigError, match="both data="):
+        make("webshop", catalogue="10k", data="/nowhere")
+    with pytest.raises(ConfigError, match="there is no folder"):
+        make("webshop", data="/nowhere")
+    with pytest.raises(ConfigError, match="noun extractor 'no_such_pipeline' is not available"):
+        make("webshop", nouns="no_such_pipeline")
+
+
+def test_training_and_test_goals_are_of_different_products() -> None:
+    shop = webshop()._shop
+    asins = {split: {shop.goals[index].product.asin for index in shop.splits[split]} for split in ("train", "test")}
+    assert not asins["train"] & asins["test"]
+    assert len(asins["test"]) > 80
+    assert len(shop.splits["test"]) == 500
+    with pytest.raises(UnknownNameError, match="did you mean test"):
+        webshop().tasks("tests")
+
+
+def test_any_beginning_of_a_split_is_a_fair_sample() -> None:
+    shop = webshop()._shop
+    for split in ("train", "test"):
+        goals = [shop.goals[index] for index in shop.splits[split][:64]]
+        assert len({goal.product.asin for goal in goals}) == 64
+        departments = [goal.product.category for goal in goals]
+        assert all(12 <= departments.count(name) <= 14 for name in set(departments))
+
+
+# AgentGym's payloads
+
+
+def test_sessions_speak_as_the_original_server() -> None:
+    session = WebShop().agentgym(slot=7)
+    assert "no open session in environment 7" in session.step("search[a]")["error"]
+    with pytest.raises(EnvironmentFault, match="no open session"):
+        session.observation()
+    first = session.reset(session_id=0)
+    assert list(first) == ["observation", "info"]
+    assert first["info"] is None
+    assert session.available_actions() == {"has_search_bar": True, "clickables": ["search"]}
+    assert session.instruction_text() in first["observation"]
+    payload = session.step("nonsense")
+    assert payload == {"state": first["observation"], "reward": 0, "done": False, "info": None}
+    assert isinstance(payload["reward"], int)
+    payload = session.step("search[women's dresses]")
+    assert isinstance(payload["reward"], float)
+    assert session.observation() == payload["state"]
+    assert session.available_actions()["clickables"][2] == session.results()[0].lower()
+    session.step(f"click[{session.results()[0]}]")
+    assert session.step("click[buy now]")["done"] is True
+    assert session.step("search[more]") == {"error": "The task with environment 7 has finished."}
+    assert "observation" in session.reset(session_id=1)
+    for index in (-1, 10**6, "one", None):
+        assert f"There is no goal {index!r}" in session.reset(session_id=index)["error"]
+
+
+def test_in_parity_sessions_keep_hidden_searches_and_go_on_after_the_purchase() -> None:
+    faithful, mended = make("webshop", parity=True).agentgym(), make("webshop").agentgym()
+    for session in (faithful, mended):
+        session.reset(session_id=0)
+    products = webshop()._shop.products
+    faithful.step("search[<q> women's dresses]")
+    assert faithful.results() == [item.asin for item in products if item.query == "women's dresses"]
+    faithful.step("search[<c> beauty]")
+    assert faithful.results() == [item.asin for item in products if item.category == "beauty"]
+    drawn = [faithful.step("search[<r>]")["state"] for _ in range(2)]
+    assert len(faithful.results()) == 50
+    assert drawn[0] == drawn[1]
+    assert "TypeError" in faithful.step("search[<a> long sleeve]")["error"]
+    mended.step("search[<q> women's dresses]")
+    assert mended.results() == [products[place].asin for place in webshop()._shop.ranking.search("q women's dresses")]
+    faithful.step(f"click[{faithful.results()[0]}]")
+    assert faithful.step("click[buy now]")["done"] is True
+    assert faithful.step("")["done"] is False
+    assert faithful.step("search[mugs]")["done"] is False
+
+
+def test_sessions_are_independent() -> None:
+    shop = WebShop()
+    first, second = shop.agentgym(0), shop.agentgym(1)
+    before = first.reset(session_id=0)["observation"]
+    second.reset(session_id=1)
+    second.step("search[mugs]")
+    assert first.observation() == before
+
+
+# Search
+
+
+def test_search_orders_equal_scores_as_the_catalogue_does() -> None:
+    products = [product(number, title="Same Cap") for number in range(60)]
+    assert Bm25(products).search("cap") == tuple(range(50))
+    products[55] = replace(products[55], title="Same Cap Cap")
+    assert Bm25(products).search("same cap") == (55, *range(49))
+
+
+@pytest.mark.parametrize("query", ["", "the of and", "zebra", "'s", "[]"])
+def test_search_finds_nothing_without_a_known_word(query: str) -> None:
+    assert Bm25([product(), product(1)]).search(query) == ()
+
+
+def test_search_reads_titles_descriptions_first_bullets_and_options_by_their_stems() -> None:
+    filler = [product(number, title="Mug", description="", bullets=("x",), options={}) for number in range(4)]
+    texts = {
+        "title": product(9, title="Runner's Boots"),
+        "description": product(9, description="Made for running."),
+        "first bullet": product(9, bullets=("Runs far", "Walks")),
+        "options": product(9, options={"style": ("runs",)}),
+    }
+    for place, item in texts.items():
+        engine = Bm25([*filler, item])
+        assert engine.search("running" if place != "title" else "runner") == (4,), place
+        assert engine.search("walking") == (), place
+
+
+def test_search_scores_follow_the_formula_of_bm25() -> None:
+    titles = ["red cap", "red red scarf wool", "blue cap cap wool hat", "green mug"]
+    shop = Bm25([product(n, title=title, description="", bullets=(), options={}) for n, title in enumerate(titles)])
+    documents = [title.split() for title in titles]
+    mean = sum(map(len, documents)) / len(documents)
+
+    def expected(query: list[str], words: list[str]) -> float:
+        total = 0.0
+        for word in query:
+            holding = sum(word in other for other in documents)
+            rarity = math.log(1 + (len(documents) - holding + 0.5) / (holding + 0.5))
+            count = words.count(word)
+            total += rarity * count / (count + 0.9 * (1 - 0.4 + 0.4 * len(words) / mean))
+        return total
+
+    for query in ("red cap", "cap cap wool", "wool mug red"):
+        scores = [expected(query.split(), words) for words in documents]
+        ranked = sorted((place for place in range(4) if scores[place]), key=lambda place: -scores[place])
+        assert shop.search(query) == tuple(ranked)
+
+
+# The reward reaches the agent
+
+
+def test_what_is_paid_is_what_the_reward_function_says() -> None:
+    visit = Visit([product()], Everything(1), goal(), nouns=lexicon_nouns, parity=False)
+    for action in ("search[cap]", "click[b00000]", "click[red]"):
+        assert visit.step(action).reward == 0.0
+    assert visit.step("click[buy now]") == StepResult(THANKS.format("B00000", '{"color": "red"}', 0.75), 0.75, True)
