@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import math
 import random
 import re
 import time
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -19,7 +17,6 @@ from fedse.environments.checking import check_environment
 from fedse.environments.webshop import WebShop
 from fedse.environments.webshop.nouns import lexicon_nouns
 from fedse.environments.webshop.pages import Browser, Page, parsed
-from fedse.environments.webshop.search import Bm25
 from fedse.environments.webshop.visit import Visit
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
@@ -330,114 +327,6 @@ def test_any_beginning_of_a_split_is_a_fair_sample() -> None:
         assert len({goal.product.asin for goal in goals}) == 64
         departments = [goal.product.category for goal in goals]
         assert all(12 <= departments.count(name) <= 14 for name in set(departments))
-
-
-# AgentGym's payloads
-
-
-def test_sessions_speak_as_the_original_server() -> None:
-    session = WebShop().agentgym(slot=7)
-    assert "no open session in environment 7" in session.step("search[a]")["error"]
-    with pytest.raises(EnvironmentFault, match="no open session"):
-        session.observation()
-    first = session.reset(session_id=0)
-    assert list(first) == ["observation", "info"]
-    assert first["info"] is None
-    assert session.available_actions() == {"has_search_bar": True, "clickables": ["search"]}
-    assert session.instruction_text() in first["observation"]
-    payload = session.step("nonsense")
-    assert payload == {"state": first["observation"], "reward": 0, "done": False, "info": None}
-    assert isinstance(payload["reward"], int)
-    payload = session.step("search[women's dresses]")
-    assert isinstance(payload["reward"], float)
-    assert session.observation() == payload["state"]
-    assert session.available_actions()["clickables"][2] == session.results()[0].lower()
-    session.step(f"click[{session.results()[0]}]")
-    assert session.step("click[buy now]")["done"] is True
-    assert session.step("search[more]") == {"error": "The task with environment 7 has finished."}
-    assert "observation" in session.reset(session_id=1)
-    for index in (-1, 10**6, "one", None):
-        assert f"There is no goal {index!r}" in session.reset(session_id=index)["error"]
-
-
-def test_in_parity_sessions_keep_hidden_searches_and_go_on_after_the_purchase() -> None:
-    faithful, mended = make("webshop", parity=True).agentgym(), make("webshop").agentgym()
-    for session in (faithful, mended):
-        session.reset(session_id=0)
-    products = webshop()._shop.products
-    faithful.step("search[<q> women's dresses]")
-    assert faithful.results() == [item.asin for item in products if item.query == "women's dresses"]
-    faithful.step("search[<c> beauty]")
-    assert faithful.results() == [item.asin for item in products if item.category == "beauty"]
-    drawn = [faithful.step("search[<r>]")["state"] for _ in range(2)]
-    assert len(faithful.results()) == 50
-    assert drawn[0] == drawn[1]
-    assert "TypeError" in faithful.step("search[<a> long sleeve]")["error"]
-    mended.step("search[<q> women's dresses]")
-    assert mended.results() == [products[place].asin for place in webshop()._shop.ranking.search("q women's dresses")]
-    faithful.step(f"click[{faithful.results()[0]}]")
-    assert faithful.step("click[buy now]")["done"] is True
-    assert faithful.step("")["done"] is False
-    assert faithful.step("search[mugs]")["done"] is False
-
-
-def test_sessions_are_independent() -> None:
-    shop = WebShop()
-    first, second = shop.agentgym(0), shop.agentgym(1)
-    before = first.reset(session_id=0)["observation"]
-    second.reset(session_id=1)
-    second.step("search[mugs]")
-    assert first.observation() == before
-
-
-# Search
-
-
-def test_search_orders_equal_scores_as_the_catalogue_does() -> None:
-    products = [product(number, title="Same Cap") for number in range(60)]
-    assert Bm25(products).search("cap") == tuple(range(50))
-    products[55] = replace(products[55], title="Same Cap Cap")
-    assert Bm25(products).search("same cap") == (55, *range(49))
-
-
-@pytest.mark.parametrize("query", ["", "the of and", "zebra", "'s", "[]"])
-def test_search_finds_nothing_without_a_known_word(query: str) -> None:
-    assert Bm25([product(), product(1)]).search(query) == ()
-
-
-def test_search_reads_titles_descriptions_first_bullets_and_options_by_their_stems() -> None:
-    filler = [product(number, title="Mug", description="", bullets=("x",), options={}) for number in range(4)]
-    texts = {
-        "title": product(9, title="Runner's Boots"),
-        "description": product(9, description="Made for running."),
-        "first bullet": product(9, bullets=("Runs far", "Walks")),
-        "options": product(9, options={"style": ("runs",)}),
-    }
-    for place, item in texts.items():
-        engine = Bm25([*filler, item])
-        assert engine.search("running" if place != "title" else "runner") == (4,), place
-        assert engine.search("walking") == (), place
-
-
-def test_search_scores_follow_the_formula_of_bm25() -> None:
-    titles = ["red cap", "red red scarf wool", "blue cap cap wool hat", "green mug"]
-    shop = Bm25([product(n, title=title, description="", bullets=(), options={}) for n, title in enumerate(titles)])
-    documents = [title.split() for title in titles]
-    mean = sum(map(len, documents)) / len(documents)
-
-    def expected(query: list[str], words: list[str]) -> float:
-        total = 0.0
-        for word in query:
-            holding = sum(word in other for other in documents)
-            rarity = math.log(1 + (len(documents) - holding + 0.5) / (holding + 0.5))
-            count = words.count(word)
-            total += rarity * count / (count + 0.9 * (1 - 0.4 + 0.4 * len(words) / mean))
-        return total
-
-    for query in ("red cap", "cap cap wool", "wool mug red"):
-        scores = [expected(query.split(), words) for words in documents]
-        ranked = sorted((place for place in range(4) if scores[place]), key=lambda place: -scores[place])
-        assert shop.search(query) == tuple(ranked)
 
 
 # The reward reaches the agent

@@ -206,6 +206,21 @@ def test_it_searches_for_less_when_nothing_is_found() -> None:
     assert WebShopExpert(9, 0).act(results())[1] == "search[caps]"
 
 
+def test_it_chooses_again_after_it_was_led_away_from_a_product() -> None:
+    task = Task("webshop", "1k/1476")
+    observation, expert, led_away = webshop().reset(task), webshop().expert(0), False
+    for _ in range(9):
+        action = expert.act(observation)[1]
+        result = webshop().step(action)
+        if action == "click[grey]" and not led_away:
+            result, led_away = webshop().step("click[< Prev]"), True
+        observation = result.observation
+        if result.done:
+            break
+    assert led_away
+    assert result.reward == 1.0
+
+
 def test_it_cannot_act_on_the_last_page() -> None:
     with pytest.raises(EnvironmentFault, match="cannot act on the observation 'Thank you"):
         WebShopExpert(1, 0).act("Thank you for shopping with us! [SEP] Your code:")

@@ -107,6 +107,7 @@ def test_every_word_that_may_be_a_name_is_a_noun() -> None:
     assert lexicon_nouns("Harbor Men's T-Shirt with Long Sleeve for the Office, 2 Pack of 3") == (
         *("harbor", "men", "t", "shirt", "sleeve", "office", "pack"),
     )
+    assert lexicon_nouns("Gold Plated Wrapped Cap, Individually Insulated") == ("gold", "cap")
 
 
 def test_an_installed_spacy_pipeline_can_find_the_nouns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ class WebShopExpert:
         """Open the best product of a page of results."""
         wish, voice = view.wish, self._voice
         fitting = [listing for listing in view.listings if wish.affordable(listing.price) and _same_kind(wish, listing)]
-        fresh = [listing for listing in fitting if listing.asin not in self._lacking]
+        # Opened before and found to lack nothing is fresh, too: something led the customer away from it.
+        fresh = [listing for listing in fitting if not self._lacking.get(listing.asin)]
         if not fresh and view.listings and view.number < _PAGES and self._left > self._purchase(wish) + 2:
             return voice.turn, _click(NEXT)
         if not view.listings:
