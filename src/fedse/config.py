@@ -157,6 +157,12 @@ class RunConfig(_Section):
     name: str = Field(default="run", description="a name for reports")
     seed: int = Field(default=0, ge=0, description="every random stream of the run derives from it")
     rounds: int = Field(default=3, ge=1, description="federation rounds")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        description="processes that do the sites' work side by side, each with its share of the cores and a base model "
+        "of its own; 1: the sites take turns in one",
+    )
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     agent: AgentConfig = AgentConfig()

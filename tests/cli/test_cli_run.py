@@ -7,7 +7,7 @@ import yaml
 from cli_calls import Cli
 from click.testing import Result
 
-from fedse.federation.runtimes import in_process
+from fedse.federation.runtimes import local
 from fedse.progress import Event, Phase
 from fedse.settings import load_config
 
@@ -72,7 +72,7 @@ def test_the_default_folder_names_the_run_and_its_seed(
         asked.append(folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(in_process, "run", stop)
+    monkeypatch.setattr(local, "run", stop)
     cli("run", "--config", config_file, "--set", "seed=3")
     assert asked == [Path("runs/mini-seed3")]
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_says_how_to_go_on(cli: Cli, config_file: Path, monke
         listener(Event(Phase.EXPLORE, 1, "site", 1, 2))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(in_process, "run", interrupted)
+    monkeypatch.setattr(local, "run", interrupted)
     result = cli("run", "--config", config_file, "--out", "somewhere")
     assert result.exit_code == 130
     assert "fedse run --resume --out somewhere" in result.stderr

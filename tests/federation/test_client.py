@@ -15,6 +15,7 @@ from fedse.experience.store import ExperienceStore
 from fedse.federation.aggregation import aggregator, registry
 from fedse.federation.client import Client
 from fedse.federation.layout import RunLayout
+from fedse.federation.phases import PhaseReport, phase_reports
 from fedse.federation.shared_model import SharedModel
 from fedse.federation.task_sampling import exploration_tasks
 from fedse.federation.trajectory_files import read_trajectories
@@ -32,6 +33,10 @@ def shared() -> SharedModel:
 
 def make_client(config: RunConfig, shared: SharedModel, folder: Path, **changes: Any) -> Client:
     return Client(config, config.clients[0], shared, RunLayout(folder), **changes)
+
+
+def reports(folder: Path, round: int) -> dict[Phase, PhaseReport]:
+    return phase_reports(RunLayout(folder), "alpha", round)
 
 
 def manifest(wire: bytes) -> dict[str, Any]:
@@ -85,13 +90,13 @@ class TestRound:
         successes = [trajectory for trajectory in explored if trajectory.success]
         assert 0 < len(successes) < len(explored) == 4
         assert all((t.client, t.round, t.source) == ("alpha", 1, Source.POLICY) for t in explored)
-        metrics = client.reports(1)[Phase.EXPLORE].metrics
+        metrics = reports(tmp_path, 1)[Phase.EXPLORE].metrics
         assert metrics["successes"] == metrics["kept"] == len(successes)
         assert sum(metrics["dropped"].values()) == 4 - len(successes)
         assert metrics["tokens"] == sum(end - begin for t in explored for begin, end in t.tokens.spans)
         learnt = client.experience(1)
         assert [t.source for t in learnt] == [Source.EXPERT] * 3 + [Source.POLICY] * metrics["added"]
-        assert client.reports(1)[Phase.TRAIN].metrics["examples"] == len(learnt)
+        assert reports(tmp_path, 1)[Phase.TRAIN].metrics["examples"] == len(learnt)
         assert (update.client, update.round, update.scalars) == ("alpha", 1, {})
         assert update.adapter.meta == start.meta
         assert update.adapter.digest != start.digest
@@ -180,30 +185,30 @@ class TestMethods:
             "fedse.federation.client.exploration_tasks", lambda tasks, count, round, seed: list(tasks[:count])
         )
         client, _ = self.rounds(shared, tmp_path, history=False)
-        assert client.reports(1)[Phase.EXPLORE].metrics["kept"] > 0
-        assert client.reports(2)[Phase.EXPLORE].metrics["added"] == 0
-        assert len(client.experience(2)) == client.reports(1)[Phase.EXPLORE].metrics["added"]
+        assert reports(tmp_path, 1)[Phase.EXPLORE].metrics["kept"] > 0
+        assert reports(tmp_path, 2)[Phase.EXPLORE].metrics["added"] == 0
+        assert len(client.experience(2)) == reports(tmp_path, 1)[Phase.EXPLORE].metrics["added"]
 
     def test_without_exploration_demonstrations_are_all(self, shared: SharedModel, tmp_path: Path) -> None:
         for history in (True, False):
             client, _ = self.rounds(shared, tmp_path / str(history), explore=False, history=history)
             assert len(client.experience(1)) == 3
             assert client.experience(1) == client.experience(2)
-            assert Phase.EXPLORE not in client.reports(1)
+            assert Phase.EXPLORE not in reports(tmp_path, 1)
 
     @pytest.mark.parametrize("history", [True, False])
     def test_warm_up_rounds_train_on_demonstrations_alone(
         self, shared: SharedModel, tmp_path: Path, history: bool
     ) -> None:
         client, _ = self.rounds(shared, tmp_path, warmup_rounds=1, history=history)
-        assert Phase.EXPLORE not in client.reports(1)
-        assert Phase.EXPLORE in client.reports(2)
+        assert Phase.EXPLORE not in reports(tmp_path, 1)
+        assert Phase.EXPLORE in reports(tmp_path, 2)
         assert {t.round for t in client.experience(1)} == {0}
         assert {t.round for t in client.experience(2)} == ({0, 2} if history else {2})
 
     def test_without_filter_failures_are_learnt_too(self, shared: SharedModel, tmp_path: Path) -> None:
         client, _ = self.rounds(shared, tmp_path, filter="none")
-        metrics = client.reports(1)[Phase.EXPLORE].metrics
+        metrics = reports(tmp_path, 1)[Phase.EXPLORE].metrics
         assert metrics["kept"] == 7 > metrics["successes"]
         assert not all(t.success for t in client.experience(1))
 
@@ -220,7 +225,7 @@ class TestMethods:
         client = make_client(toy_config(toy_client("alpha", demonstrations=0)), shared, tmp_path)
         start = shared.lora.initial_state(1)
         assert client.round(1, start).adapter.digest == start.digest
-        assert client.reports(1)[Phase.TRAIN].metrics == {"examples": 0, "steps": 0}
+        assert reports(tmp_path, 1)[Phase.TRAIN].metrics == {"examples": 0, "steps": 0}
 
 
 class TestFaults:
@@ -229,7 +234,7 @@ class TestFaults:
             broken = toy_client("alpha", demonstrations=0, episodes_per_round=7, options={"broken": "sometimes"})
             client = make_client(toy_config(broken, method={"filter": choice}), shared, tmp_path / choice)
             client.round(1, shared.lora.initial_state(1))
-            metrics = client.reports(1)[Phase.EXPLORE].metrics
+            metrics = reports(tmp_path / choice, 1)[Phase.EXPLORE].metrics
             assert metrics["errors"] == metrics["dropped"]["error"] == 4
             assert all(t.stop is not StopReason.ERROR for t in client.experience(1))
 
@@ -263,7 +268,7 @@ class TestFaults:
         with pytest.raises(EnvironmentFault, match="the expert of toy made 0 of 3 demonstrations") as caught:
             client.demonstrate()
         assert "fedse env check toy" in caught.value.mend
-        assert client.reports(0) == {}
+        assert reports(tmp_path, 0) == {}
 
     @pytest.mark.parametrize(
         ("client", "changes", "error", "message"),

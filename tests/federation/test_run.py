@@ -17,8 +17,8 @@ from fedse.federation.aggregation import server_step
 from fedse.federation.client import Client
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import open_run, read_config, read_records
-from fedse.federation.runtimes import in_process
-from fedse.federation.runtimes.in_process import evaluators, run
+from fedse.federation.runtimes import local
+from fedse.federation.runtimes.local import evaluators, run
 from fedse.federation.shared_model import SharedModel
 from fedse.progress import Event, Phase
 from fedse.seeding import derive_seed
@@ -381,7 +381,7 @@ def _stop_after_write(patch: pytest.MonkeyPatch, number: int) -> None:
         (run_folder, "atomic_write"),
         (run_folder, "write_json"),
         (client, "save_adapter"),
-        (in_process, "save_adapter"),
+        (local, "save_adapter"),
         (ExperienceStore, "add"),
     ):
         patch.setattr(owner, name, watched(getattr(owner, name)))

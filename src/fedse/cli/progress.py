@@ -72,13 +72,13 @@ class _LineListener:
 
 
 class _LiveListener:
-    """Keeps one bar for the phase at work below the lines of the finished ones."""
+    """Keeps one bar for each phase at work below the lines of the finished ones; workers do several at a time."""
 
     def __init__(self, rounds: int, console: Console) -> None:
         self._lines = _LineListener(rounds, console)
         self._rounds = rounds
         self._started = time.monotonic()
-        self._current: tuple[Phase, int, str] | None = None
+        self._tasks: dict[tuple[Phase, str], TaskID] = {}
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -86,7 +86,6 @@ class _LiveListener:
             console=console,
             transient=True,
         )
-        self._task: TaskID | None = None
 
     def __enter__(self) -> _LiveListener:
         self._bar.start()
@@ -96,23 +95,18 @@ class _LiveListener:
         self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        phase = (event.phase, event.round, event.client)
-        if phase != self._current:
-            self._clear()
-            self._current = phase
+        phase = (event.phase, event.client)
         if event.finished:
-            self._clear()
+            if phase in self._tasks:
+                self._bar.remove_task(self._tasks.pop(phase))
             self._lines(event)
             return
-        if self._task is None:
+        if phase not in self._tasks:
             title = f"{_round(event, self._rounds)} {event.client or 'server'} {event.phase.value}".lstrip()
-            self._task = self._bar.add_task(title, total=event.total or None, detail="")
-        self._bar.update(self._task, completed=event.done, total=event.total or None, detail=self._detail(event))
-
-    def _clear(self) -> None:
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = None
+            self._tasks[phase] = self._bar.add_task(title, total=event.total or None, detail="")
+        self._bar.update(
+            self._tasks[phase], completed=event.done, total=event.total or None, detail=self._detail(event)
+        )
 
     def _detail(self, event: Event) -> str:
         parts = [_amount(event)]

@@ -81,7 +81,7 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
         rounds = f"{config.rounds} round{'' if config.rounds == 1 else 's'}"
         stderr.print(f"{folder}: {rounds} on {config.model.name}; sites: {sites}", markup=False)
     with nullcontext() if quiet else stderr.status("loading libraries"):
-        from fedse.federation.runtimes.in_process import run as run_federation
+        from fedse.federation.runtimes.local import run as run_federation
     with shown(config.rounds, quiet=quiet) as listener:
         result = run_federation(config, folder, resume=resume, listener=listener)
     show_result(result.records)

@@ -20,7 +20,7 @@ from fedse.experience.store import ExperienceStore
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, completed, once
+from fedse.federation.phases import PhaseReport, once
 from fedse.federation.shared_model import SharedModel
 from fedse.federation.task_sampling import exploration_tasks
 from fedse.federation.trajectory_files import read_trajectories, write_trajectories
@@ -126,11 +126,6 @@ class Client:
         """
         report = self._once(Phase.EVALUATE, round, lambda: self._evaluate(round, adapter))
         return SuccessRate(**report.metrics)
-
-    def reports(self, round: int) -> dict[Phase, PhaseReport]:
-        """What this site's completed phases of a round did."""
-        markers = {phase: self._layout.marker(self.name, round, phase) for phase in Phase}
-        return {phase: completed(marker) for phase, marker in markers.items() if marker.exists()}
 
     def experience(self, round: int) -> list[Trajectory]:
         """What a round trains on, in a fixed order: demonstrations, then kept episodes, no two with the same actions.

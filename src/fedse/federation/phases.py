@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fedse.errors import RunError, StorageError
+from fedse.federation.layout import RunLayout
+from fedse.progress import Phase
 from fedse.storage import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -64,3 +66,13 @@ def completed(marker: Path) -> PhaseReport:
         raise RunError(
             f"{marker} does not say what its phase did: {cause}", "remove that file to have the phase done anew"
         ) from cause
+
+
+def phase_reports(layout: RunLayout, client: str, round: int) -> dict[Phase, PhaseReport]:
+    """What a client's completed phases of a round did.
+
+    Raises:
+        RunError: if a marker is damaged.
+    """
+    markers = {phase: layout.marker(client, round, phase) for phase in Phase}
+    return {phase: completed(marker) for phase, marker in markers.items() if marker.exists()}

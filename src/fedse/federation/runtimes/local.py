@@ -1,9 +1,10 @@
-"""A whole federation in one process: the clients take turns on one frozen base model."""
+"""A whole federation on one machine: in one process, where the clients take turns on one base model, or in several."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,13 @@ from typing import Any
 from fedse.config import ClientConfig, RunConfig
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.client import Client
 from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport
+from fedse.federation.phases import PhaseReport, phase_reports
 from fedse.federation.run_folder import append_record, open_run, read_records
+from fedse.federation.runtimes.sites import Job, LocalSites, Sites, Task
+from fedse.federation.runtimes.workers import worker_sites
 from fedse.federation.server import Server
-from fedse.federation.shared_model import SharedModel
 from fedse.progress import Event, Listener, Phase, silent
-from fedse.seeding import derive_seed
 from fedse.types import AdapterState, RoundRecord, SuccessRate
 
 
@@ -69,21 +69,26 @@ def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: List
     get_aggregator(config.method.aggregator)  # before anything is loaded or written
     with open_run(config, folder, resume=resume) as layout:
         if len(read_records(layout)) <= config.rounds:
-            _Federation(config, layout, listener).run()
+            with _sites(config, layout, listener) as sites:
+                _Federation(config, layout, listener, sites).run()
         return RunResult(folder, layout.global_adapter(config.rounds), read_records(layout))
+
+
+def _sites(config: RunConfig, layout: RunLayout, listener: Listener) -> AbstractContextManager[Sites]:
+    if config.workers > 1:
+        return worker_sites(config, layout, listener)
+    return nullcontext(LocalSites(config, layout, listener))
 
 
 class _Federation:
     """The round loop."""
 
-    def __init__(self, config: RunConfig, layout: RunLayout, listener: Listener) -> None:
+    def __init__(self, config: RunConfig, layout: RunLayout, listener: Listener, sites: Sites) -> None:
         self._config = config
         self._layout = layout
         self._listener = listener
-        self._shared = SharedModel.load(config)
-        self._clients = {
-            client.name: Client(config, client, self._shared, layout, listener=listener) for client in config.clients
-        }
+        self._sites = sites
+        self._clients = [client.name for client in config.clients]
         self._evaluators = evaluators(config.clients)
 
     def run(self) -> None:
@@ -103,14 +108,13 @@ class _Federation:
 
     def _begin(self) -> None:
         """Round 0: the initial adapter, the demonstrations, and the evaluation before."""
-        initial = self._shared.lora.initial_state(derive_seed(self._config.seed, "adapter"))
+        [initial] = self._sites.do([Job(Task.INITIALIZE, "", 0)])
         self._save(0, initial)
-        for client in self._clients.values():
-            client.demonstrate()
+        self._ask(Task.DEMONSTRATE, 0, self._clients)
         self._record(0, initial, outcomes={}, aggregation=0.0)
 
     def _round(self, round: int, server: Server) -> None:
-        updates = [client.round(round, server.adapter) for client in self._clients.values()]
+        updates = self._ask(Task.ROUND, round, self._clients)
         began = time.monotonic()
         adapter = server.round(updates)
         self._save(round, adapter)
@@ -118,10 +122,13 @@ class _Federation:
         self._listener(Event(Phase.AGGREGATE, round, "", len(updates), len(updates), seconds=seconds, finished=True))
         self._record(round, adapter, outcomes=server.outcomes, aggregation=seconds)
 
+    def _ask(self, task: Task, round: int, clients: Iterable[str]) -> list[Any]:
+        return self._sites.do([Job(task, client, round) for client in clients])
+
     def _record(self, round: int, adapter: AdapterState, *, outcomes: Mapping[str, str], aggregation: float) -> None:
         """Evaluate if this round is due, and complete the round."""
-        evaluation = self._evaluate(round, adapter) if self._is_evaluated(round) else {}
-        reports = {name: client.reports(round) for name, client in sorted(self._clients.items())}
+        evaluation = self._evaluate(round) if self._is_evaluated(round) else {}
+        reports = {name: phase_reports(self._layout, name, round) for name in sorted(self._clients)}
         record = RoundRecord(
             round=round,
             clients={name: _metrics(done, outcomes.get(name)) for name, done in reports.items()},
@@ -131,20 +138,21 @@ class _Federation:
         )
         append_record(self._layout, record)
 
-    def _evaluate(self, round: int, adapter: AdapterState) -> dict[str, SuccessRate]:
-        return {label: self._clients[name].evaluate(round, adapter) for label, name in self._evaluators.items()}
+    def _evaluate(self, round: int) -> dict[str, SuccessRate]:
+        rates = self._ask(Task.EVALUATE, round, self._evaluators.values())
+        return dict(zip(self._evaluators, rates, strict=True))
 
     def _is_evaluated(self, round: int) -> bool:
         every = self._config.evaluation.every
         return round in (0, self._config.rounds) or (every > 0 and round % every == 0)
 
     def _adapter(self, round: int) -> AdapterState:
-        return load_adapter(self._layout.global_adapter(round), expect=self._shared.lora.meta)
+        return load_adapter(self._layout.global_adapter(round))
 
     def _save(self, round: int, adapter: AdapterState) -> None:
         folder = self._layout.global_adapter(round)
         if not folder.exists():  # else a resumed run has just computed the same one again
-            save_adapter(adapter, folder, base_name=self._shared.lora.base.name)
+            save_adapter(adapter, folder, base_name=self._config.model.name)
 
 
 def evaluators(clients: Sequence[ClientConfig]) -> dict[str, str]:

@@ -1,0 +1,197 @@
+"""Sites in worker processes, which work side by side.
+
+On a CPU the operations of a small model are too small to keep several cores busy, so two sites side by side on half
+the cores each are done sooner than one after the other on all of them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from fedse.config import RunConfig
+from fedse.errors import FedseError, RunError
+from fedse.federation.layout import RunLayout
+from fedse.federation.runtimes.sites import Job, LocalSites
+from fedse.progress import Event, Listener
+
+_PATIENCE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A worker's answer to a job."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A worker's answer to a job that raised.
+
+    Attributes:
+        error: what it raised; errors of others than fedse come as a RuntimeError that says what they were, because
+            not every exception can be sent.
+        trace: where, as text.
+    """
+
+    error: Exception
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    process: multiprocessing.process.BaseProcess
+    pipe: Connection
+
+
+class WorkerSites:
+    """The sites of a run, done by worker processes that load the base model once each.
+
+    Any worker does any site's job.  Each uses its share of the processor's cores.  The workers end with this process,
+    however it ends.
+
+    Args:
+        workers: the processes.
+        listener: told of progress; an exception that it raises ends :meth:`do`.
+    """
+
+    def __init__(self, workers: Sequence[_Worker], listener: Listener) -> None:
+        self._workers = workers
+        self._listener = listener
+
+    def do(self, jobs: Sequence[Job]) -> list[Any]:
+        """See :class:`fedse.federation.runtimes.sites.Sites`."""
+        waiting = deque(enumerate(jobs))
+        answers: dict[int, Any] = {}
+        idle = [worker.pipe for worker in self._workers]
+        busy: dict[Connection, int] = {}
+        while len(answers) < len(jobs):
+            while idle and waiting:
+                index, job = waiting.popleft()
+                pipe = idle.pop(0)
+                _send(pipe, job)
+                busy[pipe] = index
+            ready = wait(list(busy))
+            for pipe in [pipe for pipe in busy if pipe in ready]:
+                message = _receive(pipe)
+                if isinstance(message, Event):
+                    self._listener(message)
+                else:
+                    answers[busy.pop(pipe)] = _value(message)
+                    idle.append(pipe)
+        return [answers[index] for index in range(len(jobs))]
+
+
+@contextmanager
+def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> Iterator[WorkerSites]:
+    """Start ``config.workers`` processes and end them with the block.
+
+    Raises:
+        RunError: if a worker dies.
+        FedseError: if the sites cannot be set up; see :class:`fedse.federation.runtimes.sites.LocalSites`.
+    """
+    # Not fork: a child of a process whose numeric libraries have started threads may hang.
+    context = multiprocessing.get_context("spawn")
+    workers: list[_Worker] = []
+    try:
+        for number in range(config.workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_work, args=(theirs, config, layout), name=f"fedse-worker-{number}", daemon=True
+            )
+            process.start()
+            theirs.close()  # so that reading ends when the worker does
+            workers.append(_Worker(process, ours))
+        for worker in workers:
+            _value(_receive(worker.pipe))
+        yield WorkerSites(workers, listener)
+    finally:
+        for worker in workers:
+            worker.pipe.close()
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(_PATIENCE_SECONDS)
+
+
+def _send(pipe: Connection, job: Job) -> None:
+    try:
+        pipe.send(job)
+    except OSError as cause:
+        raise _died() from cause
+
+
+def _receive(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, OSError) as cause:
+        raise _died() from cause
+
+
+def _died() -> RunError:
+    return RunError(
+        "a worker process died", "the system may have run out of memory: resume with fewer workers (workers=1)"
+    )
+
+
+def _value(message: _Done | _Failed) -> Any:
+    if isinstance(message, _Failed):
+        message.error.add_note(f"In a worker process:\n{message.trace}")
+        raise message.error
+    return message.value
+
+
+def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
+    """A worker's life: set the sites up, then do what is asked until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
+    _end_with_parent()
+    _use_share_of_cores(config.workers)
+    try:
+        sites = LocalSites(config, layout, pipe.send)
+    except Exception as error:
+        pipe.send(_failure(error))
+        return
+    answer: _Done | _Failed = _Done(None)
+    while True:
+        try:
+            pipe.send(answer)
+            job = pipe.recv()
+        except (EOFError, OSError):  # nobody asks any more
+            return
+        try:
+            [value] = sites.do([job])
+            answer = _Done(value)
+        except Exception as error:
+            answer = _failure(error)
+
+
+def _failure(error: Exception) -> _Failed:
+    known = error if isinstance(error, FedseError) else RuntimeError(f"{type(error).__name__}: {error}")
+    return _Failed(known, "".join(traceback.format_exception(error)))
+
+
+def _end_with_parent() -> None:
+    """End at once when the parent is gone: nobody else may write in its run folder when the run is resumed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _use_share_of_cores(workers: int) -> None:
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))

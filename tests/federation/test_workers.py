@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import adapters, fingerprint, toy_client, toy_config
+
+from fedse.config import RunConfig
+from fedse.errors import EnvironmentFault, RunError, UnknownNameError
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import open_run, read_records
+from fedse.federation.runtimes.local import run
+from fedse.federation.runtimes.sites import Job, Task
+from fedse.federation.runtimes.workers import worker_sites
+from fedse.progress import Event, Phase, silent
+from fedse.settings import dump_config
+
+pytestmark = pytest.mark.usefixtures("toy")
+HERE = Path(__file__).parent
+SITES = (toy_client("alpha"), toy_client("beta"), toy_client("gamma"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers' share of the cores, so that sums have the same order however many workers there are."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def toy_run(**changes: object) -> RunConfig:
+    return toy_config(*SITES, rounds=1, **changes)
+
+
+def test_workers_change_no_result(tmp_path: Path) -> None:
+    events: list[Event] = []
+    alone, together = toy_run(), toy_run(workers=2)
+    run(alone, tmp_path / "alone")
+    run(together, tmp_path / "together", listener=events.append)
+    assert adapters(tmp_path / "together", together) == adapters(tmp_path / "alone", alone)
+    ours, theirs = fingerprint(tmp_path / "together"), fingerprint(tmp_path / "alone")
+    assert ours.pop("config.yaml") != theirs.pop("config.yaml")
+    assert ours == theirs
+    finished = {(event.phase, event.round, event.client) for event in events if event.finished}
+    assert {(phase, 1, site["name"]) for site in SITES for phase in (Phase.EXPLORE, Phase.TRAIN)} <= finished
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_of_a_site_arrives_as_what_it_is_and_ends_the_workers(tmp_path: Path) -> None:
+    broken = toy_client("beta", demonstrations=0, options={"broken": "always"})
+    config = toy_config(toy_client("alpha"), broken, workers=2)
+    with pytest.raises(EnvironmentFault, match="the toy is broken") as caught:
+        run(config, tmp_path / "run")
+    assert "In a worker process" in caught.value.__notes__[0]
+    assert multiprocessing.active_children() == []
+
+
+def test_a_site_that_cannot_be_set_up_is_reported(tmp_path: Path) -> None:
+    config = toy_config(toy_client("alpha", train_split="missing"), workers=2)
+    with pytest.raises(UnknownNameError, match="missing"):
+        run(config, tmp_path / "run")
+
+
+def test_a_dead_worker_is_reported_and_the_run_goes_on_later(tmp_path: Path) -> None:
+    config = toy_run(workers=2)
+
+    def kill_one(event: Event) -> None:
+        if event.round == 1:
+            for child in multiprocessing.active_children()[:1]:
+                os.kill(child.pid or 0, signal.SIGKILL)
+
+    with pytest.raises(RunError, match="a worker process died"):
+        run(config, tmp_path / "run", listener=kill_one)
+    assert multiprocessing.active_children() == []
+    run(config, tmp_path / "run", resume=True)
+    assert [record.round for record in read_records(RunLayout(tmp_path / "run"))] == [0, 1]
+
+
+def test_workers_end_with_their_parent(toy_distribution: Path, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_config(toy_run(workers=2)))
+    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{toy_distribution}"}
+    script = [sys.executable, str(HERE / "orphans.py"), str(file), str(tmp_path / "run")]
+    printed = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    orphans = [int(word) for word in printed.stdout.split()]
+    assert printed.returncode == -signal.SIGKILL, printed.stderr
+    assert len(orphans) == 2
+    deadline = time.monotonic() + 20
+    while any(map(_is_alive, orphans)):
+        assert time.monotonic() < deadline, "the workers outlived their parent"
+        time.sleep(0.05)
+
+
+def test_jobs_are_answered_in_their_order(tmp_path: Path) -> None:
+    config = toy_run(workers=2)
+    with (
+        open_run(config, tmp_path / "run", resume=False) as layout,
+        worker_sites(config, layout, silent) as sites,
+    ):
+        jobs = functools.partial(Job, round=0)
+        initial, *demonstrated = sites.do(
+            [jobs(Task.INITIALIZE, ""), *(jobs(Task.DEMONSTRATE, site["name"]) for site in SITES)]
+        )
+    assert initial.meta.rank == config.lora.rank
+    assert demonstrated == [None] * 3
+
+
+def _is_alive(process: int) -> bool:
+    """Whether it runs; one that nobody has waited for counts as dead."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
