@@ -72,6 +72,12 @@ class RolloutConfig(_Section):
     slots: int = Field(default=32, ge=1, description="episodes decoded side by side")
     max_context: int = Field(default=2048, ge=64, description="tokens of a whole episode")
     max_turns: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
+    max_repeats: int | None = Field(
+        default=None,
+        ge=2,
+        description="an episode is over, and failed, when the agent gives the same reply to the same observation for "
+        "the n-th time; saves the turns of an agent that is stuck; default: never",
+    )
     max_response_tokens: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
 
 

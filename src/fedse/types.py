@@ -46,6 +46,7 @@ class StopReason(StrEnum):
     DONE = "done"  # the environment said so, in success or in failure
     TURN_LIMIT = "turn_limit"
     CONTEXT_LIMIT = "context_limit"  # the next observation and reply would not fit into the context window
+    REPETITION = "repetition"  # the same reply to the same observation, too often
     ERROR = "error"  # an infrastructure fault; the episode has no outcome
 
 

@@ -12,6 +12,7 @@ CASES = [
     (episode(4, success=False), "failure"),
     (episode(5, success=False, stop=StopReason.TURN_LIMIT), "turn_limit"),
     (episode(6, success=False, stop=StopReason.CONTEXT_LIMIT), "context_limit"),
+    (episode(9, success=False, stop=StopReason.REPETITION), "repetition"),
     (episode(7, success=None, stop=StopReason.ERROR), "error"),
 ]
 
@@ -35,10 +36,22 @@ def test_applying_a_filter_keeps_the_order_and_counts_the_reasons():
     report = apply_filter(make_filter("success"), trajectories)
     assert report.kept == tuple(trajectories[:3])
     assert report.kept_reasons == {"success": 3}
-    assert report.dropped_reasons == {"failure": 2, "turn_limit": 1, "context_limit": 1, "error": 1}
+    assert report.dropped_reasons == {
+        "failure": 2,
+        "turn_limit": 1,
+        "context_limit": 1,
+        "repetition": 1,
+        "error": 1,
+    }
     report = apply_filter(make_filter("none"), trajectories)
-    assert len(report.kept) == 7
-    assert report.kept_reasons == {"success": 3, "failure": 2, "turn_limit": 1, "context_limit": 1}
+    assert len(report.kept) == 8
+    assert report.kept_reasons == {
+        "success": 3,
+        "failure": 2,
+        "turn_limit": 1,
+        "context_limit": 1,
+        "repetition": 1,
+    }
     assert report.dropped_reasons == {"error": 1}
 
 

@@ -10,7 +10,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.lora import LoraModel
 from fedse.rollout.cache import ATTENTION_NAME
 from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.prepack import PrepackedLinear, prepacked
 from fedse.rollout.sampling import draw
 from fedse.rollout.scripted import demonstrate, play
@@ -116,3 +116,21 @@ def test_a_parse_error_is_answered_in_the_environments_place_and_costs_a_turn(mo
     trajectory = play(Strict(), request, lambda _: TwoActions(), instruction="Count.", source=Source.HUMAN)
     assert trajectory.stop is StopReason.TURN_LIMIT
     assert trajectory.turns[1].observation.startswith("Error: Only one 'Action'")
+
+
+def test_an_agent_that_repeats_itself_is_stopped_when_that_is_configured() -> None:
+    def played(*replies: str, repeats: int | None) -> Episode:
+        episode = Episode(
+            Counting(), EpisodeRequest(Task("counting", "9/a"), 0), instruction="Count.", turns=6, repeats=repeats
+        )
+        episode.start()
+        for reply in replies:
+            episode.observation = "the same"
+            episode.reply(f"Action: {reply}")
+        return episode
+
+    assert played("x", "y", "x", "y", repeats=3).stop is None
+    stuck = played("x", "y", "x", "y", "x", repeats=3)
+    assert stuck.stop is StopReason.REPETITION
+    assert stuck.trajectory(source=Source.POLICY).success is False
+    assert played("x", "x", "x", "x", "x", repeats=None).stop is None

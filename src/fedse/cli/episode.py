@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _STOPS = {  # by the value of fedse.types.StopReason
     "done": "the environment ended it",
     "turn_limit": "out of turns",
+    "repetition": "the agent repeated itself",
     "context_limit": "out of context",
     "error": "fault of the infrastructure",
 }

@@ -21,8 +21,8 @@ class Verdict:
 
     Attributes:
         keep: the episode becomes experience.
-        reason: how the episode ended, for counts: ``success``; ``failure`` (the environment said so), ``turn_limit`` or
-            ``context_limit`` (cut off before a success); ``error`` (an infrastructure fault).
+        reason: how the episode ended, for counts: ``success``; ``failure`` (the environment said so), ``turn_limit``,
+            ``repetition`` or ``context_limit`` (cut off before a success); ``error`` (an infrastructure fault).
     """
 
     keep: bool

@@ -80,6 +80,7 @@ class RolloutEngine:
         """The limits of an episode: the run's own where given, else the environment's."""
         return Limits(
             turns=self.config.max_turns or spec.max_turns,
+            repeats=self.config.max_repeats,
             response_tokens=self.config.max_response_tokens or spec.max_response_tokens,
             context=self.config.max_context,
         )
@@ -166,7 +167,13 @@ class _Rollout:
         while self._queue and len(self._running) + len(fresh) < self._slots:
             order, request = self._queue.popleft()
             environment = self._spare.pop() if self._spare else self._make_environment()
-            episode = Episode(environment, request, instruction=self._instruction, turns=self._limits.turns)
+            episode = Episode(
+                environment,
+                request,
+                instruction=self._instruction,
+                turns=self._limits.turns,
+                repeats=self._limits.repeats,
+            )
             episode.start()
             if episode.stop is not None:
                 self._finish(order, episode, environment, None)

@@ -6,6 +6,7 @@ agent's form is answered in the environment's place and costs a turn.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,11 +22,13 @@ class Limits:
 
     Attributes:
         turns: agent turns.
+        repeats: how often the same reply to the same observation; ``None``: as often as there are turns.
         response_tokens: tokens of one turn, its end included.
         context: tokens of the whole episode.
     """
 
     turns: int
+    repeats: int | None
     response_tokens: int
     context: int
 
@@ -44,13 +47,23 @@ class Episode:
     Call :meth:`start` once, then :meth:`reply` until :attr:`stop` is set, then :meth:`trajectory`.
     """
 
-    def __init__(self, environment: Environment, request: EpisodeRequest, *, instruction: str, turns: int) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        request: EpisodeRequest,
+        *,
+        instruction: str,
+        turns: int,
+        repeats: int | None = None,
+    ) -> None:
         self.request = request
         self.observation = ""
         self.stop: StopReason | None = None
         self._environment = environment
         self._instruction = instruction
         self._turn_limit = turns
+        self._repeat_limit = repeats
+        self._said: Counter[tuple[str, str]] = Counter()
         self._turns: list[Turn] = []
         self._error = ""
 
@@ -101,10 +114,13 @@ class Episode:
         else:
             self.observation, reward, done = parsed.error, 0.0, False
         self._turns.append(Turn(seen, response, parsed.action, reward, truncated))
+        self._said[seen, response] += 1
         if done:
             self.stop = StopReason.DONE
         elif len(self._turns) >= self._turn_limit:
             self.stop = StopReason.TURN_LIMIT
+        elif self._said[seen, response] == self._repeat_limit:
+            self.stop = StopReason.REPETITION
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         try:
