@@ -10,7 +10,7 @@ A third-party package adds one by subclassing :class:`Environment` and naming th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -126,6 +126,26 @@ class Environment(ABC):
             NotImplementedError: if the environment has no counterpart in AgentGym.
         """
         raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
+
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """What an AgentGym server can be asked for: split → number given at reset → the same task here.
+
+        ``train`` and ``test`` exist and are disjoint, as in :meth:`tasks`; tasks that servers do not have are left out.
+
+        Raises:
+            NotImplementedError: if the environment has no counterpart in AgentGym.
+        """
+        raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
+
+    def match_agentgym(self, ask: Callable[[str], Any]) -> None:  # noqa: B027 (most environments need not)
+        """Take over what differs from server to server, before an episode is played on one.
+
+        Args:
+            ask: path of a question, such as ``filtered_vocab`` → the server's answer.
+
+        Raises:
+            EnvironmentFault: if the answers make no sense.
+        """
 
     @classmethod
     def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003

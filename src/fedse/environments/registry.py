@@ -18,6 +18,8 @@ from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import did_you_mean, unknown_name
 
 GROUP = "fedse.environments"
+#: Names that begin so are addresses of servers.
+REMOTE = "agentgym:"
 
 
 def environment_names() -> list[str]:
@@ -26,12 +28,17 @@ def environment_names() -> list[str]:
 
 
 def environment_class(name: str) -> type[Environment]:
-    """The class behind a name.
+    """The class behind a name; ``agentgym:http://host:port`` is the name of a server that speaks AgentGym's protocol.
 
     Raises:
         UnknownNameError: if nothing of that name is installed; the message offers the nearest names.
         EnvironmentFault: if its distribution cannot be imported, does not hold an environment, or clashes with another.
     """
+    if name.startswith(REMOTE):
+        # Imported here because it builds on this module, and because few need a network library.
+        from fedse.environments.agentgym.client import remote_class
+
+        return remote_class(name)
     points = _installed().get(name)
     if points is None:
         raise unknown_name("environment", name, environment_names())

@@ -115,6 +115,24 @@ class Maze(Environment):
         """A slot of AgentGym's maze server, which serves ``double_t`` only."""
         return MazeSession(Maze(), slot, parity=self._parity)
 
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Starts of ``double_t``: those that AgentTraj trains on against all others, and the benchmark's splits."""
+        trained = set(_TRAJECTORY_GAMES)
+        splits = {
+            "train": _TRAJECTORY_GAMES,
+            "test": [game for game in range(len(DOUBLE_T.starts)) if game not in trained],
+            "benchmark-train": _TRAJECTORY_GAMES,
+            "benchmark-test": range(len(DOUBLE_T.starts)),
+        }
+        return {
+            split: {
+                game: Task(self.name, f"double_t/{game}")
+                for game in games
+                if DOUBLE_T.distances[DOUBLE_T.starts[game]] <= self._max_path
+            }
+            for split, games in splits.items()
+        }
+
     @classmethod
     def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
         """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""

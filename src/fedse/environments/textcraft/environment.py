@@ -102,6 +102,11 @@ class TextCraft(Environment):
         """A slot of AgentGym's TextCraft server."""
         return TextCraftSession(slot, parity=self._parity)
 
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Numbers of goals in our order of recipe files; the original's order is that of its file system."""
+        numbers = crafting_graph().number
+        return {split: {numbers[task.id]: task for task in self.tasks(split)} for split in SPLITS}
+
     @classmethod
     def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
         """See :class:`~fedse.environments.base.Environment`; the record holds the commands."""

@@ -120,6 +120,13 @@ class WebShop(Environment):
         """A slot of AgentGym's WebShop server, over this environment's catalogue."""
         return WebShopSession(self._shop, self._nouns, slot, parity=self._parity)
 
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Indices of goals."""
+        return {
+            split: dict(zip(indices, _tasks(self._shop, split), strict=True))
+            for split, indices in self._shop.splits.items()
+        }
+
     @classmethod
     def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
         """See :class:`~fedse.environments.base.Environment`; the recorded catalogue lies beside the recording."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,15 @@ from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
 from fedse.environments.wordle.session import WordleSession
-from fedse.environments.wordle.vocabulary import DEFAULT_SIZE, PATTERNS, SOLVED, Vocabulary, common_words, read_words
+from fedse.environments.wordle.vocabulary import (
+    DEFAULT_SIZE,
+    LETTERS,
+    PATTERNS,
+    SOLVED,
+    Vocabulary,
+    common_words,
+    read_words,
+)
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -132,6 +140,20 @@ class Wordle(Environment):
         """A slot of AgentGym's Wordle server, over this environment's words."""
         game = Wordle(mode=self._mode, size=self._size, vocab=self._vocab)
         return WordleSession(game, slot, parity=self._parity)
+
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Seeds, as they are here."""
+        return {split: {seed: Task(self.name, str(seed)) for seed in seeds} for split, seeds in _SPLITS.items()}
+
+    def match_agentgym(self, ask: Callable[[str], Any]) -> None:
+        """Take the server's words for one's own, since agents are told all of them."""
+        words = ask("filtered_vocab")
+        if not (
+            isinstance(words, list) and words and all(isinstance(word, str) and len(word) == LETTERS for word in words)
+        ):
+            raise EnvironmentFault(f"wordle: the server's words are no list of words: {str(words)[:80]}")
+        if tuple(words) != self._vocabulary.words:
+            self._vocabulary = Vocabulary(words)
 
     @classmethod
     def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
