@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from recordings import recording
 
-from fedse.environments import make
+from fedse.environments import TaskTraits, make
 from fedse.environments.textcraft import TextCraft, recipes
 from fedse.environments.textcraft.commands import opening
 from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph
@@ -168,7 +168,8 @@ def test_an_opening_lists_the_whole_tree_and_a_few_related_commands() -> None:
 
 def test_tasks_never_change() -> None:
     text = "\n".join(opening(goal).observation for goal in GOALS)
-    splits = [task.id for split in TextCraft().spec.splits for task in TextCraft().tasks(split)]
+    named = ("train", "test", "benchmark-train", "benchmark-test")
+    splits = [task.id for split in named for task in TextCraft().tasks(split)]
     # A new digest means new tasks under old names: raise the version in the environment's spec with it.
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "e77d6c6997ac1d3c"
     assert hashlib.sha256("\n".join(splits).encode()).hexdigest()[:16] == "2c88820ad16628f4"
@@ -199,6 +200,9 @@ def test_splits_are_disjoint_and_cover_the_goals() -> None:
     for depth, count in {1: 31, 2: 41, 3: 25, 4: 3}.items():
         of_depth = [goal for goal in GOALS if GRAPH.depth(goal) == depth]
         assert [goal for goal in ids["benchmark-test"] if GRAPH.depth(goal) == depth] == of_depth[:count]
+    assert ids["paper-test"] == ids["benchmark-test"]
+    assert ids["paper-train"][:331] == ids["train"]
+    assert not set(ids["paper-train"]) & (BEYOND_LIMIT | set(ids["paper-test"]))
     with pytest.raises(UnknownNameError, match="did you mean test"):
         game.tasks("tests")
 
@@ -224,7 +228,42 @@ def test_a_greatest_depth_thins_the_splits_out(max_depth: int) -> None:
     assert limited.reset(Task("textcraft", "purple_banner")) == opening("purple_banner").observation
 
 
-@pytest.mark.parametrize("options", [{"max_depth": 0}, {"max_depth": 5}, {"max_depth": True}, {"parity": 1}])
+def test_a_missing_part_of_the_recipes_is_fetched_instead() -> None:
+    worlds = [make("textcraft", missing=f"{number}/4") for number in (1, 2, 3, 4)]
+    lacking = [
+        {task.id for split in ("train", "test") for task in TextCraft().tasks(split)}
+        - {task.id for split in ("train", "test") for task in world.tasks(split)}
+        for world in worlds
+    ]
+    assert set().union(*lacking) == set(GOALS) - BEYOND_LIMIT
+    assert sum(map(len, lacking)) == len(set(GOALS) - BEYOND_LIMIT)
+    assert all(120 <= len(names) <= 145 for names in lacking)
+    number = next(number for number, names in enumerate(lacking) if "blaze_powder" in names)
+    lacks, knows = worlds[number], worlds[number - 1]
+    assert lacks.reset(Task("textcraft", "ender_eye")) != knows.reset(Task("textcraft", "ender_eye"))
+    assert lacks.step("get 1 blaze powder").observation == "Got 1 blaze powder"
+    assert knows.step("get 1 blaze powder").observation == "Could not find blaze powder"
+    assert lacks.step("craft 2 blaze powder using 1 blaze rod").observation.startswith("Could not find")
+    with pytest.raises(EnvironmentFault, match="there is no task"):
+        lacks.reset(Task("textcraft", "blaze_powder"))
+
+
+def test_traits_tell_kind_size_and_difficulty() -> None:
+    game = TextCraft()
+    assert game.traits(Task("textcraft", "oak_sign")) == TaskTraits("sign", len(opening("oak_sign").commands), 2)
+    assert game.traits(Task("textcraft", "oak_planks")).kind == "planks"
+    assert game.traits(Task("textcraft", "beacon")).kind == "other"
+
+
+def test_agentgyms_tasks_are_known_by_their_goals() -> None:
+    observation = opening("oak_sign").observation
+    assert TextCraft().imported_task("17", observation) == Task("textcraft", "oak_sign")
+    assert TextCraft().imported_task("17", "nothing") is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"missing": "5/4"}, {"max_depth": 0}, {"max_depth": 5}, {"max_depth": True}, {"parity": 1}]
+)
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(options))} must be"):
         make("textcraft", **options)

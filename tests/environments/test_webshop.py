@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from webshop_goods import WISH, Everything, browser, goal, product
 
-from fedse.environments import StepResult, make
+from fedse.environments import StepResult, TaskTraits, make
 from fedse.environments.checking import check_environment
 from fedse.environments.webshop import WebShop
 from fedse.environments.webshop.nouns import lexicon_nouns
@@ -302,6 +302,10 @@ def test_bad_options_are_refused() -> None:
         make("webshop", catalogue="2k")
     with pytest.raises(ConfigError, match="parity must be true or false"):
         make("webshop", parity="yes")
+    with pytest.raises(ConfigError, match=r"one of fashion, .*or a part such as '2/4', found 'toys'"):
+        make("webshop", stock="toys")
+    with pytest.raises(ConfigError, match="no search engine 'lucene'"):
+        make("webshop", search="lucene")
     with pytest.raises(ConfigError, match="both data="):
         make("webshop", catalogue="10k", data="/nowhere")
     with pytest.raises(ConfigError, match="there is no folder"):
@@ -327,6 +331,51 @@ def test_any_beginning_of_a_split_is_a_fair_sample() -> None:
         assert len({goal.product.asin for goal in goals}) == 64
         departments = [goal.product.category for goal in goals]
         assert all(12 <= departments.count(name) <= 14 for name in set(departments))
+
+
+# Shops that differ
+
+
+def test_parts_of_the_catalogue_are_disjoint_and_keep_what_is_held_out() -> None:
+    shops = [make("webshop", stock=f"{number}/2") for number in (1, 2)]
+    asins = [{item.asin for item in shop._shop.products} for shop in shops]
+    assert not asins[0] & asins[1]
+    assert len(asins[0] | asins[1]) == 1000
+    for split in ("train", "test"):
+        parts = [set(shop.tasks(split)) for shop in shops]
+        assert not parts[0] & parts[1]
+        other = "test" if split == "train" else "train"
+        assert not (parts[0] | parts[1]) & set(webshop().tasks(other))
+    task = shops[0].tasks("test")[0]
+    assert shops[0].reset(task) == webshop().reset(task)
+    with pytest.raises(EnvironmentFault, match="not in stock '2/2'"):
+        shops[1].reset(task)
+
+
+def test_a_department_sells_its_own_products_only() -> None:
+    shop = make("webshop", stock="beauty")
+    assert {item.category for item in shop._shop.products} == {"beauty"}
+    assert {shop.traits(task).kind for task in shop.tasks("test")} == {"beauty"}
+    shop.reset(shop.tasks("test")[0])
+    assert "Total results: 0" in shop.step("search[laptop]").observation
+
+
+@pytest.mark.parametrize("search", ["titles", "overlap"])
+def test_another_engine_orders_results_differently(search: str) -> None:
+    shop, task = make("webshop", search=search), Task("webshop", "1k/1476")
+    assert shop.reset(task) == webshop().reset(task)
+    query = "search[office chairs metal legs memory foam grey]"
+    assert shop.step(query).observation != webshop().step(query).observation
+
+
+def test_traits_tell_department_words_and_points() -> None:
+    # I want to buy office chairs with metal legs and memory foam with color: grey, and price lower than 270.00 dollars
+    assert webshop().traits(Task("webshop", "1k/1476")) == TaskTraits("garden", size=21, difficulty=4)
+
+
+def test_agentgyms_numbers_are_goals_of_the_catalogue() -> None:
+    assert webshop().imported_task("17", "") == Task("webshop", "1k/17")
+    assert webshop().imported_task("1k/17", "") == Task("webshop", "1k/17")
 
 
 # The reward reaches the agent

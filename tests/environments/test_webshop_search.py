@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from webshop_goods import product
 
-from fedse.environments.webshop.search import Bm25
+from fedse.environments.webshop.search import Bm25, Overlap
 
 
 def test_search_orders_equal_scores_as_the_catalogue_does() -> None:
@@ -61,3 +61,15 @@ def test_the_order_follows_the_formula_of_bm25() -> None:
         shop = Bm25([product(title=" ".join(text), description="", bullets=(), options={}) for text in documents])
         query = rng.choices(words, k=3)
         assert shop.search(" ".join(query)) == expected_order(query, documents)
+
+
+def test_searching_titles_ignores_the_rest() -> None:
+    shop = Bm25([product(0, title="Mug", description="a cap"), product(1, title="Cap")], titles_only=True)
+    assert shop.search("cap") == (1,)
+
+
+def test_overlap_counts_the_different_words_found() -> None:
+    titles = ["red cap", "red red red hat", "red cap wool", "mug"]
+    shop = Overlap([product(n, title=title, description="", bullets=(), options={}) for n, title in enumerate(titles)])
+    assert shop.search("red caps of wool wool") == [2, 0, 1]
+    assert shop.search("the zebra") == []

@@ -271,12 +271,47 @@ def test_a_file_and_a_size_exclude_each_other(tmp_path: Path) -> None:
 def test_splits_are_seeds_and_train_holds_no_test_seed() -> None:
     game = Wordle()
     ids = {split: {task.id for task in game.tasks(split)} for split in game.spec.splits}
-    assert ids["test"] == set(map(str, range(200)))
+    assert ids["test"] == set(map(str, range(500)))
     assert ids["train"] == set(map(str, range(1000, 3000)))
     assert ids["benchmark-test"] == set(map(str, range(25)))
     assert not ids["benchmark-test"] & (ids["train"] | ids["benchmark-train"])
+    assert ids["paper-test"] == ids["benchmark-test"]
+    assert ids["paper-train"] < ids["train"]
     with pytest.raises(UnknownNameError, match="did you mean train"):
         game.tasks("trian")
+
+
+def test_parts_of_the_words_are_disjoint_and_complete() -> None:
+    games = [make("wordle", part=f"{number}/3") for number in (1, 2, 3)]
+    words = [game.possible_words for game in games]
+    assert sorted(map(len, words)) == [13, 13, 14]
+    assert sorted(word for part in words for word in part) == sorted(WORDS40)
+    assert make("wordle", part="1/3@5").possible_words not in words
+    for game in games:
+        for seed, task in enumerate(game.tasks("test")[:20]):
+            episode(game, task, seed)
+    other = next(word for word in words[1])
+    games[0].reset(Task("wordle", "1"))
+    assert games[0].step(other).observation == "invalid word"
+
+
+@pytest.mark.parametrize("part", ["0/3", "4/3", "1", 2, "1/3@", "one/two"])
+def test_what_is_no_part_is_refused(part: object) -> None:
+    with pytest.raises(ConfigError, match="part must be a part such as"):
+        make("wordle", part=part)
+    with pytest.raises(ConfigError, match="too few for 50 parts"):
+        make("wordle", part="45/50")
+
+
+def test_traits_tell_how_the_best_guesses_fare() -> None:
+    game = Wordle()
+    traits = [game.traits(task) for task in game.tasks("test")[:60]]
+    for task, told in zip(game.tasks("test"), traits, strict=False):
+        game.reset(task)
+        marks = game.step("scare").observation.split()
+        assert told.kind == f"{sum(mark != 'b' for mark in marks)} letters"
+        assert told.size == len(game.possible_words)
+    assert {told.difficulty for told in traits} == {1, 2, 3} or {told.difficulty for told in traits} == {2, 3}
 
 
 @pytest.mark.parametrize("style", ["concise", "full"])
@@ -309,7 +344,7 @@ def episode(game: Wordle, task: Task, seed: int) -> list[tuple[str, str, str]]:
 def test_the_expert_wins_every_task_of_every_split(mode: str) -> None:
     game = make("wordle", mode=mode)
     lengths = []
-    for split in game.spec.splits:
+    for split in ("train", "test", "benchmark-train", "benchmark-test"):
         lengths += [len(episode(game, task, seed)) for seed, task in enumerate(game.tasks(split))]
     assert statistics.mean(lengths) < 2.3
 

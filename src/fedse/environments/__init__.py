@@ -7,6 +7,7 @@ from fedse.environments.base import (
     Expert,
     PromptStyle,
     StepResult,
+    TaskTraits,
 )
 from fedse.environments.registry import environment_class, environment_names, make
 
@@ -17,6 +18,7 @@ __all__ = [
     "Expert",
     "PromptStyle",
     "StepResult",
+    "TaskTraits",
     "environment_class",
     "environment_names",
     "make",

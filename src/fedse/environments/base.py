@@ -60,6 +60,21 @@ class EnvironmentSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskTraits:
+    """In what tasks of one environment differ; partitions of tasks among sites go by it.
+
+    Attributes:
+        kind: what sort of task it is; a handful of sorts per environment.
+        size: how much there is to read or to walk, in a unit of the environment's own.
+        difficulty: how long the way to success is, in a unit of the environment's own.
+    """
+
+    kind: str
+    size: int
+    difficulty: int
+
+
 class Expert(Protocol):
     """Plays one episode of the environment it came from.  A new one is made for every episode."""
 
@@ -73,11 +88,13 @@ class Environment(ABC):
 
     Class attributes:
         name: registered name, also in every :class:`~fedse.types.Task`.
+        has_expert: ``False`` if :meth:`expert` raises ``NotImplementedError``.
         Options: keyword-only arguments of ``__init__`` are the environment's options; unknown ones are refused by the
             registry with the nearest name.
     """
 
     name: ClassVar[str]
+    has_expert: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -91,6 +108,25 @@ class Environment(ABC):
         Raises:
             UnknownNameError: for an unknown split.
         """
+
+    def traits(self, task: Task) -> TaskTraits:
+        """What sort of task it is, how large and how difficult, under the options in force.
+
+        Raises:
+            NotImplementedError: if the environment does not tell its tasks apart.
+            EnvironmentFault: if the task does not exist.
+        """
+        raise NotImplementedError(f"{self.name} tells no traits of its tasks")
+
+    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
+        """The task that an item of AgentGym's trajectory data means, or ``None``.
+
+        Args:
+            item: the item's id without the environment's name and the ``_`` after it: ``17`` of ``maze_17``.  Files
+                that fedse wrote have our own task ids there.
+            observation: the first observation in the data, for environments in which the number does not tell.
+        """
+        return Task(self.name, item)
 
     @abstractmethod
     def instruction(self, style: PromptStyle) -> str:

@@ -6,10 +6,18 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.base import (
+    AgentGymSession,
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+)
 from fedse.environments.maze.board import Place, board
 from fedse.environments.maze.expert import MazeExpert
-from fedse.environments.maze.generator import TEST_MAZES, TRAIN_MAZES, generated
+from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
 from fedse.environments.maze.session import MazeSession
@@ -29,6 +37,8 @@ TIMEOUT = StepResult("Failure\n", -1.0, True)
 _TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
 #: One test task in so many is a start of ``double_t``.
 _TEST_PERIOD = 8
+#: Demonstrations of the Fed-SE paper.
+_PAPER_TRAIN = 215
 
 
 class Maze(Environment):
@@ -37,6 +47,8 @@ class Maze(Environment):
     Args:
         max_path: leave out tasks that are more than so many moves from the goal, 1 to 12; 12 leaves out none of the
             splits ``train`` and ``test``.
+        layout: what generated mazes look like: ``random`` as ``double_t``, ``loops`` with ways around, ``winding``
+            with short corridors and many turns.
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
 
     Raises:
@@ -45,12 +57,15 @@ class Maze(Environment):
 
     name: ClassVar[str] = "maze"
 
-    def __init__(self, *, max_path: int = LONGEST_PATH, parity: bool = False) -> None:
+    def __init__(self, *, max_path: int = LONGEST_PATH, layout: str = DEFAULT_STYLE, parity: bool = False) -> None:
         if isinstance(max_path, bool) or not isinstance(max_path, int) or not 1 <= max_path <= LONGEST_PATH:
             raise ConfigError(f"maze: max_path must be a number from 1 to {LONGEST_PATH}, found {max_path!r}")
+        if layout not in STYLES:
+            raise ConfigError(f"maze has no layout {layout!r}", f"take one of {', '.join(STYLES)}")
         if not isinstance(parity, bool):
             raise ConfigError(f"maze: parity must be true or false, found {parity!r}")
         self._max_path = max_path
+        self._style = layout
         self._parity = parity
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
@@ -65,17 +80,30 @@ class Maze(Environment):
             summary="Find the way to a goal, seeing only positions and adjacent walls (LMRL-Gym, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.99,
-            max_response_tokens=40,
+            max_response_tokens=64,
             action_rule="first",
-            splits={split: len(_tasks(split, self._max_path)) for split in _SPLITS},
-            options={"max_path": self._max_path, "parity": self._parity},
+            splits={split: len(_tasks(split, self._style, self._max_path)) for split in _SPLITS},
+            options={"max_path": self._max_path, "layout": self._style, "parity": self._parity},
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
         if split not in _SPLITS:
             raise unknown_name(f"{self.name} split", split, _SPLITS)
-        return _tasks(split, self._max_path)
+        return _tasks(split, self._style, self._max_path)
+
+    def traits(self, task: Task) -> TaskTraits:
+        """Kind: the name of a named layout, else whether there is a ``loop`` or the maze is a ``tree``.
+
+        Size: the free cells.  Difficulty: the moves from start to goal.
+        """
+        layout, start = _find(task)
+        kind = layout.name if layout.name in NAMED else "loop" if has_loop(layout.free) else "tree"
+        return TaskTraits(kind, size=len(layout.free), difficulty=layout.distances[start])
+
+    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
+        """See :class:`~fedse.environments.base.Environment`; AgentGym's game numbers are starts of ``double_t``."""
+        return Task(self.name, f"double_t/{item}" if task_number(item) is not None else item)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds hints and an example."""
@@ -149,15 +177,15 @@ def _find(task: Task) -> tuple[Layout, Cell]:
     name, _, text = task.id.partition("/")
     number = task_number(text)
     if task.environment == Maze.name and number is not None:
-        if name == "random" and number < TRAIN_MAZES + TEST_MAZES:
-            layout = generated(number)
+        if name in STYLES and number < TRAIN_MAZES + TEST_MAZES:
+            layout = generated(number, name)
             return layout, layout.starts[0]
         if name in NAMED and number < len(NAMED[name].starts):
             return NAMED[name], NAMED[name].starts[number]
     raise EnvironmentFault(
         f"maze: there is no task {task}",
         f"task ids are {', '.join(f'{layout.name}/0 to {len(layout.starts) - 1}' for layout in NAMED.values())}"
-        f" and random/0 to {TRAIN_MAZES + TEST_MAZES - 1}",
+        f" and {', '.join(f'{style}/0 to {TRAIN_MAZES + TEST_MAZES - 1}' for style in STYLES)}",
     )
 
 
@@ -167,31 +195,48 @@ def _within_limit(layout: Layout) -> list[str]:
     ]
 
 
-def _test_ids() -> list[str]:
-    """Starts of ``double_t`` evenly among unseen generated mazes, so that a beginning of the split is a fair sample."""
+def _train_ids(style: str) -> list[str]:
+    return [f"{style}/{number}" for number in range(TRAIN_MAZES)]
+
+
+def _test_ids(style: str) -> list[str]:
+    """Held-out generated mazes.
+
+    Among those in the style of ``double_t``, its starts are evenly mixed, so that a beginning of up to 200 tasks is a
+    fair sample of both.
+    """
+    unseen = [f"{style}/{number}" for number in range(TRAIN_MAZES, TRAIN_MAZES + TEST_MAZES)]
+    if style != DEFAULT_STYLE:
+        return unseen
     starts = len(DOUBLE_T.starts)
     # 7 is coprime to 25: consecutive picks lie far apart in the maze.
     benchmark = [f"double_t/{pick * 7 % starts}" for pick in range(starts)]
-    unseen = [f"random/{number}" for number in range(TRAIN_MAZES, TRAIN_MAZES + TEST_MAZES)]
     mixed = []
     for position in range(starts + TEST_MAZES):
-        mixed.append((benchmark if position % _TEST_PERIOD == 0 else unseen).pop(0))
+        mixed.append((benchmark if benchmark and position % _TEST_PERIOD == 0 else unseen).pop(0))
     return mixed
 
 
-_SPLITS: Mapping[str, Callable[[], Sequence[str]]] = {
-    "train": lambda: [f"random/{number}" for number in range(TRAIN_MAZES)],
+def _benchmark_test_ids(_: str) -> list[str]:
+    return [f"double_t/{game}" for game in range(len(DOUBLE_T.starts))]
+
+
+#: Split → how to make it, given the style of generated mazes.
+_SPLITS: Mapping[str, Callable[[str], Sequence[str]]] = {
+    "train": _train_ids,
     "test": _test_ids,
-    "benchmark-train": lambda: [f"double_t/{game}" for game in _TRAJECTORY_GAMES],
-    "benchmark-test": lambda: [f"double_t/{game}" for game in range(len(DOUBLE_T.starts))],
-    "t": lambda: _within_limit(NAMED["t"]),
-    "u": lambda: _within_limit(NAMED["u"]),
+    "paper-train": lambda style: _train_ids(style)[:_PAPER_TRAIN],
+    "paper-test": _benchmark_test_ids,
+    "benchmark-train": lambda _: [f"double_t/{game}" for game in _TRAJECTORY_GAMES],
+    "benchmark-test": _benchmark_test_ids,
+    "t": lambda _: _within_limit(NAMED["t"]),
+    "u": lambda _: _within_limit(NAMED["u"]),
 }
 
 
 @functools.cache
-def _tasks(split: str, max_path: int) -> Sequence[Task]:
-    tasks = tuple(Task(Maze.name, name) for name in _SPLITS[split]())
+def _tasks(split: str, style: str, max_path: int) -> Sequence[Task]:
+    tasks = tuple(Task(Maze.name, name) for name in _SPLITS[split](style))
     if max_path == LONGEST_PATH:
         return tasks
     found = ((task, *_find(task)) for task in tasks)

@@ -1,6 +1,6 @@
 """Mazes of our own: seeded corridors of the kind of ``double_t``, on the same grid.
 
-A maze is a pure function of its number.  Numbers below :data:`TRAIN_MAZES` are for training, the next
+A maze is a pure function of its style and its number.  Numbers below :data:`TRAIN_MAZES` are for training, the next
 :data:`TEST_MAZES` are held out.  The two groups cannot share a layout, not even a mirrored one: a hash of the grid (the
 same for all its mirror images) decides which group a grid may serve.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fedse.environments.maze.layouts import (
     COLUMNS,
@@ -24,25 +26,56 @@ from fedse.environments.maze.layouts import (
 )
 from fedse.seeding import python_random
 
-TRAIN_MAZES, TEST_MAZES = 2000, 175
+TRAIN_MAZES, TEST_MAZES = 2000, 475
 #: As in ``double_t``.
 LONGEST_PATH = 12
-LOOP_CHANCE = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How mazes of a kind look.
+
+    Attributes:
+        cells: fewest and most free cells aimed at.
+        corridor: shortest and longest corridor, in cells.
+        loop_chance: how often a corridor may join another one.
+        loops: whether only mazes with a loop will do.
+    """
+
+    cells: tuple[int, int]
+    corridor: tuple[int, int]
+    loop_chance: float
+    loops: bool
+
+
+#: Style → its looks; the name is the first half of its task ids.  ``random`` is the kind of ``double_t``.
+STYLES: Mapping[str, Style] = {
+    "random": Style(cells=(22, 34), corridor=(2, 7), loop_chance=0.15, loops=False),
+    "loops": Style(cells=(28, 40), corridor=(2, 7), loop_chance=0.7, loops=True),
+    "winding": Style(cells=(26, 38), corridor=(2, 3), loop_chance=0.0, loops=False),
+}
+DEFAULT_STYLE = "random"
 
 _NAMED_GRIDS = frozenset(canonical(layout.free) for layout in NAMED.values())
 
 
 @functools.lru_cache(maxsize=512)
-def generated(number: int) -> Layout:
-    """Maze ``number``: layout ``random``, with its one start cell.  ``number`` < TRAIN_MAZES + TEST_MAZES."""
-    rng = python_random("maze", "generator", 1, number)
+def generated(number: int, style: str = DEFAULT_STYLE) -> Layout:
+    """Maze ``number`` < TRAIN_MAZES + TEST_MAZES of a style: its layout, with its one start cell."""
+    rng = python_random("maze", "generator", 1, *([] if style == DEFAULT_STYLE else [style]), number)
+    looks = STYLES[style]
     while True:
-        free = _carve(rng)
-        if not _serves(free, held_out=number >= TRAIN_MAZES):
+        free = _carve(rng, looks)
+        if not _serves(free, held_out=number >= TRAIN_MAZES) or (looks.loops and not has_loop(free)):
             continue
-        layout = _furnish(free, rng)
+        layout = _furnish(style, free, rng)
         if layout is not None:
             return layout
+
+
+def has_loop(free: frozenset[Cell]) -> bool:
+    """Whether one can walk in a circle: a connected grid without a loop has one passage fewer than cells."""
+    return sum(len(exits_of(free, cell)) for cell in free) // 2 >= len(free)
 
 
 def _serves(free: frozenset[Cell], *, held_out: bool) -> bool:
@@ -53,16 +86,16 @@ def _serves(free: frozenset[Cell], *, held_out: bool) -> bool:
     return junctions >= 2 and grid not in _NAMED_GRIDS and group == held_out
 
 
-def _carve(rng: random.Random) -> frozenset[Cell]:
-    """Straight corridors, each growing out of an earlier one and touching no other except in a rare loop."""
+def _carve(rng: random.Random, looks: Style) -> frozenset[Cell]:
+    """Straight corridors, each growing out of an earlier one and touching no other except in a loop."""
     free = {(rng.randint(1, ROWS - 2), rng.randint(1, COLUMNS - 2))}
-    size = rng.randint(22, 34)
+    size = rng.randint(*looks.cells)
     for _ in range(80):
         if len(free) >= size:
             break
         origin = rng.choice(sorted(free))
         step = STEPS[rng.choice(list(STEPS))]
-        free |= _corridor(free, origin, step, rng.randint(2, 7), may_join=rng.random() < LOOP_CHANCE)
+        free |= _corridor(free, origin, step, rng.randint(*looks.corridor), may_join=rng.random() < looks.loop_chance)
     return frozenset(free)
 
 
@@ -84,9 +117,9 @@ def _corridor(free: set[Cell], origin: Cell, step: Cell, length: int, *, may_joi
     return set(new) if len(new) >= 2 else set()
 
 
-def _furnish(free: frozenset[Cell], rng: random.Random) -> Layout | None:
+def _furnish(style: str, free: frozenset[Cell], rng: random.Random) -> Layout | None:
     """Goal and start at a drawn distance; ``None`` if the grid has no such pair."""
     distance = rng.choices(range(1, LONGEST_PATH + 1), weights=range(3, LONGEST_PATH + 3))[0]
     goal = rng.choice(sorted(free))
     starts = sorted(cell for cell, moves in distances_from(free, goal).items() if moves == distance)
-    return Layout("random", free, goal, (rng.choice(starts),)) if starts else None
+    return Layout(style, free, goal, (rng.choice(starts),)) if starts else None

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedse.environments.parts import Part
 from fedse.environments.textcraft.graph import crafting_graph
 from fedse.environments.textcraft.recipes import spoken
 
@@ -37,15 +38,19 @@ def make_opening(goal: str, commands: Sequence[str]) -> Opening:
     return Opening(goal, tuple(commands), f"Crafting commands:\n{listing}\n\nGoal: craft {spoken(goal)}.")
 
 
-@functools.cache
-def opening(goal: str) -> Opening:
+@functools.lru_cache(maxsize=4096)
+def opening(goal: str, missing: Part | None = None) -> Opening:
     """The opening of a task: all recipes of the goal's tree and up to ten others that use the same things, shuffled.
 
     The original draws and shuffles sets of strings, whose order changes from process to process; here they are sorted
     first and drawn with a generator of the task's own, so that a task is the same everywhere.
+
+    Args:
+        goal: the item to craft.
+        missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`.
     """
-    graph = crafting_graph()
-    rng = random.Random(_SEED + graph.number[goal])
+    graph = crafting_graph(missing)
+    rng = random.Random(_SEED + crafting_graph().number[goal])
     tree = graph.tree(goal)
     lines = {recipe.line for recipe in tree}
     others: set[str] = set()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedse.environments.base import StepResult
+from fedse.environments.parts import Part
 from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph
 from fedse.environments.textcraft.recipes import NAMESPACE, Recipe, spoken, written
 
@@ -46,18 +47,23 @@ class Game:
     Args:
         goal: the item to craft.
         parity: keep entries of zero items in the inventory after ``get 0 …``, as the original does.
+        missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`.
     """
 
-    __slots__ = ("_goal", "_inventory", "_parity")
+    __slots__ = ("_goal", "_inventory", "_missing", "_parity")
 
-    def __init__(self, goal: str, *, parity: bool) -> None:
+    def __init__(self, goal: str, *, parity: bool, missing: Part | None = None) -> None:
         self._goal = goal
+        self._missing = missing
         self._parity = parity
         self._inventory: dict[str, int] = {}
 
     def step(self, action: str) -> StepResult:
         """Do what an action says, or answer why not."""
-        effect = _remembered(action) if len(action) <= _CACHED_LENGTH else understand(crafting_graph(), action)
+        if len(action) <= _CACHED_LENGTH:
+            effect = _remembered(action, self._missing)
+        else:
+            effect = understand(crafting_graph(self._missing), action)
         if effect is None:
             return _answer(self._listing())
         inventory = self._inventory
@@ -87,8 +93,8 @@ class Game:
 
 
 @functools.lru_cache(maxsize=4096)
-def _remembered(action: str) -> Effect | None:
-    return understand(crafting_graph(), action)
+def _remembered(action: str, missing: Part | None) -> Effect | None:
+    return understand(crafting_graph(missing), action)
 
 
 def understand(graph: CraftingGraph, action: str) -> Effect | None:

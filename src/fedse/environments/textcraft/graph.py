@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from fedse.environments.parts import Part
 from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipes
+
+#: Fewer goals of a name do not make a kind of their own.
+_KIND_GOALS = 8
 
 
 class CraftingGraph:
@@ -14,6 +19,10 @@ class CraftingGraph:
 
     The order of the recipes matters: a recipe is left out if its output is already known to be needed, directly or not,
     for one of its ingredients, so of two recipes that undo each other the first stays.
+
+    Args:
+        recipes: all recipes.
+        missing: items whose recipes nobody knows here; like all things without a recipe they can be fetched.
 
     Attributes:
         recipes: item → its recipes; its order is that in which the items first got one.
@@ -25,11 +34,11 @@ class CraftingGraph:
         number: goal → its position in ``goals``.
     """
 
-    def __init__(self, recipes: Iterable[Recipe]) -> None:
+    def __init__(self, recipes: Iterable[Recipe], missing: Collection[str] = ()) -> None:
         self.tag_of: dict[str, str] = {}
         self.tags: set[str] = set()
         self.items: set[str] = set()
-        kept = self._without_cycles(recipes)
+        kept = [recipe for recipe in self._without_cycles(recipes) if recipe.output not in missing]
         craftable = {recipe.output for recipe in kept}
         made_tags = {tag for item, tag in self.tag_of.items() if item in craftable}
         self.recipes: dict[str, list[Recipe]] = {}
@@ -113,11 +122,24 @@ class CraftingGraph:
         return {name: sorted(found) for name, found in lines.items()}
 
 
-@functools.cache
-def crafting_graph() -> CraftingGraph:
-    """The world that every episode of this process plays in.
+@functools.lru_cache(maxsize=64)
+def crafting_graph(missing: Part | None = None) -> CraftingGraph:
+    """The world to play in; made once per process.
+
+    Args:
+        missing: the part of the craftable items whose recipes are missing.
 
     Raises:
         EnvironmentFault: if the recipes cannot be read.
     """
-    return CraftingGraph(read_recipes())
+    if missing is None:
+        return CraftingGraph(read_recipes())
+    return CraftingGraph(read_recipes(), frozenset(missing.choose(sorted(crafting_graph().goals), "textcraft")))
+
+
+@functools.cache
+def goal_kinds() -> Mapping[str, str]:
+    """Goal → its kind: the last word of its name, as in ``oak_sign``, or ``other`` where few goals share it."""
+    words = {goal: goal.rpartition("_")[2] for goal in crafting_graph().goals}
+    counts = Counter(words.values())
+    return {goal: word if counts[word] >= _KIND_GOALS else "other" for goal, word in words.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
+from fedse.environments.parts import Part
 from fedse.environments.textcraft.graph import crafting_graph
 from fedse.seeding import python_random
 
@@ -31,17 +32,25 @@ BEYOND_LIMIT = frozenset(
 
 #: Depth → how many of its first goals are AgentGym's test set.
 _BENCHMARK_TEST = {1: 31, 2: 41, 3: 25, 4: 3}
+#: Demonstrations of the Fed-SE paper.
+_PAPER_TRAIN = 374
 #: Depth → goals in ``test``, in proportion to the goals of that depth within the limit.
 _TEST = {1: 47, 2: 110, 3: 41, 4: 2}
 
 
-def goals_of(split: str, max_depth: int) -> Sequence[str]:
+def goals_of(split: str, max_depth: int, missing: Part | None = None) -> Sequence[str]:
     """The goals of a split up to a depth, in the split's order.
+
+    Args:
+        split: a key of :data:`SPLITS`.
+        max_depth: greatest depth, in the world with the recipes that there are.
+        missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`; goals without a recipe are left out.
 
     Raises:
         KeyError: for an unknown split.
     """
-    return tuple(goal for goal in SPLITS[split]() if crafting_graph().depth(goal) <= max_depth)
+    graph = crafting_graph(missing)
+    return tuple(goal for goal in SPLITS[split]() if goal in graph.recipes and graph.depth(goal) <= max_depth)
 
 
 def _of_depth(depth: int) -> list[str]:
@@ -78,6 +87,13 @@ def _train() -> list[str]:
     return _mixed("train", [[goal for goal in _of_depth(depth) if goal not in held_out] for depth in DEPTHS])
 
 
+@functools.cache
+def _paper_train() -> list[str]:
+    """All of ``train``, and further goals that AgentGym's test set does not hold, up to the paper's number."""
+    benchmark = frozenset(_benchmark_test())
+    return [*_train(), *(goal for goal in _test() if goal not in benchmark)][:_PAPER_TRAIN]
+
+
 def _mixed(name: str, groups: Sequence[Sequence[str]]) -> list[str]:
     """All goals, each depth shuffled and spread evenly, so that every beginning of the order is a fair sample."""
     places = []
@@ -91,6 +107,8 @@ def _mixed(name: str, groups: Sequence[Sequence[str]]) -> list[str]:
 SPLITS: Mapping[str, Callable[[], Sequence[str]]] = {
     "train": _train,
     "test": _test,
+    "paper-train": _paper_train,
+    "paper-test": _benchmark_test,
     "benchmark-train": _benchmark_train,
     "benchmark-test": _benchmark_test,
 }

@@ -7,15 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.base import (
+    AgentGymSession,
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+)
+from fedse.environments.parts import Part, parse_part
 from fedse.environments.task_numbers import task_number
 from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
+from fedse.environments.webshop.products import NO_LIMIT
 from fedse.environments.webshop.replaying import RecordedSession, recorded_reward
+from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.session import WebShopSession
-from fedse.environments.webshop.shop import Shop, data_shop, own_shop
+from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
+from fedse.environments.webshop.taxonomy import DEPARTMENTS
 from fedse.environments.webshop.visit import Visit
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
@@ -31,6 +43,10 @@ class WebShop(Environment):
     Args:
         catalogue: ``1k``, ``10k`` or ``100k`` products of our own.
         data: the original's data files instead: their folder, or the file ``items_shuffle….json`` in it.
+        stock: sell a part of the catalogue only: a department such as ``fashion``, or a part such as ``2/4`` (see
+            :class:`~fedse.environments.parts.Part`).
+        search: the search engine: ``bm25`` as in the original, ``titles`` for BM25 over titles alone, ``overlap`` for
+            counting the words found.
         nouns: how the reward finds the nouns of product names: ``lexicon``, or the name of an installed spaCy pipeline.
         parity: also reproduce what the original gets wrong: how its reward compares options, and, behind the
             AgentGym payloads, hidden searches and sessions that go on after the purchase.
@@ -46,6 +62,8 @@ class WebShop(Environment):
         *,
         catalogue: str = DEFAULT_CATALOGUE,
         data: str | None = None,
+        stock: str | None = None,
+        search: str = DEFAULT_ENGINE,
         nouns: str = LEXICON,
         parity: bool = False,
     ) -> None:
@@ -55,10 +73,22 @@ class WebShop(Environment):
             raise ConfigError(f"webshop was given both data={data!r} and catalogue={catalogue!r}", "give one of them")
         if not isinstance(parity, bool):
             raise ConfigError(f"webshop: parity must be true or false, found {parity!r}")
-        self._options = {"catalogue": catalogue, "data": data, "nouns": nouns, "parity": parity}
+        if search not in ENGINES:
+            raise ConfigError(f"webshop has no search engine {search!r}", f"take one of {', '.join(ENGINES)}")
+        self._options = {
+            "catalogue": catalogue,
+            "data": data,
+            "stock": stock,
+            "search": search,
+            "nouns": nouns,
+            "parity": parity,
+        }
         self._parity = parity
         self._nouns = noun_extractor(nouns)
         self._shop: Shop = own_shop(catalogue) if data is None else data_shop(Path(data))
+        variant = Variant(_stock(stock), search)
+        if variant != Variant():
+            self._shop = varied(self._shop, variant)
         self._visit: Visit | None = None
         self._turns = 0
 
@@ -83,23 +113,41 @@ class WebShop(Environment):
             raise unknown_name(f"{self.name} split", split, self._shop.splits)
         return _tasks(self._shop, split)
 
+    def traits(self, task: Task) -> TaskTraits:
+        """Kind: the department.  Size: words of the instruction.  Difficulty: points that the reward counts."""
+        goal = self._shop.goals[self._goal(task)]
+        points = len(goal.attributes) + len(goal.options) + (goal.price_upper < NO_LIMIT)
+        return TaskTraits(goal.product.category, size=len(goal.text.split()), difficulty=points)
+
+    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
+        """See :class:`~fedse.environments.base.Environment`; AgentGym's numbers are goals of the catalogue."""
+        return Task(self.name, f"{self._shop.name}/{item}" if task_number(item) is not None else item)
+
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds advice and an example."""
         return CONCISE if style == "concise" else FULL
 
     def reset(self, task: Task) -> str:
         """Open a task such as ``1k/17``."""
-        catalogue, _, text = task.id.partition("/")
-        index = task_number(text)
-        goals = self._shop.goals
-        if task.environment != self.name or catalogue != self._shop.name or index is None or index >= len(goals):
-            raise EnvironmentFault(
-                f"webshop: there is no task {task}", f"task ids are {self._shop.name}/0 to {len(goals) - 1}"
-            )
         shop = self._shop
-        self._visit = Visit(shop.products, shop.ranking, goals[index], nouns=self._nouns, parity=self._parity)
+        goal = shop.goals[self._goal(task)]
+        self._visit = Visit(shop.products, shop.ranking, goal, nouns=self._nouns, parity=self._parity)
         self._turns = 0
         return self._visit.text
+
+    def _goal(self, task: Task) -> int:
+        catalogue, _, text = task.id.partition("/")
+        index, shop = task_number(text), self._shop
+        if task.environment != self.name or catalogue != shop.name or index is None or index >= len(shop.goals):
+            raise EnvironmentFault(
+                f"webshop: there is no task {task}", f"task ids are {shop.name}/0 to {len(shop.goals) - 1}"
+            )
+        if not shop.sells(index):
+            raise EnvironmentFault(
+                f"webshop: the task {task} wants a product that is not in stock {self._options['stock']!r}",
+                "take a task of the environment's own splits",
+            )
+        return index
 
     def step(self, action: str) -> StepResult:
         """Search or click; anything else leaves the page as it is."""
@@ -140,6 +188,12 @@ class WebShop(Environment):
         return recorded_reward(record)
 
 
-@functools.lru_cache(maxsize=16)
+def _stock(text: str | None) -> str | Part | None:
+    if text is None or text in DEPARTMENTS:
+        return text
+    return parse_part(text, option=f"webshop: stock must be one of {', '.join(DEPARTMENTS)}, or")
+
+
+@functools.lru_cache(maxsize=64)
 def _tasks(shop: Shop, split: str) -> Sequence[Task]:
     return tuple(Task(WebShop.name, f"{shop.name}/{index}") for index in shop.splits[split])

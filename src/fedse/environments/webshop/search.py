@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,13 +42,14 @@ class Bm25:
 
     Args:
         products: the catalogue.
+        titles_only: search nothing but titles; a shop of another kind.
     """
 
-    def __init__(self, products: Sequence[Product]) -> None:
+    def __init__(self, products: Sequence[Product], *, titles_only: bool = False) -> None:
         # Here, because bm25s imports scipy: half a second that listing environments need not wait for.
         import bm25s
 
-        corpus = [analyzed(document(product)) for product in products]
+        corpus = [analyzed(product.title if titles_only else document(product)) for product in products]
         self._vocabulary = {word: number for number, word in enumerate(sorted(set().union(*corpus)))}
         ids = [[self._vocabulary[word] for word in words] for words in corpus]
         engine: Any = bm25s.BM25  # untyped
@@ -69,6 +71,34 @@ class Bm25:
             found = found[scores[found] >= np.partition(scores[found], -MAX_RESULTS)[-MAX_RESULTS]]
         best = found[np.argsort(-scores[found], kind="stable")]
         return tuple(best[:MAX_RESULTS].tolist())
+
+
+class Overlap:
+    """A plainer engine: the more words of the query a product's text holds the better, whatever the words are.
+
+    Args:
+        products: the catalogue; products with equally many words come in its order.
+    """
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        self._places: dict[str, list[int]] = {}
+        for place, product in enumerate(products):
+            for word in {*analyzed(document(product))}:
+                self._places.setdefault(word, []).append(place)
+
+    def search(self, query: str) -> Sequence[int]:
+        """See :class:`Ranking`."""
+        held = Counter(place for word in {*analyzed(query)} for place in self._places.get(word, ()))
+        return sorted(held, key=lambda place: (-held[place], place))[:MAX_RESULTS]
+
+
+#: Option ``search`` → how to make the engine.
+ENGINES: Mapping[str, Callable[[Sequence[Product]], Ranking]] = {
+    "bm25": Bm25,
+    "titles": functools.partial(Bm25, titles_only=True),
+    "overlap": Overlap,
+}
+DEFAULT_ENGINE = "bm25"
 
 
 def document(product: Product) -> str:

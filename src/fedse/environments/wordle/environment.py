@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.base import (
+    AgentGymSession,
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+)
+from fedse.environments.parts import parse_part
 from fedse.environments.task_numbers import task_number
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
@@ -20,6 +29,7 @@ from fedse.environments.wordle.vocabulary import (
     SOLVED,
     Vocabulary,
     common_words,
+    part_of,
     read_words,
 )
 from fedse.errors import ConfigError, EnvironmentFault
@@ -32,7 +42,9 @@ INVALID_LAST = StepResult("invalid word", 0.0, True)
 
 _SPLITS: Mapping[str, Sequence[int]] = {
     "train": range(1000, 3000),
-    "test": range(200),
+    "test": range(500),
+    "paper-train": range(1000, 1955),
+    "paper-test": range(25),
     # AgentTraj draws its 955 training seeds from 0..1450; which ones is not public, and 21 of them are test seeds.
     "benchmark-train": range(25, 1451),
     "benchmark-test": range(25),
@@ -55,6 +67,7 @@ class Wordle(Environment):
             ``fixed`` draws it once, the classic game.
         size: 20, 40, 200 or 555 common words.
         vocab: a text file with one word a line, instead of the built-in words.
+        part: play with a part of the words only, such as ``2/4``; see :class:`~fedse.environments.parts.Part`.
         parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
 
     Raises:
@@ -64,7 +77,13 @@ class Wordle(Environment):
     name: ClassVar[str] = "wordle"
 
     def __init__(
-        self, *, mode: Mode = "lmrl", size: int = DEFAULT_SIZE, vocab: str | None = None, parity: bool = False
+        self,
+        *,
+        mode: Mode = "lmrl",
+        size: int = DEFAULT_SIZE,
+        vocab: str | None = None,
+        part: str | None = None,
+        parity: bool = False,
     ) -> None:
         if mode not in ("lmrl", "fixed"):
             raise ConfigError(f"wordle has no mode {mode!r}", "take 'lmrl' or 'fixed'")
@@ -76,7 +95,10 @@ class Wordle(Environment):
         self._size = size
         self._vocab = vocab
         self._parity = parity
+        self._part = part
         self._vocabulary: Vocabulary = common_words(size) if vocab is None else read_words(Path(vocab))
+        if part is not None:
+            self._vocabulary = part_of(self._vocabulary, parse_part(part, option="wordle: part must be"))
         self._engine: Engine | None = None
 
     @property
@@ -91,7 +113,13 @@ class Wordle(Environment):
             max_response_tokens=40,
             action_rule="first",
             splits={split: len(seeds) for split, seeds in _SPLITS.items()},
-            options={"mode": self._mode, "size": self._size, "vocab": self._vocab, "parity": self._parity},
+            options={
+                "mode": self._mode,
+                "size": self._size,
+                "vocab": self._vocab,
+                "part": self._part,
+                "parity": self._parity,
+            },
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -100,16 +128,33 @@ class Wordle(Environment):
             raise unknown_name(f"{self.name} split", split, _SPLITS)
         return _tasks(split)
 
+    def traits(self, task: Task) -> TaskTraits:
+        """How the most informative guesses fare against the task's draws.
+
+        Kind: how many letters of the opening occur in the word.  Size: the words left after the opening.  Difficulty:
+        guesses up to the right one; seven if six do not do.
+        """
+        engine = Engine(self._vocabulary, self._mode, self._seed(task))
+        marks, left = 0, 0
+        while not engine.done:
+            pattern = engine.guess(self._vocabulary.words[self._vocabulary.ranked(engine.candidates)[0][1]])
+            if engine.tries == 1 and pattern is not None:
+                marks, left = sum(mark != "b" for mark in PATTERNS[pattern]), len(engine.candidates)
+        return TaskTraits(f"{marks} letters", size=left, difficulty=engine.tries if engine.won else TRIES + 1)
+
     def instruction(self, style: PromptStyle) -> str:
         """The rules with the vocabulary; ``full`` adds advice and an example."""
         return instruction(self._vocabulary.words, style)
 
     def reset(self, task: Task) -> str:
         """Open a game; the task's id is the seed of its draws."""
+        return self.open(self._seed(task))
+
+    def _seed(self, task: Task) -> int:
         seed = task_number(task.id)
         if task.environment != self.name or seed is None:
             raise EnvironmentFault(f"wordle: there is no task {task}", "a task id is a seed: 0, 1, 2, …")
-        return self.open(seed)
+        return seed
 
     def open(self, seed: int) -> str:
         """Begin a game whose draws follow ``seed``; return the first observation."""
@@ -138,7 +183,7 @@ class Wordle(Environment):
 
     def agentgym(self, slot: int = 0) -> AgentGymSession:
         """A slot of AgentGym's Wordle server, over this environment's words."""
-        game = Wordle(mode=self._mode, size=self._size, vocab=self._vocab)
+        game = Wordle(mode=self._mode, size=self._size, vocab=self._vocab, part=self._part)
         return WordleSession(game, slot, parity=self._parity)
 
     def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:

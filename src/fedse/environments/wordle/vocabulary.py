@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from fedse.environments.parts import Part
 from fedse.errors import ConfigError, EnvironmentFault
 
 LETTERS = 5
@@ -126,6 +127,21 @@ def common_words(size: int) -> Vocabulary:
     if size == DEFAULT_SIZE:
         return Vocabulary(words[::13][:size])
     return Vocabulary([words[position] for position in spread(range(len(words)), size)])
+
+
+@functools.lru_cache(maxsize=64)
+def part_of(vocabulary: Vocabulary, part: Part) -> Vocabulary:
+    """A part of the words, in their order.
+
+    Raises:
+        ConfigError: if no word is left.
+    """
+    words = part.choose(vocabulary.words, "wordle")
+    if not words:
+        raise ConfigError(
+            f"wordle: {len(vocabulary.words)} words are too few for {part.of} parts", "take more words or fewer parts"
+        )
+    return Vocabulary(words)
 
 
 def read_words(path: Path) -> Vocabulary:
