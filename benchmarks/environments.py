@@ -16,9 +16,9 @@ from fedse.environments import Environment, environment_names, make
 from fedse.seeding import python_random
 
 #: Steps per second of the original servers' environment code, in process; TextCraft's without resets, the others' with.
-ORIGINALS = {"maze": 163_950, "textcraft": 139_000, "webshop": 50, "wordle": 2_051}
+ORIGINALS = {"babyai": 529, "maze": 163_950, "textcraft": 139_000, "webshop": 50, "wordle": 2_051}
 #: Resets per second of the same, where they were measured.
-ORIGINAL_RESETS = {"textcraft": 1_330}
+ORIGINAL_RESETS = {"babyai": 58, "textcraft": 1_330}
 REPEATS = 5
 
 

@@ -14,7 +14,7 @@ from fedse.environments import environment_names, make
 PAGES = Path(__file__).parents[2] / "docs" / "environments"
 
 
-@pytest.mark.parametrize("name", ["maze", "textcraft", "webshop", "wordle"])
+@pytest.mark.parametrize("name", ["babyai", "maze", "textcraft", "webshop", "wordle"])
 def test_a_shown_transcript_is_what_its_code_prints(name: str) -> None:
     code, shown = re.search(
         r"```python\n(.*?)```\n\n```text\n(.*?)```", (PAGES / f"{name}.md").read_text(), re.DOTALL
@@ -25,7 +25,7 @@ def test_a_shown_transcript_is_what_its_code_prints(name: str) -> None:
     assert shown == printed.getvalue()
 
 
-@pytest.mark.parametrize("name", ["maze", "textcraft", "webshop", "wordle"])
+@pytest.mark.parametrize("name", ["babyai", "maze", "textcraft", "webshop", "wordle"])
 def test_splits_and_options_are_all_described(name: str) -> None:
     page = (PAGES / f"{name}.md").read_text()
     spec = make(name).spec
@@ -40,7 +40,7 @@ def test_splits_and_options_are_all_described(name: str) -> None:
 
 def test_the_overview_lists_what_ships_and_its_code_runs() -> None:
     page = (PAGES / "index.md").read_text()
-    for name in {"maze", "textcraft", "webshop", "wordle"} & set(environment_names()):
+    for name in {"babyai", "maze", "textcraft", "webshop", "wordle"} & set(environment_names()):
         spec = make(name).spec
         row = next(line for line in page.splitlines() if line.startswith(f"| [`{name}`]"))
         assert f"| {spec.max_turns} | {spec.splits['train']:,} train, {spec.splits['test']:,} test |" in row

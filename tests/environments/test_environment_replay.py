@@ -56,7 +56,7 @@ def write(path: Path, *records: Any) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "episodes", "steps"),
-    [("maze", 47, 1247), ("textcraft", 332, 3198), ("wordle_bip39", 129, 536)],
+    [("babyai", 178, 2213), ("maze", 47, 1247), ("textcraft", 332, 3198), ("wordle_bip39", 129, 536)],
     ids=lambda value: str(value),
 )
 def test_recordings_of_the_originals_are_reproduced(name: str, episodes: int, steps: int) -> None:
@@ -65,7 +65,7 @@ def test_recordings_of_the_originals_are_reproduced(name: str, episodes: int, st
     assert (report.env, report.episodes, report.steps) == (name.split("_")[0], episodes, steps)
 
 
-@pytest.mark.parametrize("name", ["maze", "textcraft", "wordle_bip39"])
+@pytest.mark.parametrize("name", ["babyai", "maze", "textcraft", "wordle_bip39"])
 def test_one_altered_observation_is_one_difference(name: str, tmp_path: Path) -> None:
     lines = gzip.decompress(recording(name).read_bytes()).decode().splitlines()
     record = json.loads(lines[20])

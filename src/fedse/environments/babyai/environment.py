@@ -1,0 +1,169 @@
+"""The BabyAI environment: MiniGrid's BabyAI levels in words, as AgentGym serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from fedse.environments.babyai.expert import BabyAIExpert
+from fedse.environments.babyai.instructions import CONCISE, FULL
+from fedse.environments.babyai.levels import LEVELS, chosen_levels
+from fedse.environments.babyai.missions import Status
+from fedse.environments.babyai.perception import Perception, perceive
+from fedse.environments.babyai.session import BabyAISession
+from fedse.environments.babyai.splits import split_tasks
+from fedse.environments.babyai.world import World
+from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.task_numbers import task_number
+from fedse.errors import ConfigError, EnvironmentFault, boundary
+from fedse.names import unknown_name
+from fedse.types import Task
+
+MAX_TURNS = 20
+
+_UNKNOWN = "The action is not recognized. Please check valid actions."
+_UNCHANGED = "No change in state."
+_COMPLETED = "\n The task is completed."
+_TIME_UP = "\n The time is up."
+_ENDINGS = {Status.SUCCESS: _COMPLETED, Status.FAILURE: "\n The task has failed."}
+#: Below this the original server does not take a success for the end.
+_LATE = 0.5
+
+
+class BabyAI(Environment):
+    """Carry out a mission in a grid of rooms, seeing only what lies ahead.
+
+    Args:
+        levels: which levels the tasks of the splits are from: a group such as ``easy``, or a list of names, numbers (1
+            to 40) and groups; the benchmark's 18 by default.
+        parity: also reproduce what the original server gets wrong (see the documentation).
+
+    Raises:
+        ConfigError, UnknownNameError: if an option has a bad value.
+    """
+
+    name: ClassVar[str] = "babyai"
+
+    def __init__(self, *, levels: str | Sequence[str | int] = "benchmark", parity: bool = False) -> None:
+        if not isinstance(parity, bool):
+            raise ConfigError(f"babyai: parity must be true or false, found {parity!r}")
+        self._levels = chosen_levels(levels)
+        self._splits = split_tasks(self._levels)
+        self._parity = parity
+        self._mission = ""
+        self._world: World | None = None
+        self._perception: Perception | None = None
+        self._reward = 0.0
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """20 turns, as in AgentGym's scripts; every success has a positive reward and nothing else has."""
+        return EnvironmentSpec(
+            name=self.name,
+            version=1,
+            summary="Carry out a mission in a grid of rooms, seeing only what lies ahead (BabyAI, AgentGym).",
+            max_turns=MAX_TURNS,
+            success_above=0.0,
+            max_response_tokens=96,
+            action_rule="single",
+            splits={split: len(tasks) for split, tasks in self._splits.items()},
+            options={"levels": list(self._levels), "parity": self._parity},
+        )
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
+        if split not in self._splits:
+            raise unknown_name(f"{self.name} split", split, self._splits)
+        return self._splits[split]
+
+    def instruction(self, style: PromptStyle) -> str:
+        """The rules; ``full`` adds hints and an example."""
+        return CONCISE if style == "concise" else FULL
+
+    def reset(self, task: Task) -> str:
+        """Open a task such as ``GoToRedBall/12``: a level and the seed of its world.  All levels and seeds exist."""
+        level, _, text = task.id.partition("/")
+        seed = task_number(text)
+        if task.environment != self.name or level not in LEVELS or seed is None:
+            raise EnvironmentFault(
+                f"babyai: there is no task {task}", f"a task id is level/seed, with a level of {', '.join(LEVELS)}"
+            )
+        return self.open(level, seed)
+
+    def open(self, level: str, seed: int) -> str:
+        """Begin an episode in the world of a level and a seed; return the first observation.
+
+        Raises:
+            EnvironmentFault: if MiniGrid cannot be imported or cannot make the world.
+        """
+        with boundary(EnvironmentFault, f"babyai: the world {level}/{seed} could not be made"):
+            # Imported here because it takes a second, which listing environments should not.
+            from fedse.environments.babyai.generation import scene
+
+            world = World(scene(level, seed))
+        self._world, self._reward = world, 0.0
+        self._perception = self._perceive(world)
+        return f"Your goal: {world.scene.mission}\n{self._perception.description}{self._perception.listing}"
+
+    def step(self, action: str) -> StepResult:
+        """Carry out an action in words; one that is not possible is answered with the reason and costs a turn only."""
+        world, perception = self._world, self._perception
+        if world is None or perception is None:
+            raise EnvironmentFault("babyai: there is no open episode to step", "call reset with a task first")
+        action = action.lower().strip()
+        if not self._parity and action.startswith("pick up "):
+            action = action.replace("pick up", "pickup", 1)
+        if "check" in action:
+            return self._unmoved(f"You can take the following actions: {', '.join(perception.actions)}", perception)
+        path = perception.actions.get(action)
+        if path is None:
+            unknown = _UNKNOWN if action else _UNCHANGED
+            return self._unmoved(perception.problems.get(action, unknown), perception)
+        if not path:
+            return self._unmoved(_UNCHANGED, perception)
+        world.run(path, run_on=self._parity)
+        return self._moved(world)
+
+    def _perceive(self, world: World) -> Perception:
+        return perceive(world.view(), world.heading, parity=self._parity)
+
+    def _unmoved(self, text: str, perception: Perception) -> StepResult:
+        # The original repeats the last reward; unless in parity there was none, or the episode would be over.
+        return StepResult(text + perception.listing, self._reward, False)
+
+    def _moved(self, world: World) -> StepResult:
+        self._reward = world.reward if world.status is Status.SUCCESS else 0.0
+        if self._parity:
+            ending = "" if world.status is Status.CONTINUE else _COMPLETED
+            done = self._reward > _LATE
+        else:
+            ending = _ENDINGS.get(world.status, _TIME_UP if world.time_up else "")
+            done = world.over
+        self._perception = self._perceive(world)
+        if done:
+            self._world = None
+        return StepResult(self._perception.description + ending + self._perception.listing, self._reward, done)
+
+    def expert(self, seed: int) -> Expert:
+        """MiniGrid's bot, speaking in macro actions; see :class:`~fedse.environments.babyai.expert.BabyAIExpert`."""
+        if self._world is None:
+            raise EnvironmentFault("babyai: there is no open episode for an expert", "call reset with a task first")
+        return BabyAIExpert(self._world, seed)
+
+    def agentgym(self, slot: int = 0) -> AgentGymSession:
+        """A slot of AgentGym's BabyAI server."""
+        return BabyAISession(BabyAI(levels=self._levels, parity=self._parity), slot, parity=self._parity)
+
+    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Numbers that stand for a level and a seed."""
+        return {split: {_agentgym_number(task): task for task in tasks} for split, tasks in self._splits.items()}
+
+    @classmethod
+    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
+        """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""
+        return cls(parity=True).agentgym()
+
+
+def _agentgym_number(task: Task) -> int:
+    level, _, seed = task.id.partition("/")
+    return int(seed) * len(LEVELS) + LEVELS.index(level)
