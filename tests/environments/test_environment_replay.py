@@ -167,3 +167,16 @@ def test_a_truncated_or_binary_file_is_refused(tmp_path: Path) -> None:
 def test_an_environment_that_breaks_down_is_named_with_the_line(tmp_path: Path, broken: dict[str, Any]) -> None:
     with pytest.raises(EnvironmentFault, match="line 2: maze broke down"):
         replay_file(write(tmp_path / "a.jsonl", EPISODE, {**EPISODE, **broken}))
+
+
+def test_replies_need_something_to_read_them_with(tmp_path: Path) -> None:
+    reply = {"env": "maze", "text": "Action: move up", "posted": [{"path": "step", "action": "move up"}], "local": None}
+    path = write(tmp_path / "replies.jsonl", reply, {**reply, "env": "wordle"})
+    with pytest.raises(StoreError, match="line 1 holds a reply"):
+        replay_file(path)
+    report = replay_file(path, lambda text, rule: (text.removeprefix("Action: "), None))
+    assert (report.env, report.episodes, report.steps, report.differences) == ("maze, wordle", 2, 2, ())
+    with pytest.raises(StoreError, match="'text' is missing or is no str"):
+        replay_file(write(tmp_path / "damaged.jsonl", {**reply, "text": 3}))
+    with pytest.raises(StoreError, match="'maze' to 'wordle'"):
+        replay_file(write(tmp_path / "mixed.jsonl", EPISODE, {**EPISODE, "env": "wordle"}))

@@ -1,35 +1,67 @@
-"""``fedse env``: the catalogue of environments, and the tools that check them."""
+"""``fedse env``: the catalogue of environments, the tools that check them, and the server."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, stderr, stdout
+from fedse.cli.options import parsed_options
 
-app = typer.Typer(no_args_is_help=True, help="List, describe, check and replay environments.")
+if TYPE_CHECKING:
+    from fedse.environments.base import ActionRule, EnvironmentSpec
+
+app = typer.Typer(no_args_is_help=True, help="List, describe, check, replay and serve environments.")
 
 _SHOWN = 20  # differences listed for each file
-_Name = Annotated[str, typer.Argument(help="A name from `fedse env ls`.")]
+_LONGEST_VALUE = 60
+_LOOPBACK = ("127.", "localhost", "::1")
+_Name = Annotated[
+    str, typer.Argument(help="A name from `fedse env ls`, or a server such as agentgym:http://127.0.0.1:8000.")
+]
 
 
 @app.command("ls", epilog=examples("fedse env ls"))
 def list_environments() -> None:
-    """List the installed environments."""
+    """List the installed environments: what they are, their limits, tasks in each split, options with defaults."""
     from fedse.environments import environment_names, make
+    from fedse.errors import EnvironmentFault
 
-    table = Table("name", "train", "test", "turns", "what it is", box=None, pad_edge=False)
     for name in environment_names():
-        environment = make(name)
+        try:
+            environment = make(name)
+        except EnvironmentFault as fault:  # one broken distribution must not hide the others
+            stdout.print(Text.assemble((name, "bold"), (f"  cannot be used: {fault.what}", "red")))
+            continue
         spec = environment.spec
         environment.close()
-        counts = [str(spec.splits[split]) for split in ("train", "test")]
-        table.add_row(name, *counts, str(spec.max_turns), spec.summary)
-    stdout.print(table)
+        stdout.print(Text.assemble((name, "bold"), f"  {spec.summary}"))
+        expert = "with an expert" if environment.has_expert else "no expert"
+        _fact("limits", f"{spec.max_turns} turns, {expert}")
+        _fact("tasks", _task_counts(spec))
+        _fact("options", _option_list(spec))
+
+
+def _fact(label: str, text: str) -> None:
+    stdout.print(Text.assemble((f"  {label:<8} ", "dim"), text))
+
+
+def _task_counts(spec: EnvironmentSpec) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in spec.splits.items())
+
+
+def _option_list(spec: EnvironmentSpec) -> str:
+    return ", ".join(f"{option}={_shown_value(value)}" for option, value in spec.options.items()) or "none"
+
+
+def _shown_value(value: Any) -> str:
+    """As one writes it after ``--set``; long lists are cut."""
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
 @app.command(epilog=examples("fedse env show maze"))
@@ -44,10 +76,11 @@ def show(name: _Name) -> None:
     facts = {
         "environment": f"{spec.name}, version {spec.version}",
         "what it is": spec.summary,
-        "tasks": ", ".join(f"{count} {split}" for split, count in spec.splits.items()),
+        "tasks": _task_counts(spec),
         "success": f"reward of the last step above {spec.success_above:g}",
         "limits": f"{spec.max_turns} turns of at most {spec.max_response_tokens} tokens",
-        "options": ", ".join(f"{option}={value}" for option, value in spec.options.items()) or "none",
+        "options": _option_list(spec),
+        "expert": "yes" if environment.has_expert else "no",
     }
     for label, value in facts.items():
         stdout.print(Text.assemble((f"{label:<13}", "bold"), value))
@@ -74,14 +107,19 @@ def check(name: _Name) -> None:
 
 @app.command(epilog=examples("fedse env replay recordings/maze.jsonl.gz"))
 def replay(
-    files: Annotated[list[Path], typer.Argument(help="Recorded episodes (*.jsonl.gz), one a line.")],
+    files: Annotated[list[Path], typer.Argument(help="Recorded episodes, cases or replies (*.jsonl.gz), one a line.")],
 ) -> None:
-    """Replay recordings of the original environments and count the differences; exit with 1 if there are any."""
+    """Replay recordings of the original environments and clients, and count the differences; exit with 1 if any."""
+    from fedse.agent import parse_response
     from fedse.environments.replay import replay_file
+
+    def read(text: str, rule: ActionRule) -> tuple[str, str | None]:
+        parsed = parse_response(text, rule, parity=True)
+        return parsed.action, parsed.error
 
     differences = 0
     for file in files:
-        report = replay_file(file)
+        report = replay_file(file, read)
         count = len(report.differences)
         found = "1 difference" if count == 1 else f"{count} differences"
         line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {found}"
@@ -93,3 +131,40 @@ def replay(
         differences += count
     if differences:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "fedse env serve textcraft",
+        "fedse env serve wordle --port 36001 --option size=200",
+        "fedse play agentgym:http://127.0.0.1:8000 --who expert",
+    )
+)
+def serve(
+    name: Annotated[str, typer.Argument(help="A name from `fedse env ls`.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; anyone who reaches it can play.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the environment; repeat.")
+    ] = None,
+    max_episodes: Annotated[int, typer.Option(min=1, help="Episodes open at a time.")] = 4096,
+    idle: Annotated[float, typer.Option(min=1, help="Seconds after which an unused episode is closed.")] = 3600.0,
+    max_body: Annotated[int, typer.Option(min=1, help="Largest request, in KiB.")] = 1024,
+) -> None:
+    """Serve an environment over AgentGym's HTTP protocol, until Ctrl-C.
+
+    AgentGym's own clients can play on it, and so can fedse: the line printed at the start is an environment's name.
+    """
+    from fedse.environments import make
+    from fedse.environments.agentgym import serving
+    from fedse.environments.agentgym.slots import Limits
+
+    environment = make(name, **parsed_options(option or []))
+    limits = Limits(episodes=max_episodes, idle_seconds=idle, body_bytes=max_body * 1024)
+    with serving.listen(host, port) as listening:
+        server = serving.server(environment, limits)
+        stdout.print(f"agentgym:{serving.address(environment, listening)}", markup=False)
+        if not host.startswith(_LOOPBACK):
+            stderr.print("Other machines can reach this server; it asks nobody who they are.", style="yellow")
+        server.run(sockets=[listening])
+    environment.close()

@@ -27,6 +27,11 @@ def environment_names() -> list[str]:
     return sorted(_installed())
 
 
+def class_names() -> dict[str, str]:
+    """Name → name of the class, of all installed environments; nothing is imported."""
+    return {name: points[0].attr for name, points in sorted(_installed().items())}
+
+
 def environment_class(name: str) -> type[Environment]:
     """The class behind a name; ``agentgym:http://host:port`` is the name of a server that speaks AgentGym's protocol.
 

@@ -12,26 +12,33 @@ possible words): a session that has the method ``recorded_fields`` gives its own
 
 A line without ``steps`` is a case of a part of an environment: ``env`` is then ``NAME_part``, and the fields that
 :meth:`~fedse.environments.base.Environment.replay_case` gives are compared with the recorded ones.
+
+A line with ``text`` is a reply of an agent: ``posted`` holds what AgentGym's client of the environment ``env`` sent to
+the server, ``local`` what it answered on its own instead.  One file may hold replies for several environments.
 """
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from fedse.environments.base import Environment
-from fedse.environments.registry import environment_class
+from fedse.environments.base import ActionRule, Environment
+from fedse.environments.registry import environment_class, make
 from fedse.errors import EnvironmentFault, StoreError, UnknownNameError, boundary
 
 #: Stands for a value in a :class:`Difference` where one side has none.
 ABSENT = "(absent)"
 
 _GZIP_MAGIC = b"\x1f\x8b"
+
+#: An agent's text and a rule → the action in it, and what is said to the agent instead of taking it, or ``None``.
+Reader = Callable[[str, ActionRule], tuple[str, str | None]]
 
 
 @runtime_checkable
@@ -71,8 +78,8 @@ class ReplayReport:
     """What a replay found.
 
     Attributes:
-        env: name of the environment, or of its part; empty for a file without episodes.
-        episodes, steps: how many were replayed; a case counts as an episode of one step.
+        env: name of the environment, or of its part; several names for replies; empty for a file without episodes.
+        episodes, steps: how many were replayed; a case and a reply count as an episode of one step.
         differences: all differences, in file order.
     """
 
@@ -82,28 +89,38 @@ class ReplayReport:
     differences: tuple[Difference, ...]
 
 
-def replay_file(path: str | Path) -> ReplayReport:
+def replay_file(path: str | Path, read: Reader | None = None) -> ReplayReport:
     """Play every recorded episode again and compare all recorded values, their JSON types included.
 
+    Args:
+        path: the recording.
+        read: how replies are read, with the faults of AgentGym's clients; needed for a recording of replies.
+
     Raises:
-        StoreError: if the file cannot be read or a line is damaged; the message names the line.
+        StoreError: if the file cannot be read or a line is damaged, or holds replies without a ``read``; the message
+            names the line.
         EnvironmentFault: if our environment breaks down while it plays a line.
     """
     path = Path(path)
     if not path.is_file():
         raise StoreError(f"there is no recording {path}", "give a JSONL file, gzipped or plain")
-    name, episodes, steps = "", 0, 0
+    names: dict[str, None] = {}
+    episodes, steps = 0, 0
     differences: list[Difference] = []
     for line, record in _records(path):
         _check_shape(path, line, record)
-        if name not in ("", record["env"]):
-            raise _damaged(path, line, f"the environment changes from {name!r} to {record['env']!r}")
         name = record["env"]
+        if names.keys() - {name} and "text" not in record:
+            raise _damaged(path, line, f"the environment changes from {next(iter(names))!r} to {name!r}")
+        names[name] = None
         with boundary(EnvironmentFault, f"{path}, line {line}: {name} broke down in a replay"):
-            differences += (_replay if "steps" in record else _replay_case)(path, line, record)
+            if "text" in record:
+                differences += _replay_reply(path, line, record, read)
+            else:
+                differences += (_replay if "steps" in record else _replay_case)(path, line, record)
         episodes += 1
         steps += len(record["steps"]) if "steps" in record else 1
-    return ReplayReport(name, episodes, steps, tuple(differences))
+    return ReplayReport(", ".join(names), episodes, steps, tuple(differences))
 
 
 def _replay(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
@@ -125,6 +142,28 @@ def _replay_case(path: Path, line: int, record: Mapping[str, Any]) -> list[Diffe
     answer = _class(path, line, name).replay_case(part, record)
     recorded = {field: value for field, value in record.items() if field in answer}
     return list(_compare(line, 0, recorded, answer, {}))
+
+
+def _replay_reply(path: Path, line: int, record: Mapping[str, Any], read: Reader | None) -> list[Difference]:
+    if read is None:
+        raise StoreError(f"{path}, line {line} holds a reply, and nothing is given to read it with", "give `read`")
+    _class(path, line, record["env"])
+    action, error = read(record["text"], _rule(record["env"]))
+    answer = {
+        "posted": [{"path": "step", "action": action}] if error is None else [],
+        "local": None if error is None else {"state": error, "reward": 0, "done": False},
+    }
+    recorded = {field: record.get(field, ABSENT) for field in answer}
+    return list(_compare(line, 0, recorded, answer, {}))
+
+
+@functools.lru_cache(maxsize=16)
+def _rule(name: str) -> ActionRule:
+    environment = make(name)
+    try:
+        return environment.spec.action_rule
+    finally:
+        environment.close()
 
 
 def _class(path: Path, line: int, name: str) -> type[Environment]:
@@ -172,7 +211,8 @@ def _check_shape(path: Path, line: int, record: Any) -> None:
     if not isinstance(record, dict):
         raise _damaged(path, line, f"it holds {type(record).__name__} instead of an object")
     episode = (("reset_kwargs", dict), ("steps", list)) if {"reset_kwargs", "steps"} & record.keys() else ()
-    for field, kind in (("env", str), *episode):
+    reply = (("text", str),) if "text" in record else ()
+    for field, kind in (("env", str), *episode, *reply):
         if not isinstance(record.get(field), kind):
             raise _damaged(path, line, f"the field {field!r} is missing or is no {kind.__name__}")
     if not isinstance(record.get("reset", {}), dict):

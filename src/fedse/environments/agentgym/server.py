@@ -64,7 +64,9 @@ def app(environment: Environment, limits: Limits | None = None, slots: SlotTable
     if dialect.listing is not None:
         endpoints["GET", dialect.path(dialect.listing)] = service.listing
     routes = [Route(path, _answered(endpoint), methods=[method]) for (method, path), endpoint in endpoints.items()]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+    application = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
+    application.router.redirect_slashes = False  # a wrong path is wrong, and the Host header is not given back
+    return application
 
 
 class _RefusedError(Exception):
