@@ -358,6 +358,29 @@ def test_sessions_are_independent() -> None:
 # Tasks
 
 
+def test_traits_tell_the_mission_the_world_and_the_distance() -> None:
+    game = make("babyai")
+    told = game.traits(Task("babyai", "GoToRedBallGrey/46"))
+    assert (told.kind, told.size) == ("go to", 8)
+    # After a turn to the right the ball is "4 steps in front of you and 1 steps to your left".
+    assert told.difficulty == 5
+    assert game.traits(Task("babyai", "PickupDistDebug/0")).kind == "pick up"
+    # "Go to a door, and go to the green door and go to the key": three errands in four rooms of side 5.
+    told = game.traits(Task("babyai", "GoToSeqS5R2/7000"))
+    assert (told.kind, told.size) == ("several", 9)
+    with pytest.raises(EnvironmentFault, match="there is no task"):
+        game.traits(Task("babyai", "GoToRedBall"))
+
+
+def test_tasks_are_numbered_as_agentgym_does() -> None:
+    game = make("babyai", levels=[2])
+    numbers = game.agentgym_tasks()
+    assert numbers["benchmark-train"][41] == Task("babyai", "GoToRedBall/1")
+    assert {split: len(tasks) for split, tasks in numbers.items()} == dict(game.spec.splits)
+    assert game.imported_task("1841", "") == Task("babyai", "GoToRedBall/46")
+    assert game.imported_task("GoToRedBall/46", "") == Task("babyai", "GoToRedBall/46")
+
+
 @pytest.mark.parametrize(
     "task",
     [

@@ -12,8 +12,16 @@ from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
 from fedse.environments.babyai.session import BabyAISession
 from fedse.environments.babyai.splits import split_tasks
-from fedse.environments.babyai.world import World
-from fedse.environments.base import AgentGymSession, Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.babyai.world import Scene, World
+from fedse.environments.base import (
+    AgentGymSession,
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+)
 from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
@@ -80,15 +88,40 @@ class BabyAI(Environment):
         """The rules; ``full`` adds hints and an example."""
         return CONCISE if style == "concise" else FULL
 
+    def traits(self, task: Task) -> TaskTraits:
+        """Kind: what the mission asks for.  Size: cells in a row of the world.
+
+        Difficulty: cells to the nearest thing that will do, added up over the parts of the mission.
+        """
+        scene = _scene(*self._located(task))
+        errands = scene.clause.errands
+        return TaskTraits(
+            kind=errands[0].kind if len(errands) == 1 else "several",
+            size=scene.width,
+            difficulty=sum(min(map(scene.distance, errand.targets)) for errand in errands),
+        )
+
+    def imported_task(self, item: str, observation: str) -> Task | None:
+        """See :class:`~fedse.environments.base.Environment`; a number stands for a level and a seed."""
+        number = task_number(item)
+        if number is None:
+            return super().imported_task(item, observation)
+        seed, level = divmod(number, len(LEVELS))
+        return Task(self.name, f"{LEVELS[level]}/{seed}")
+
     def reset(self, task: Task) -> str:
         """Open a task such as ``GoToRedBall/12``: a level and the seed of its world.  All levels and seeds exist."""
+        return self.open(*self._located(task))
+
+    def _located(self, task: Task) -> tuple[str, int]:
+        """Level and seed of a task."""
         level, _, text = task.id.partition("/")
         seed = task_number(text)
         if task.environment != self.name or level not in LEVELS or seed is None:
             raise EnvironmentFault(
                 f"babyai: there is no task {task}", f"a task id is level/seed, with a level of {', '.join(LEVELS)}"
             )
-        return self.open(level, seed)
+        return level, seed
 
     def open(self, level: str, seed: int) -> str:
         """Begin an episode in the world of a level and a seed; return the first observation.
@@ -96,11 +129,7 @@ class BabyAI(Environment):
         Raises:
             EnvironmentFault: if MiniGrid cannot be imported or cannot make the world.
         """
-        with boundary(EnvironmentFault, f"babyai: the world {level}/{seed} could not be made"):
-            # Imported here because it takes a second, which listing environments should not.
-            from fedse.environments.babyai.generation import scene
-
-            world = World(scene(level, seed))
+        world = World(_scene(level, seed))
         self._world, self._reward = world, 0.0
         self._perception = self._perceive(world)
         return f"Your goal: {world.scene.mission}\n{self._perception.description}{self._perception.listing}"
@@ -167,3 +196,11 @@ class BabyAI(Environment):
 def _agentgym_number(task: Task) -> int:
     level, _, seed = task.id.partition("/")
     return int(seed) * len(LEVELS) + LEVELS.index(level)
+
+
+def _scene(level: str, seed: int) -> Scene:
+    with boundary(EnvironmentFault, f"babyai: the world {level}/{seed} could not be made"):
+        # Imported here because it takes a second, which listing environments should not.
+        from fedse.environments.babyai.generation import scene
+
+        return scene(level, seed)

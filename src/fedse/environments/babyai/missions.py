@@ -38,6 +38,11 @@ class Clause(Protocol):
         """The progress before the first step."""
         ...
 
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        """The single instructions in it."""
+        ...
+
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """Progress and status after the primitive ``action`` led to ``world``."""
         ...
@@ -54,11 +59,18 @@ class Errand:
     Attributes:
         text: the instruction in words.
         targets: the things that it is about; one of them is enough.
+        kind: what sort of instruction it is.
     """
 
     text: str
     targets: frozenset[int]
     start: ClassVar[None] = None
+    kind: ClassVar[str]
+
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        """See :class:`Clause`."""
+        return (self,)
 
     def current(self, progress: Progress) -> Errand:  # noqa: ARG002
         """See :class:`Clause`."""
@@ -73,6 +85,8 @@ class Errand:
 class GoTo(Errand):
     """Face one of some things from next to it."""
 
+    kind: ClassVar[str] = "go to"
+
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:  # noqa: ARG002
         """See :class:`Clause`.  Where a thing was before it was picked up counts until something is put down."""
         ahead = world.ahead
@@ -84,6 +98,7 @@ class GoTo(Errand):
 class Open(Errand):
     """Open one of some doors; if ``strict``, the use of any other door fails."""
 
+    kind: ClassVar[str] = "open"
     strict: bool
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
@@ -101,6 +116,7 @@ class Open(Errand):
 class PickUp(Errand):
     """Pick up one of some things; if ``strict``, picking up anything else fails.  Progress: what was carried before."""
 
+    kind: ClassVar[str] = "pick up"
     strict: bool
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
@@ -118,6 +134,7 @@ class PickUp(Errand):
 class PutNext(Errand):
     """Put one of some things next to one of ``others``.  Progress: what was carried before."""
 
+    kind: ClassVar[str] = "put next"
     others: frozenset[int]
 
     def wanted(self, carried: int | None) -> frozenset[int]:
@@ -146,6 +163,11 @@ class Sequence:
         """See :class:`Clause`."""
         return self.first.start, self.second.start, False
 
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        """See :class:`Clause`."""
+        return self.first.errands + self.second.errands
+
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`.  One step may do both."""
         first, second, done = progress
@@ -173,6 +195,11 @@ class Both:
     def start(self) -> Progress:
         """See :class:`Clause`."""
         return self.first.start, self.second.start, False, False
+
+    @property
+    def errands(self) -> tuple[Errand, ...]:
+        """See :class:`Clause`."""
+        return self.first.errands + self.second.errands
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`.  As in MiniGrid, the failure of a part is not the failure of the whole."""

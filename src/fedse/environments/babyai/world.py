@@ -65,6 +65,12 @@ class Scene:
         stride = self.width + 2 * MARGIN
         return (1, stride, -1, -stride)
 
+    def distance(self, thing: int) -> int:
+        """Cells from the agent to a thing along rows and columns, whatever is between."""
+        stride = self.width + 2 * MARGIN
+        (row, column), (its_row, its_column) = divmod(self.position, stride), divmod(self.places[thing], stride)
+        return abs(row - its_row) + abs(column - its_column)
+
 
 class World:
     """A scene in play.
