@@ -117,10 +117,10 @@ def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> It
         yield WorkerSites(workers, listener)
     finally:
         for worker in workers:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # an idle worker ends by itself then, and a busy one when it next tells of its progress
         for worker in workers:
             worker.process.join(_PATIENCE_SECONDS)
+            worker.process.terminate()
 
 
 def _send(pipe: Connection, job: Job) -> None:
@@ -154,7 +154,7 @@ def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
     """A worker's life: set the sites up, then do what is asked until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
     _end_with_parent()
-    _use_share_of_cores(config.workers)
+    _prepare_libraries(config.workers)
     try:
         sites = LocalSites(config, layout, pipe.send)
     except Exception as error:
@@ -191,7 +191,9 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _use_share_of_cores(workers: int) -> None:
+def _prepare_libraries(workers: int) -> None:
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # several bars would write over each other
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
