@@ -43,11 +43,15 @@ class ClientConfig(_Section):
     """One site: its private environment, and how much it demonstrates and explores."""
 
     name: str = Field(description="letters, digits, '-' and '_'; names the client's folder")
-    environment: str = Field(description="a registered environment; fedse env list shows them")
+    environment: str = Field(description="a registered environment; fedse env ls shows them")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the environment")
     train_split: str = Field(default="train", description="tasks to demonstrate and to explore")
     test_split: str = Field(default="test", description="held-out tasks, for evaluation only")
     demonstrations: int = Field(default=32, ge=0, description="expert episodes that seed the experience store")
+    demonstrations_file: str | None = Field(
+        default=None,
+        description="AgentTraj file to take up to so many demonstrations from, instead of the expert; each is replayed",
+    )
     episodes_per_round: int = Field(default=32, ge=0, description="exploration episodes a round")
 
     @field_validator("name")
@@ -57,6 +61,21 @@ class ClientConfig(_Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise ValueError("letters, digits, '-' and '_' only, beginning with a letter or a digit")
         return name
+
+
+class PartitionConfig(_Section):
+    """How clients with the same environment and the same training tasks divide them."""
+
+    scheme: Literal["shared", "iid", "quantity", "dirichlet", "ordered"] = Field(
+        default="shared",
+        description="'shared' gives all tasks to each of them; the others divide, see heterogeneity.md",
+    )
+    by: Literal["kind", "size", "difficulty"] = Field(
+        default="kind", description="the trait of tasks that 'dirichlet' and 'ordered' go by"
+    )
+    alpha: float = Field(
+        default=0.5, gt=0, description="concentration of 'dirichlet' and 'quantity'; the smaller, the more sites differ"
+    )
 
 
 class AgentConfig(_Section):
@@ -109,7 +128,10 @@ class TrainingConfig(_Section):
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="learning rate over the steps of a round"
     )
-    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of the steps with rising learning rate")
+    round_schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="peak learning rate over the rounds of a run"
+    )
+    warmup: float = Field(default=0.0, ge=0, lt=1, description="share of a round's steps with rising learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
 
@@ -173,6 +195,7 @@ class RunConfig(_Section):
     lora: LoraConfig = LoraConfig()
     agent: AgentConfig = AgentConfig()
     clients: tuple[ClientConfig, ...] = Field(description="the sites, at least one")
+    partition: PartitionConfig = PartitionConfig()
     rollout: RolloutConfig = RolloutConfig()
     training: TrainingConfig = TrainingConfig()
     method: MethodConfig = MethodConfig()

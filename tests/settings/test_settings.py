@@ -148,7 +148,10 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path):
         ("learning_rate=1e-3", "unknown key, found 0.001; did you mean training.learning_rate? allowed: name, seed"),
         ("environment=maze", "did you mean clients.*.environment?"),
         ("training.batchsize=8", "unknown key, found 8; did you mean batch_size? allowed: learning_rate, epochs"),
-        ("clients.*.demonstration=8", "clients.*.demonstration: unknown key, found 8; did you mean demonstrations?"),
+        (
+            "clients.*.demonstration=8",
+            "clients.*.demonstration: unknown key, found 8; did you mean demonstrations or demonstrations_file?",
+        ),
         ("a..b=1", "--set 'a..b=1': write it as key=value"),
     ],
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fedse.cli import console, doctor, env, evaluate, model, play, run, runs, view
+from fedse.cli import console, demos, doctor, env, evaluate, model, play, run, runs, view
 from fedse.errors import ConfigError, FedseError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("play", epilog=play.EXAMPLES)(play.play)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
+app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.add_typer(env.app, name="env")
 app.add_typer(model.app, name="model")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

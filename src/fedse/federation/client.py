@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fedse.agent import system_prompt
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig, RunConfig, TrainingConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
@@ -19,12 +20,15 @@ from fedse.experience.filters import apply_filter, make_filter
 from fedse.experience.store import ExperienceStore
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
+from fedse.federation.demonstrations import import_demonstrations
 from fedse.federation.layout import RunLayout
+from fedse.federation.partition import site_tasks
 from fedse.federation.phases import PhaseReport, once
 from fedse.federation.shared_model import SharedModel
 from fedse.federation.task_sampling import exploration_tasks
 from fedse.federation.trajectory_files import read_trajectories, write_trajectories
 from fedse.federation.watching import ClientProgress
+from fedse.learning.schedule import round_factor
 from fedse.learning.update import local_update
 from fedse.progress import Listener, Phase, silent
 from fedse.rollout.episode import EpisodeRequest
@@ -75,17 +79,19 @@ class Client:
         environment = self._make_environment()
         try:
             self._instruction = system_prompt(environment, config.agent.prompt)
-            self._train_tasks = list(environment.tasks(client.train_split))
+            self._train_tasks = site_tasks(config, client, environment)
+            self._held_out = frozenset(environment.tasks(client.test_split))
             self._test_tasks = held_out_tasks(environment, client.test_split, config.evaluation.tasks)
         finally:
             environment.close()
         self._check()
 
     def demonstrate(self) -> PhaseReport:
-        """Seed the experience store with expert episodes of training tasks; round 0.
+        """Seed the experience store with expert episodes of training tasks, or with those of a file; round 0.
 
         Raises:
             EnvironmentFault: if the expert cannot solve as many tasks as are to be demonstrated.
+            ConfigError: if no episode of the file succeeds when it is replayed.
             StorageError, StoreError: if a file cannot be written.
         """
         return self._once(Phase.DEMONSTRATE, 0, self._demonstrate)
@@ -161,32 +167,49 @@ class Client:
         return report
 
     def _demonstrate(self) -> Mapping[str, Any]:
+        environment = self._make_environment()
+        try:
+            file = self._config.demonstrations_file
+            shown, notes = self._expert_episodes(environment) if file is None else self._imported(environment, file)
+        finally:
+            environment.close()
+        shown = [trajectory.with_origin(client=self.name, round=0) for trajectory in shown]
+        write_trajectories(self._layout.trajectories(self.name, 0), shown)
+        return {"episodes": len(shown), "successes": len(shown), "added": self._accumulate(0, shown), **notes}
+
+    def _expert_episodes(self, environment: Environment) -> tuple[list[Trajectory], Mapping[str, Any]]:
         wanted = self._config.demonstrations
         seed = self._seed(0, Phase.DEMONSTRATE)
         tasks = list(self._train_tasks)
         python_random(seed, "tasks").shuffle(tasks)
-        environment = self._make_environment()
-        try:
-            shown = demonstrate(
-                environment,
-                tasks,
-                wanted,
-                instruction=self._instruction,
-                seed=seed,
-                renderer=self._shared.renderer,
-                on_progress=self._progress.demonstrations(),
-            )
-        finally:
-            environment.close()
+        shown = demonstrate(
+            environment,
+            tasks,
+            wanted,
+            instruction=self._instruction,
+            seed=seed,
+            renderer=self._shared.renderer,
+            on_progress=self._progress.demonstrations(),
+        )
         if len(shown) < wanted:
             raise EnvironmentFault(
                 f"client {self.name!r}: the expert of {self._config.environment} made {len(shown)} of {wanted} "
                 f"demonstrations",
                 f"fedse env check {self._config.environment} shows what is wrong",
             )
-        shown = [trajectory.with_origin(client=self.name, round=0) for trajectory in shown]
-        write_trajectories(self._layout.trajectories(self.name, 0), shown)
-        return {"episodes": len(shown), "successes": len(shown), "added": self._accumulate(0, shown)}
+        return shown, {}
+
+    def _imported(self, environment: Environment, file: str) -> tuple[list[Trajectory], Mapping[str, Any]]:
+        found = import_demonstrations(
+            Path(file),
+            environment,
+            instruction=self._instruction,
+            count=self._config.demonstrations,
+            held_out=self._held_out,
+            renderer=self._shared.renderer,
+            on_progress=self._progress.demonstrations(),
+        )
+        return list(found.confirmed), {"file": {"sha256": found.digest, "refused": found.reasons}}
 
     def _explore(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
         trajectories = self._play(round, adapter)
@@ -240,7 +263,7 @@ class Client:
             stats = local_update(
                 self._shared.lora,
                 examples,
-                self._run.training,
+                self._training(round),
                 seed=self._seed(round, Phase.TRAIN),
                 on_step=self._progress.steps(round),
             )
@@ -255,6 +278,11 @@ class Client:
             self._shared.lora.state(), self._layout.update(round, self.name), base_name=self._shared.lora.base.name
         )
         return metrics
+
+    def _training(self, round: int) -> TrainingConfig:
+        settings = self._run.training
+        factor = round_factor(round, self._run.rounds, settings.round_schedule)
+        return settings.model_copy(update={"learning_rate": settings.learning_rate * factor})
 
     def _evaluate(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
         settings = self._run.evaluation
@@ -293,6 +321,13 @@ class Client:
             raise ConfigError(
                 f"client {self.name!r}: split {self._config.train_split!r} of {self._config.environment} has no tasks",
                 "choose another split or other options",
+            )
+        leaked = sum(task in self._held_out for task in self._train_tasks)
+        if leaked:
+            raise ConfigError(
+                f"client {self.name!r} would learn from {leaked} of its test tasks: split {self._config.train_split!r} "
+                f"of {self._config.environment} overlaps {self._config.test_split!r}",
+                "choose splits that are disjoint, such as train and test",
             )
         unknown = sorted(self._scalars - SCALARS)
         if unknown:

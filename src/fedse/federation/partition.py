@@ -1,0 +1,169 @@
+"""Which training tasks each of several sites of one environment has."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fedse.config import ClientConfig, PartitionConfig, RunConfig
+from fedse.environments import registry
+from fedse.environments.base import Environment
+from fedse.errors import ConfigError
+from fedse.seeding import numpy_generator
+from fedse.types import Task
+
+#: Levels into which sizes and difficulties are sorted before a Dirichlet draw: quarters of the tasks.
+_QUARTERS = (0.25, 0.5, 0.75)
+
+_Values = Sequence[str] | Sequence[int]
+
+
+def site_tasks(config: RunConfig, client: ClientConfig, environment: Environment) -> list[Task]:
+    """The training tasks of a client: its part of those that it shares with others, in the order of the split.
+
+    Clients share tasks if they have the same environment and split and, under the options of each, the same tasks.  The
+    order of the clients in the configuration decides who gets which part.
+
+    Args:
+        config: the run.
+        client: one of its clients.
+        environment: the client's environment.
+
+    Raises:
+        ConfigError: if there are fewer tasks than clients, or the environment tells no traits to go by.
+    """
+    tasks = list(environment.tasks(client.train_split))
+    if config.partition.scheme == "shared":
+        return tasks
+    peers = [other for other in config.clients if _shares(other, client, tasks)]
+    if len(peers) == 1:
+        return tasks
+    parts = partition(
+        len(tasks),
+        len(peers),
+        config.partition,
+        lambda: _values(peers[0], config.partition.by),
+        rng=numpy_generator(config.seed, "partition", client.environment, client.train_split),
+    )
+    place = [peer.name for peer in peers].index(client.name)
+    return [tasks[number] for number in parts[place]]
+
+
+def partition(
+    count: int,
+    sites: int,
+    settings: PartitionConfig,
+    values: Callable[[], _Values],
+    *,
+    rng: np.random.Generator,
+) -> list[list[int]]:
+    """Divide tasks among sites: disjoint, complete, no site without a task.
+
+    * ``iid``: at random, in equal parts.
+    * ``quantity``: at random, in parts whose sizes are drawn from a Dirichlet distribution.
+    * ``dirichlet``: for every kind (or quarter of the sizes or difficulties), the sites' shares are drawn from a
+      Dirichlet distribution (Hsu, Qi and Brown, arXiv 1909.06335): small ``alpha`` gives most of a kind to one site.
+    * ``ordered``: sorted by the trait and cut into equal parts, so that sites differ as much as they can.
+
+    Args:
+        count: how many tasks there are.
+        sites: among how many sites.
+        settings: the scheme, the trait that it goes by, and ``alpha``.
+        values: tells every task's trait; called only by schemes that go by one.
+        rng: of the draws.
+
+    Returns:
+        For every site the numbers of its tasks, ascending.
+
+    Raises:
+        ConfigError: if there are fewer tasks than sites.
+    """
+    if count < sites:
+        raise ConfigError(f"{count} tasks cannot be divided among {sites} clients", "take fewer clients or other tasks")
+    shuffled = rng.permutation(count)
+    if settings.scheme == "iid":
+        parts = [shuffled[site::sites] for site in range(sites)]
+    elif settings.scheme == "quantity":
+        parts = _cut(shuffled, rng.dirichlet([settings.alpha] * sites))
+    elif settings.scheme == "ordered":
+        found = list(values())
+        # Sorted from the shuffled order, so that equal tasks at a cut fall to either side by chance.
+        ordered = np.array(sorted(shuffled.tolist(), key=lambda number: found[number]))
+        parts = _cut(ordered, np.full(sites, 1 / sites))
+    else:
+        parts = _by_levels(shuffled, _levels(values()), sites, settings.alpha, rng)
+    return _without_empty([sorted(part.tolist()) for part in parts])
+
+
+def _by_levels(
+    shuffled: npt.NDArray[np.int64],
+    levels: npt.NDArray[np.int64],
+    sites: int,
+    alpha: float,
+    rng: np.random.Generator,
+) -> list[npt.NDArray[np.int64]]:
+    """Every level divided on its own, by shares of its own."""
+    pieces: list[list[npt.NDArray[np.int64]]] = [[] for _ in range(sites)]
+    for level in np.unique(levels):
+        members = shuffled[levels[shuffled] == level]
+        for site, piece in enumerate(_cut(members, rng.dirichlet([alpha] * sites))):
+            pieces[site].append(piece)
+    return [np.concatenate(found) for found in pieces]
+
+
+def _cut(numbers: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+    """Consecutive pieces in proportion to shares that sum to one."""
+    ends = np.rint(np.cumsum(shares)[:-1] * len(numbers)).astype(int)
+    return np.split(numbers, ends)
+
+
+def _levels(values: _Values) -> npt.NDArray[np.int64]:
+    """The level of every task: its kind, or the quarter that its number lies in."""
+    if isinstance(values[0], str):
+        return np.unique(np.array(values), return_inverse=True)[1]
+    return np.searchsorted(np.quantile(np.array(values), _QUARTERS), np.array(values)).astype(np.int64)
+
+
+def _without_empty(parts: list[list[int]]) -> list[list[int]]:
+    """A site that came away empty-handed gets a task of the richest site."""
+    for part in parts:
+        if not part:
+            richest = max(parts, key=len)
+            part.append(richest.pop())
+    return parts
+
+
+def _shares(other: ClientConfig, client: ClientConfig, tasks: Sequence[Task]) -> bool:
+    if (other.environment, other.train_split) != (client.environment, client.train_split):
+        return False
+    if other.options == client.options:
+        return True
+    environment = registry.make(other.environment, **other.options)
+    try:
+        return list(environment.tasks(other.train_split)) == tasks
+    finally:
+        environment.close()
+
+
+def _values(client: ClientConfig, by: str) -> _Values:
+    return _told(client.environment, json.dumps(client.options, sort_keys=True), client.train_split, by)
+
+
+@functools.lru_cache(maxsize=32)
+def _told(name: str, options: str, split: str, by: str) -> _Values:
+    """A trait of all tasks of a split.  Kept, because all sites ask for it and some environments take seconds."""
+    environment = registry.make(name, **json.loads(options))
+    try:
+        traits = [environment.traits(task) for task in environment.tasks(split)]
+    except NotImplementedError as cause:
+        raise ConfigError(
+            f"the tasks of {name!r} cannot be partitioned by {by}: the environment does not tell it",
+            "set partition.scheme to iid or quantity",
+        ) from cause
+    finally:
+        environment.close()
+    return [getattr(told, by) for told in traits]

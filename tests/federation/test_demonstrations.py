@@ -1,0 +1,147 @@
+"""Episodes of a file are believed only after they succeeded here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import toy_client, toy_config
+
+from fedse.environments import make
+from fedse.errors import ConfigError, StorageError, StoreError
+from fedse.experience.agenttraj import write_agenttraj
+from fedse.experience.store import ExperienceStore
+from fedse.federation.client import Client
+from fedse.federation.demonstrations import Imported, Refusal, import_demonstrations
+from fedse.federation.layout import RunLayout
+from fedse.federation.phases import phase_reports
+from fedse.federation.shared_model import SharedModel
+from fedse.progress import Phase
+from fedse.rollout.scripted import demonstrate
+from fedse.types import Source, Task, Trajectory
+
+
+def shown(count: int = 3, split: str = "train") -> list[Trajectory]:
+    maze = make("maze")
+    return demonstrate(maze, maze.tasks(split), count, instruction="Rules.", seed=1)
+
+
+def imported(path: Path, **settings: Any) -> Imported:
+    return import_demonstrations(path, make("maze"), instruction="Ours.", **settings)
+
+
+def conversation(item_id: str, *replies: str) -> dict[str, Any]:
+    chat = [("human", "Rules."), ("gpt", "Ok.")]
+    for reply in replies:
+        chat += [("human", "You are there."), ("gpt", reply)]
+    return {"item_id": item_id, "conversations": [{"from": who, "loss": None, "value": text} for who, text in chat]}
+
+
+def test_what_the_expert_showed_is_confirmed(tmp_path: Path) -> None:
+    episodes = shown()
+    write_agenttraj(tmp_path / "maze.json", episodes)
+    found = imported(tmp_path / "maze.json")
+    assert found.refused == ()
+    assert [episode.task for episode in found.confirmed] == [episode.task for episode in episodes]
+    for episode, original in zip(found.confirmed, episodes, strict=True):
+        assert episode == replace(original, source=Source.IMPORTED, instruction="Ours.", seed=0)
+    assert len(imported(tmp_path / "maze.json", count=2).confirmed) == 2
+
+
+def test_agentgyms_own_form_and_numbers_are_understood(tmp_path: Path) -> None:
+    replies = ["Thought:\nDown it is.\n\nAction:\nmove down"] * 2
+    (tmp_path / "maze.json").write_text(json.dumps([conversation("maze_17", *replies)]))
+    (episode,) = imported(tmp_path / "maze.json").confirmed
+    assert episode.task == Task("maze", "double_t/17")
+    assert [turn.response for turn in episode.turns] == ["Thought: Down it is.\nAction: move down"] * 2
+    assert episode.turns[0].observation.startswith("The goal is at position 8, 6.")
+
+
+def test_each_episode_that_is_not_confirmed_has_its_reason(tmp_path: Path) -> None:
+    (good,) = shown(1)
+    write_agenttraj(tmp_path / "good.json", [good])
+    items = [
+        *json.loads((tmp_path / "good.json").read_text()),
+        conversation("wordle_3", "Action: scare"),
+        conversation("maze_25", "Action: move up"),
+        conversation("maze_17", "Action: move down"),
+        conversation("maze_0", *["Action: move up"] * 20),
+        conversation("maze_18", "Action: move down"),
+    ]
+    (tmp_path / "maze.json").write_text(json.dumps(items))
+    found = imported(tmp_path / "maze.json", held_out=[Task("maze", "double_t/18")])
+    assert [episode.task for episode in found.confirmed] == [good.task]
+    assert [refused.reason for refused in found.refused] == [
+        Refusal.OTHER_ENVIRONMENT,
+        Refusal.UNKNOWN_TASK,
+        Refusal.CUT_OFF,
+        Refusal.TURN_LIMIT,
+        Refusal.HELD_OUT,
+    ]
+    assert found.reasons == dict.fromkeys(sorted(refused.reason.value for refused in found.refused), 1)
+    assert "maze_17: ends before a success: after 1 turns it says 'The goal" in str(found.refused[2])
+
+
+def test_a_file_without_a_single_good_episode_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text(json.dumps([conversation("wordle_3", "Action: scare")]))
+    with pytest.raises(ConfigError, match=r"none of the 1 episodes of [\s\S]*wordle_3: of another environment"):
+        imported(tmp_path / "bad.json")
+    (tmp_path / "empty.json").write_text("[]")
+    with pytest.raises(ConfigError, match="holds no episodes"):
+        imported(tmp_path / "empty.json")
+    (tmp_path / "other.json").write_text('{"a": 1}')
+    with pytest.raises(StoreError, match="holds no list"):
+        imported(tmp_path / "other.json")
+    with pytest.raises(StorageError, match="missing"):
+        imported(tmp_path / "missing.json")
+
+
+# In a run
+
+
+@pytest.fixture(scope="module")
+def shared() -> SharedModel:
+    return SharedModel.load(toy_config())
+
+
+def toy_file(folder: Path) -> Path:
+    toy = make("toy")
+    episodes = demonstrate(toy, [*toy.tasks("train"), *toy.tasks("test")], 11, instruction="Rules.", seed=3)
+    write_agenttraj(folder / "toy.json", episodes)
+    return folder / "toy.json"
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_client_is_seeded_from_a_file_and_learns_no_test_task(shared: SharedModel, tmp_path: Path) -> None:
+    config = toy_config(toy_client("alpha", demonstrations=20, demonstrations_file=str(toy_file(tmp_path))))
+    layout = RunLayout(tmp_path / "run")
+    client = Client(config, config.clients[0], shared, layout)
+    assert client.demonstrate().metrics["successes"] == 7
+    with ExperienceStore(layout.experience("alpha")) as store:
+        stored = store.trajectories()
+    assert {episode.source for episode in stored} == {Source.IMPORTED}
+    assert all(episode.task.id.startswith("train") and episode.tokens is not None for episode in stored)
+    assert all((episode.client, episode.round) == ("alpha", 0) for episode in stored)
+    metrics = phase_reports(layout, "alpha", 0)[Phase.DEMONSTRATE].metrics
+    assert metrics["file"]["refused"] == {"held out for testing": 4}
+    assert len(metrics["file"]["sha256"]) == 64
+    assert len(client.experience(1)) == 7
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_client_takes_as_many_as_it_asks_for(shared: SharedModel, tmp_path: Path) -> None:
+    config = toy_config(toy_client("alpha", demonstrations=2, demonstrations_file=str(toy_file(tmp_path))))
+    client = Client(config, config.clients[0], shared, RunLayout(tmp_path / "run"))
+    assert client.demonstrate().metrics["episodes"] == 2
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_client_must_not_learn_from_its_test_tasks(shared: SharedModel, tmp_path: Path) -> None:
+    config = toy_config(toy_client("alpha", test_split="train"))
+    with pytest.raises(
+        ConfigError, match="would learn from 7 of its test tasks: split 'train' of toy overlaps 'train'"
+    ):
+        Client(config, config.clients[0], shared, RunLayout(tmp_path))
