@@ -1,8 +1,7 @@
 """Options that make sites of one environment differ: the same game with other dynamics at every site.
 
 Task heterogeneity, where sites have different tasks of one world, is the run configuration's section ``partition``.
-Both kinds are told apart in FedAgent (Chen et al., "Is Decentralized LLM Agent RL Robust to Heterogeneity?", 2026),
-where different tasks hurt little and different worlds a lot.
+Both kinds are told apart in FedAgent ("Is Decentralized LLM Agent RL Robust to Heterogeneity?", fed-agent.github.io).
 """
 
 from __future__ import annotations
