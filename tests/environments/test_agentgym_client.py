@@ -69,6 +69,14 @@ def test_a_server_has_the_facts_of_its_kind_under_its_own_name() -> None:
             make(address, local={"max_dept": 1})
 
 
+def test_traits_are_those_of_the_same_task_here() -> None:
+    with served("maze") as address:
+        remote = make(address)
+        assert remote.traits(Task(address, "3")) == make("maze").traits(Task("maze", "double_t/3"))
+        with pytest.raises(EnvironmentFault, match="nothing is known"):
+            remote.traits(Task(address, "999"))
+
+
 def test_slots_are_kept_for_the_next_episode_and_closed_in_the_end() -> None:
     with served("maze", Limits(episodes=1)) as address:
         first = make(address)

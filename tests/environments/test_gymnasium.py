@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from pathlib import Path
 
 import gymnasium
 import pytest
@@ -67,3 +69,11 @@ def test_any_observation_becomes_a_member_of_the_space() -> None:
         assert space.contains(_shown(text))
     assert _shown("Home › Kitchen") == "Home › Kitchen"
     assert {"\n", " ", "~", "é"} <= CHARACTERS
+
+
+def test_the_documented_code_runs() -> None:
+    page = Path(__file__).parents[2] / "docs" / "environments" / "serving.md"
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {})

@@ -15,7 +15,7 @@ from typing import Any
 from fedse.environments.agentgym.connection import Connection
 from fedse.environments.agentgym.dialects import dialect_of, greeted_name, prefixed_name
 from fedse.environments.agentgym.plain import numbered_tasks
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.registry import REMOTE, make
 from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
@@ -69,6 +69,15 @@ class AgentGymEnvironment(Environment):
             raise unknown_name(f"{self.name} split", split, self._numbered)
         return [Task(self.name, str(number)) for number in self._numbered[split]]
 
+    def traits(self, task: Task) -> TaskTraits:
+        """Those of the same task here."""
+        number = task_number(task.id)
+        twin = None if number is None else self._twins.get(number)
+        if task.environment != self.name or twin is None:
+            raise EnvironmentFault(f"{self.name}: nothing is known of the task {task}", "take a task of a split")
+        self._match()
+        return self._local.traits(twin)
+
     def instruction(self, style: PromptStyle) -> str:
         """The rules; the server is asked for what they depend on."""
         self._match()
@@ -112,9 +121,7 @@ class AgentGymEnvironment(Environment):
                 its number, as it does with other words, products or recipes.
         """
         self._match()
-        twin = {number: task for tasks in self._numbered.values() for number, task in tasks.items()}.get(
-            -1 if self._number is None else self._number
-        )
+        twin = None if self._number is None else self._twins.get(self._number)
         if twin is None:
             raise EnvironmentFault(f"{self.name}: there is no expert for this episode", "open a task of a split first")
         if self._local.reset(twin) != self._first:
@@ -136,6 +143,11 @@ class AgentGymEnvironment(Environment):
     @functools.cached_property
     def _numbered(self) -> Mapping[str, Mapping[int, Task]]:
         return numbered_tasks(self._local)
+
+    @functools.cached_property
+    def _twins(self) -> Mapping[int, Task]:
+        """Number → the same task here."""
+        return {number: task for tasks in self._numbered.values() for number, task in tasks.items()}
 
     def _create(self) -> int:
         # The original opens an episode at once, for which it may need a body; it ignores what the body says.
