@@ -19,10 +19,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 import fedse.environments.babyai.splits as splits
-from fedse.environments.babyai.environment import MAX_TURNS
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.generation import scene
-from fedse.environments.babyai.levels import BENCHMARK_LEVELS, LEVELS
+from fedse.environments.babyai.levels import BENCHMARK_LEVELS, LEVELS, MAX_TURNS
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import perceive
 from fedse.environments.babyai.world import World

@@ -52,7 +52,7 @@ def won(turns: list[Turn]) -> bool:
 
 def test_the_expert_solves_nine_of_ten_worlds_that_it_was_not_chosen_for() -> None:
     episodes = [play(Task("babyai", f"{level}/{seed}")) for level in BENCHMARK_LEVELS for seed in range(7000, 7006)]
-    assert sum(map(won, episodes)) >= 0.9 * len(episodes)
+    assert sum(map(won, episodes)) >= 0.95 * len(episodes)
     lengths = [len(turns) for turns in episodes if won(turns)]
     assert sum(lengths) / len(lengths) < 5
 
@@ -160,6 +160,19 @@ def test_the_expert_goes_on_from_wherever_others_have_led() -> None:
         assert result.reward > 0
         with pytest.raises(EnvironmentFault, match="after the end"):
             expert.act(observation)
+
+
+def test_a_search_that_would_take_too_long_is_a_lucky_one_and_its_thoughts_do_not_show_it() -> None:
+    from fedse.environments.babyai.expert import _played
+    from fedse.environments.babyai.generation import scene
+
+    for seed in (5001, 5004, 5016):
+        assert not _played(World(scene("GoToObjMazeS7", seed)), mapped=False)[1]
+        turns = play(Task("babyai", f"GoToObjMazeS7/{seed}"))
+        assert won(turns)
+        target = re.match(r"Your goal: go to the ([a-z ]+)\n", turns[0][0])[1]
+        for observation, thought, _, _ in turns:
+            assert f"There is a {target} " in observation or "on the way" not in thought
 
 
 def test_an_expert_can_be_called_in_the_middle_of_an_episode() -> None:

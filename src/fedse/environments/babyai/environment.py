@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.instructions import CONCISE, FULL
-from fedse.environments.babyai.levels import LEVELS, chosen_levels
+from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
 from fedse.environments.babyai.session import BabyAISession
@@ -26,8 +26,6 @@ from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
 from fedse.types import Task
-
-MAX_TURNS = 20
 
 _UNKNOWN = "The action is not recognized. Please check valid actions."
 _UNCHANGED = "No change in state."
@@ -174,7 +172,7 @@ class BabyAI(Environment):
         return StepResult(self._perception.description + ending + self._perception.listing, self._reward, done)
 
     def expert(self, seed: int) -> Expert:
-        """MiniGrid's bot, speaking in macro actions; see :class:`~fedse.environments.babyai.expert.BabyAIExpert`."""
+        """A planner on MiniGrid's bot; see :class:`~fedse.environments.babyai.expert.BabyAIExpert`."""
         if self._world is None:
             raise EnvironmentFault("babyai: there is no open episode for an expert", "call reset with a task first")
         return BabyAIExpert(self._world, seed)

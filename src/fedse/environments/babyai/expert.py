@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from fedse.environments.babyai import cells
 from fedse.environments.babyai.aims import Aim, Purpose
+from fedse.environments.babyai.levels import MAX_TURNS
 from fedse.environments.babyai.missions import FORWARD, LEFT, RIGHT, TOGGLE, Status
 from fedse.environments.babyai.perception import perceive
-from fedse.environments.babyai.thoughts import Narrator
+from fedse.environments.babyai.thoughts import Narrator, in_sight
 from fedse.environments.babyai.world import HEADINGS, Pose, World
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
@@ -41,10 +42,10 @@ class _Outcome:
 class BabyAIExpert:
     """Follows the bot's plan in as few actions as it can.
 
-    It is privileged: it tries the available actions out on copies of the world before it takes one.  It takes one that
-    accomplishes the mission; else the one that gets farthest along the plan of the bot, which itself knows only what
-    has been seen.  An action gets as far as the last planned state that equals the state after it, or as the first
-    planned state in which the same things have happened, wherever the agent stands.
+    It is privileged: it plays the episode to its end on copies of the world before it takes the first action.  First
+    it plays with a bot that knows only what has been seen.  If that does not succeed within the turn limit, since
+    searching many rooms takes long, it plays with a bot that knows what is in all rooms but the locked ones, and so
+    happens to search in the right place.  If that fails too, it does as the first one did.
 
     Args:
         world: the open episode's world; the expert looks at it and does not change it.
@@ -54,9 +55,7 @@ class BabyAIExpert:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self._narrator = Narrator(python_random("babyai", "expert", seed))
-        self._wandering = python_random("babyai", "wandering", world.scene.level, world.scene.seed)
-        self._course: _Course | None = None
-        self._expected: object = None
+        self._turns: deque[_Turn] = deque()
 
     def act(self, observation: str) -> tuple[str, str]:
         """The next (thought, action).
@@ -67,23 +66,76 @@ class BabyAIExpert:
         world = self._world
         if world.over:
             raise EnvironmentFault(f"the babyai expert cannot act after the end of the episode, on {observation!r}")
+        if not self._turns or self._turns[0].state != world.state:
+            self._turns = _foresee(world)
+        turn = self._turns.popleft()
+        if turn.aim is None:
+            return self._narrator.finish(world, turn.action), turn.action
+        return self._narrator.think(world, turn.action, turn.aim), turn.action
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn of an episode.
+
+    Attributes:
+        state: of the world before it.
+        action: in words.
+        aim: why it is taken; ``None`` if it accomplishes the mission.
+    """
+
+    state: Hashable
+    action: str
+    aim: Aim | None
+
+
+def _foresee(world: World) -> deque[_Turn]:
+    turns, won = _played(world, mapped=False)
+    if not won:
+        lucky, won = _played(world, mapped=True)
+        turns = lucky if won else turns
+    return turns
+
+
+def _played(world: World, *, mapped: bool) -> tuple[deque[_Turn], bool]:
+    """A full number of turns from a world, and whether they lead to success."""
+    pilot = _Pilot(world, mapped=mapped)
+    turns: deque[_Turn] = deque()
+    while len(turns) < MAX_TURNS and not world.over:
+        chosen, aim = pilot.choose(world)
+        if mapped and aim is not None and aim.purpose is Purpose.MISSION and not in_sight(world):
+            # The agent cannot know that this is the way.
+            aim = Aim(Purpose.EXPLORE, "")
+        turns.append(_Turn(world.state, chosen.action, aim))
+        world = chosen.world
+    return turns, world.status is Status.SUCCESS
+
+
+class _Pilot:
+    """Chooses actions by a plan.
+
+    An action that accomplishes the mission is taken; else the one that gets farthest along the plan of the bot.  An
+    action gets as far as the last planned state that equals the state after it, or as the first planned state in which
+    the same things have happened, wherever the agent stands.
+    """
+
+    def __init__(self, world: World, *, mapped: bool) -> None:
+        self._mapped = mapped
+        self._wandering = python_random("babyai", "wandering", world.scene.level, world.scene.seed, len(world.taken))
+        self._course: _Course | None = None
+
+    def choose(self, world: World) -> tuple[_Outcome, Aim | None]:
+        """The next action and its aim, ``None`` if it accomplishes the mission."""
         outcomes = _outcomes(world)
         finishing = [outcome for outcome in outcomes if outcome.world.status is Status.SUCCESS]
         if finishing:
-            chosen = min(finishing, key=lambda outcome: outcome.cost)
-            return self._narrator.finish(world, chosen.action), chosen.action
-        chosen, aim = self._choose(outcomes)
-        self._expected = (chosen.world.pose, chosen.world.arrangement)
-        return self._narrator.think(world, chosen.action, aim), chosen.action
-
-    def _choose(self, outcomes: list[_Outcome]) -> tuple[_Outcome, Aim]:
-        course = self._course
-        if course is not None and self._expected == (self._world.pose, self._world.arrangement):
-            found = course.advance(self._world, outcomes) or course.rejoin(self._world, outcomes)
+            return min(finishing, key=lambda outcome: outcome.cost), None
+        if self._course is not None:
+            found = self._course.advance(world, outcomes) or self._course.rejoin(world, outcomes)
             if found is not None:
                 return found
-        self._course = _Course(self._world)
-        found = self._course.advance(self._world, outcomes)
+        self._course = _Course(world, mapped=self._mapped)
+        found = self._course.advance(world, outcomes)
         if found is not None:
             return found
         # The bot knows no way, or goes on by something that no action in words does, such as closing a door.
@@ -95,11 +147,11 @@ class BabyAIExpert:
 class _Course:
     """A plan, and how far it is carried out."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, mapped: bool) -> None:
         # Imported here because it imports MiniGrid, which by now the world has done.
         from fedse.environments.babyai.planning import Plan
 
-        self._plan = Plan(world)
+        self._plan = Plan(world, mapped=mapped)
         #: Steps of the plan that are behind us: what they made happen has happened.
         self._done = 0
 

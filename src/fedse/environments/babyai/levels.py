@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from fedse.errors import ConfigError
 from fedse.names import unknown_name
 
+#: Turns that an agent gets, as in AgentGym's scripts.
+MAX_TURNS = 20
+
 #: MiniGrid registers each under ``BabyAI-<name>-v0``.
 LEVELS = (
     "GoToRedBallGrey",

@@ -27,7 +27,7 @@ from minigrid.utils.baby_ai_bot import (
 from fedse.environments.babyai import cells
 from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.generation import level_environment
-from fedse.environments.babyai.world import MARGIN, Pose, World
+from fedse.environments.babyai.world import HEADINGS, MARGIN, Pose, World
 
 #: Searches that the bot may make for one step.  Of 4,735 steps in 160 worlds of all levels none took more than 11.
 _SEARCHES = 100
@@ -53,10 +53,9 @@ class Planned:
 _Position = tuple[int, int]
 _State = tuple[int, int, int, int]
 
-#: Code → 1 if the bot's ways end there, at the latest.
-_IMPASSABLE = cells.OPAQUE
-#: The same for ways that lead around things.
-_OCCUPIED = bytes(cells.OPAQUE[code] or cells.is_portable(code) for code in range(256))
+#: Code → 1 if ways end there: at walls and shut doors, or at walls and locked doors.
+_SHUT = cells.OPAQUE
+_LOCKED = bytes(code == cells.WALL or cells.is_locked(code) for code in range(256))
 
 
 class _StuckError(Exception):
@@ -64,12 +63,18 @@ class _StuckError(Exception):
 
 
 class _Bot(BabyAIBot):  # type: ignore[misc] # untyped
-    """The library's bot with its two slowest parts, which take two thirds of its time, done on bytes."""
+    """The library's bot with its two slowest parts, which take two thirds of its time, done on bytes.
 
-    def __init__(self, environment: RoomGridLevel, twin: World) -> None:
+    If it is ``mapped``, it has seen all that is not locked away, and its ways lead through doors that are merely shut.
+    """
+
+    def __init__(self, environment: RoomGridLevel, twin: World, *, mapped: bool) -> None:
         super().__init__(environment)
         self.searches = 0
         self._twin = twin
+        self._closed = _LOCKED if mapped else _SHUT
+        if mapped:
+            self.learn(_not_locked_away(twin))
 
     def _process_obs(self) -> None:
         self.learn(self._twin.seen_cells())
@@ -93,7 +98,7 @@ class _Bot(BabyAIBot):  # type: ignore[misc] # untyped
             raise _StuckError
         grid, codes, stride = self.mission.unwrapped.grid, self._twin.codes, self._twin.scene.width + 2 * MARGIN
         seen = self.vis_mask.tolist()
-        closed = _IMPASSABLE if ignore_blockers else _OCCUPIED
+        things = not ignore_blockers
         came: dict[_Position, _Position | None] = {}
         queue: deque[tuple[_State, _Position | None]] = deque((state, None) for state in initial_states)
         while queue:
@@ -108,7 +113,8 @@ class _Bot(BabyAIBot):  # type: ignore[misc] # untyped
                     way.append(before)
                     before = came[before]
                 return way, here, came
-            if not seen[column][row] or closed[codes[(row + MARGIN) * stride + column + MARGIN]]:
+            code = codes[(row + MARGIN) * stride + column + MARGIN]
+            if not seen[column][row] or self._closed[code] or (things and cells.is_portable(code)):
                 continue
             for x, y in ((right, down), (down, right), (-down, -right), (-right, -down)):
                 if (column + x, row + y) not in came:
@@ -116,14 +122,29 @@ class _Bot(BabyAIBot):  # type: ignore[misc] # untyped
         return None, None, came
 
 
+def _not_locked_away(world: World) -> set[int]:
+    """The cells that can be reached without a key, and the walls and doors around them."""
+    steps = world.scene.steps
+    around = (*steps, *(steps[heading] + steps[heading - 1] for heading in range(HEADINGS)))
+    found, queue = {world.position}, deque([world.position])
+    while queue:
+        cell = queue.popleft()
+        if not _LOCKED[world.codes[cell]]:
+            fresh = {cell + step for step in around} - found
+            found |= fresh
+            queue.extend(fresh)
+    return found
+
+
 class Plan:
     """The bot's way on from a world, worked out as far as it is asked for.
 
     Args:
         world: where to begin; the bot knows what was seen on the way there.
+        mapped: let the bot know the map instead, except what is behind locked doors.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, mapped: bool) -> None:
         scene = world.scene
         self.steps: list[Planned] = []
         self._twin = World(scene)
@@ -133,7 +154,7 @@ class Plan:
             self._environment.step(action)
             self._twin.act(action)
             seen.update(self._twin.seen_cells())
-        self._bot: _Bot | None = _Bot(self._environment, self._twin)
+        self._bot: _Bot | None = _Bot(self._environment, self._twin, mapped=mapped)
         self._bot.learn(seen)
 
     def extend(self, length: int) -> None:

@@ -141,6 +141,11 @@ class Narrator:
         return voice.room if aim.purpose is Purpose.PUT_DOWN else voice.decide
 
 
+def in_sight(world: World) -> list[str]:
+    """Names of the things in sight that the errand at hand is about, nearest first."""
+    return _in_sight(world, world.scene.clause.current(world.progress))
+
+
 def _in_sight(world: World, errand: Errand) -> list[str]:
     """Names of the things in sight that the errand is about, nearest first."""
     wanted = errand.wanted(world.carried)

@@ -136,6 +136,11 @@ class World:
         return self.codes, self.carried, self.progress
 
     @property
+    def state(self) -> Hashable:
+        """All that matters from now on, but for the steps taken."""
+        return self.pose, self.arrangement
+
+    @property
     def carried_code(self) -> int:
         """Code of the carried thing; ``EMPTY`` for none."""
         return cells.EMPTY if self.carried is None else self.scene.looks[self.carried]
