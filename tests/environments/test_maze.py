@@ -378,14 +378,19 @@ def test_thoughts_are_short_and_true_to_what_is_seen() -> None:
     for seed, task in enumerate(maze.tasks("test")):
         for observation, thought, action in episode(maze, task, seed):
             assert len(thought.split()) <= 30
-            goal, ways, _, decision = (sentence.lower() for sentence in thought.rstrip(".").split(". "))
+            row, column, ways, _, decision = (sentence.lower() for sentence in thought.rstrip(".").split(". "))
             numbers = [int(word.strip(".,")) for word in observation.split() if word.strip(".,").isdigit()]
-            assert ("down" in goal) == (numbers[0] > numbers[2])
-            assert ("up" in goal) == (numbers[0] < numbers[2])
-            assert ("right" in goal) == (numbers[1] > numbers[3])
-            assert ("left" in goal) == (numbers[1] < numbers[3])
+            for sentence, less, more, goal, here in (
+                (row, "up", "down", numbers[0], numbers[2]),
+                (column, "left", "right", numbers[1], numbers[3]),
+            ):
+                assert f" {here} to {goal}: " in sentence
+                assert sentence.endswith(f": {less}") == (goal < here)
+                assert sentence.endswith(f": {more}") == (goal > here)
+            walls, free = ways.split("; ")
             for direction, phrase in sides.items():
-                assert (direction in ways.replace(",", "").split()) == (phrase not in observation)
+                assert (direction in walls.replace(",", "").split()) == (phrase in observation)
+                assert (direction in free.replace(",", "").split()) == (phrase not in observation)
             assert action.removeprefix("move ") in decision
 
 
