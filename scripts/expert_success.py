@@ -27,7 +27,7 @@ def episodes(name: str, options: dict[str, Any], split: str, seed: int) -> list[
         play(
             environment,
             request,
-            lambda opened, request=request: ExpertPolicy(opened.expert(request.seed)),  # type: ignore[misc]
+            lambda opened, request=request: ExpertPolicy(opened, request.seed),  # type: ignore[misc]
             instruction="",
             source=Source.EXPERT,
         )

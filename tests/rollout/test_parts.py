@@ -13,7 +13,7 @@ from fedse.rollout.decoder import SlotDecoder
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.prepack import PrepackedLinear, prepacked
 from fedse.rollout.sampling import draw
-from fedse.rollout.scripted import demonstrate, play
+from fedse.rollout.scripted import ExpertPolicy, demonstrate, play
 from fedse.types import Source, StopReason, Task
 
 
@@ -134,3 +134,23 @@ def test_an_agent_that_repeats_itself_is_stopped_when_that_is_configured() -> No
     assert stuck.stop is StopReason.REPETITION
     assert stuck.trajectory(source=Source.POLICY).success is False
     assert played("x", "x", "x", "x", "x", repeats=None).stop is None
+
+
+@pytest.mark.parametrize("moment", ["making", "acting"])
+def test_a_fault_of_the_expert_is_a_fault_and_no_failed_episode(moment: str) -> None:
+    class Helpless(Counting):
+        def expert(self, seed: int) -> Helpless:
+            if moment == "making":
+                raise KeyError("no plan")
+            return self
+
+        def act(self, observation: str) -> tuple[str, str]:
+            raise KeyError("no plan")
+
+    request = EpisodeRequest(Task("counting", "2/a"), 0)
+    trajectory = play(
+        Helpless(), request, lambda opened: ExpertPolicy(opened, 0), instruction="Count.", source=Source.EXPERT
+    )
+    assert (trajectory.stop, trajectory.success) == (StopReason.ERROR, None)
+    assert "the expert" in trajectory.error
+    assert "no plan" in trajectory.error

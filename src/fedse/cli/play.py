@@ -125,7 +125,7 @@ def _play_scripted(environment: Environment, task: Task, who: Player, seed: int)
     from fedse.types import Source
 
     def make_policy(opened: Environment) -> Policy:
-        policy: Policy = _Human() if who is Player.HUMAN else ExpertPolicy(opened.expert(seed))
+        policy: Policy = _Human() if who is Player.HUMAN else ExpertPolicy(opened, seed)
         return _Shown(policy, echo=who is not Player.HUMAN)
 
     episode.show_instruction(environment.instruction("concise"))

@@ -82,6 +82,11 @@ class Episode:
         """End the episode from outside, as when the context is full."""
         self.stop = reason
 
+    def fail(self, fault: EnvironmentFault) -> None:
+        """End the episode without an outcome, because of a fault outside of it, as of an expert."""
+        self.stop = StopReason.ERROR
+        self._error = str(fault)
+
     def trajectory(self, *, source: Source, tokens: TokenRecord | None = None) -> Trajectory:
         """The finished episode."""
         if self.stop is None:
@@ -127,5 +132,4 @@ class Episode:
             with boundary(EnvironmentFault, what):
                 action()
         except EnvironmentFault as fault:
-            self.stop = StopReason.ERROR
-            self._error = str(fault)
+            self.fail(fault)

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from fedse.agent.parsing import format_response
 from fedse.agent.rendering import ChatRenderer
-from fedse.environments.base import Environment, Expert
-from fedse.errors import EnvironmentFault
+from fedse.environments.base import Environment
+from fedse.errors import EnvironmentFault, boundary
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.seeding import derive_seed
 from fedse.types import Source, StopReason, Task, Trajectory
@@ -24,14 +24,25 @@ class Policy(Protocol):
 
 
 class ExpertPolicy:
-    """The environment's own expert, in the reply format.  Made after the environment was reset."""
+    """The environment's own expert, in the reply format.
 
-    def __init__(self, expert: Expert) -> None:
-        self._expert = expert
+    Args:
+        environment: has been reset; an expert may look at the opened episode.
+        seed: varies the expert's words and choices.
+
+    Raises:
+        EnvironmentFault: if the expert cannot be made, or here and in :meth:`act` raises anything; it is a part of its
+            environment.
+    """
+
+    def __init__(self, environment: Environment, seed: int) -> None:
+        with boundary(EnvironmentFault, f"the expert of {environment.name!r} cannot be made"):
+            self._expert = environment.expert(seed)
 
     def act(self, observation: str) -> str:
         """The expert's thought and action."""
-        thought, action = self._expert.act(observation)
+        with boundary(EnvironmentFault, "the expert failed"):
+            thought, action = self._expert.act(observation)
         return format_response(thought, action)
 
 
@@ -57,15 +68,18 @@ def play(
         on_turn: called after the reset and after every turn, to watch.
 
     Returns:
-        The trajectory, without tokens; with ``stop`` ``ERROR`` if the environment failed.
+        The trajectory, without tokens; with ``stop`` ``ERROR`` if the environment or its expert failed.
     """
     episode = Episode(environment, request, instruction=instruction, turns=turns or environment.spec.max_turns)
     episode.start()
-    policy = make_policy(environment) if episode.stop is None else None
-    while episode.stop is None and policy is not None:
-        if on_turn:
-            on_turn(episode)
-        episode.reply(policy.act(episode.observation))
+    try:
+        policy = make_policy(environment) if episode.stop is None else None
+        while episode.stop is None and policy is not None:
+            if on_turn:
+                on_turn(episode)
+            episode.reply(policy.act(episode.observation))
+    except EnvironmentFault as fault:
+        episode.fail(fault)
     if on_turn:
         on_turn(episode)
     return episode.trajectory(source=source)
@@ -113,7 +127,7 @@ def demonstrate(
             trajectory = play(
                 environment,
                 EpisodeRequest(task, expert_seed),
-                lambda opened, expert_seed=expert_seed: ExpertPolicy(opened.expert(expert_seed)),  # type: ignore[misc]
+                lambda opened, expert_seed=expert_seed: ExpertPolicy(opened, expert_seed),  # type: ignore[misc]
                 instruction=instruction,
                 source=Source.EXPERT,
                 turns=turns,
