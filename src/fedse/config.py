@@ -53,6 +53,12 @@ class ClientConfig(_Section):
         description="AgentTraj file to take up to so many demonstrations from, instead of the expert; each is replayed",
     )
     episodes_per_round: int = Field(default=32, ge=0, description="exploration episodes a round")
+    steps: int | None = Field(
+        default=None,
+        ge=1,
+        description="optimizer steps a round at this site, where it can do less or more than others; default: as the "
+        "training section says",
+    )
 
     @field_validator("name")
     @classmethod

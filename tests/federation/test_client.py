@@ -20,6 +20,7 @@ from fedse.federation.shared_model import SharedModel
 from fedse.federation.task_sampling import exploration_tasks
 from fedse.federation.trajectory_files import read_trajectories
 from fedse.federation.transport import META_KEYS, TENSOR_KEYS, decode_update, encode_update
+from fedse.learning.update import local_update
 from fedse.progress import Event, Phase
 from fedse.types import Source, StopReason, Task
 
@@ -111,6 +112,33 @@ class TestRound:
             digests.add(client.round(1, shared.lora.initial_state(1)).adapter.digest)
             shared.lora.load(shared.lora.initial_state(2))  # what another client of the process may leave behind
         assert len(digests) == 1
+
+    @pytest.mark.parametrize("training", [{"steps": 2}, {"steps": None, "epochs": 1.0}])
+    def test_a_site_may_have_a_budget_of_its_own(
+        self, training: dict[str, Any], shared: SharedModel, tmp_path: Path
+    ) -> None:
+        config = toy_config(toy_client("alpha", steps=3), training=training, method={"explore": False})
+        client = make_client(config, shared, tmp_path)
+        client.demonstrate()
+        client.round(1, shared.lora.initial_state(1))
+        assert reports(tmp_path, 1)[Phase.TRAIN].metrics["steps"] == 3
+
+    def test_the_learning_rate_falls_over_the_rounds_if_it_is_to(
+        self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rates: list[float] = []
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            rates.append(arguments[2].learning_rate)
+            return local_update(*arguments, **options)
+
+        monkeypatch.setattr("fedse.federation.client.local_update", watched)
+        config = toy_config(rounds=3, training={"round_schedule": "cosine"}, method={"explore": False})
+        client = make_client(config, shared, tmp_path)
+        client.demonstrate()
+        for round in (1, 2, 3):
+            client.round(round, shared.lora.initial_state(1))
+        assert rates == pytest.approx([1e-2, 0.75e-2, 0.25e-2])
 
     def test_every_episode_has_a_seed_of_its_own(self, shared: SharedModel, tmp_path: Path) -> None:
         seeds = []

@@ -282,7 +282,8 @@ class Client:
     def _training(self, round: int) -> TrainingConfig:
         settings = self._run.training
         factor = round_factor(round, self._run.rounds, settings.round_schedule)
-        return settings.model_copy(update={"learning_rate": settings.learning_rate * factor})
+        budget = {} if self._config.steps is None else {"steps": self._config.steps, "epochs": None}
+        return settings.model_copy(update={"learning_rate": settings.learning_rate * factor, **budget})
 
     def _evaluate(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
         settings = self._run.evaluation
