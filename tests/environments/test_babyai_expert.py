@@ -57,7 +57,7 @@ def test_the_expert_solves_nine_of_ten_worlds_that_it_was_not_chosen_for() -> No
     assert sum(lengths) / len(lengths) < 5
 
 
-@pytest.mark.parametrize("split", ["train", "test", "benchmark-train", "benchmark-test"])
+@pytest.mark.parametrize("split", ["train", "test", "paper-train", "paper-test"])
 def test_the_expert_solves_the_tasks_of_every_split(split: str) -> None:
     tasks = BabyAI().tasks(split)
     for seed, task in enumerate(tasks[:: len(tasks) // 30]):
@@ -213,8 +213,8 @@ def test_where_the_bot_is_at_a_loss_the_expert_still_takes_available_actions() -
 
 def test_splits_have_the_documented_tasks() -> None:
     game = BabyAI()
-    assert dict(game.spec.splits) == {"test": 504, "train": 1080, "benchmark-train": 810, "benchmark-test": 90}
-    for split, count in {"train": 60, "test": 28, "benchmark-train": 45, "benchmark-test": 5}.items():
+    assert dict(game.spec.splits) == {"train": 1080, "test": 504, "paper-train": 810, "paper-test": 90}
+    for split, count in {"train": 60, "test": 28, "paper-train": 45, "paper-test": 5}.items():
         assert Counter(task.id.partition("/")[0] for task in game.tasks(split)) == dict.fromkeys(
             BENCHMARK_LEVELS, count
         )
@@ -222,16 +222,20 @@ def test_splits_have_the_documented_tasks() -> None:
         game.tasks("tests")
 
 
-def test_seeds_beyond_the_benchmark_come_from_ranges_of_their_own() -> None:
+def test_the_papers_splits_are_the_beginnings_of_the_others() -> None:
     game = BabyAI()
-    benchmark = {split: set(game.tasks(f"benchmark-{split}")) for split in ("train", "test")}
-    assert not benchmark["train"] & benchmark["test"]
-    for split, seeds in {"train": range(2000, 3000), "test": range(1000, 2000)}.items():
-        assert {int(task.id.partition("/")[2]) for task in set(game.tasks(split)) - benchmark[split]} <= set(seeds)
-    for level in BENCHMARK_LEVELS:
-        seeds = split_seeds()[level]
-        assert seeds["benchmark-train"] == sorted(seeds["benchmark-train"])
-        assert seeds["benchmark-train"][-1] < seeds["benchmark-test"][0]
+    assert game.tasks("paper-train") == game.tasks("train")[:810]
+    assert game.tasks("paper-test") == game.tasks("test")[:90]
+
+
+def test_seeds_beyond_the_first_fifty_come_from_ranges_of_their_own() -> None:
+    for level, seeds in split_seeds().items():
+        first = {split: [seed for seed in seeds[split] if seed < 1000] for split in ("train", "test")}
+        assert (len(first["train"]) <= 45, len(first["test"])) == (True, 5), level
+        assert first["train"][-1] < first["test"][0]
+        for split, start in {"train": 2000, "test": 1000}.items():
+            assert seeds[split] == sorted(seeds[split])
+            assert set(seeds[split]) <= {*first[split], *range(start, start + 1000)}
 
 
 def test_every_beginning_of_a_split_is_a_fair_sample() -> None:
@@ -249,7 +253,7 @@ def test_levels_are_chosen_by_name_number_or_group() -> None:
     game = make("babyai", levels=["OneRoomS20", 2, "GoToRedBall"])
     assert game.spec.options["levels"] == ["GoToRedBall", "OneRoomS20"]
     assert {task.id.partition("/")[0] for task in game.tasks("train")} == {"GoToRedBall", "OneRoomS20"}
-    assert dict(game.spec.splits) == {"test": 56, "train": 120, "benchmark-train": 90, "benchmark-test": 10}
+    assert dict(game.spec.splits) == {"train": 120, "test": 56, "paper-train": 90, "paper-test": 10}
     assert make("babyai", **game.spec.options).spec == game.spec
     assert make("babyai", levels="GoToRedBall").spec.options["levels"] == ["GoToRedBall"]
     for name, levels in GROUPS.items():
@@ -280,8 +284,8 @@ def assert_no_leak(game: BabyAI) -> None:
     worlds = {split: [_beginning(task) for task in game.tasks(split)] for split in game.spec.splits}
     assert len(set(worlds["train"])) == len(worlds["train"])
     assert len(set(worlds["test"])) == len(worlds["test"])
-    held_out = set(worlds["test"]) | set(worlds["benchmark-test"])
-    assert not set(worlds["train"]) & held_out
+    held_out = set(worlds["test"]) | set(worlds["paper-test"])
+    assert not (set(worlds["train"]) | set(worlds["paper-train"])) & held_out
 
 
 def test_no_training_world_is_a_test_world_in_rooms_with_few_arrangements() -> None:
@@ -290,7 +294,7 @@ def test_no_training_world_is_a_test_world_in_rooms_with_few_arrangements() -> N
 
 def test_no_training_task_is_a_test_task() -> None:
     game = BabyAI()
-    assert not set(game.tasks("train")) & {*game.tasks("test"), *game.tasks("benchmark-test")}
+    assert not set(game.tasks("train")) & set(game.tasks("test"))
 
 
 @pytest.mark.slow

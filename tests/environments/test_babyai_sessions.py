@@ -64,7 +64,7 @@ def test_sessions_are_independent() -> None:
 def test_tasks_are_numbered_as_agentgym_does() -> None:
     game = make("babyai", levels=[2])
     numbers = game.agentgym_tasks()
-    assert numbers["benchmark-train"][41] == Task("babyai", "GoToRedBall/1")
+    assert numbers["paper-train"][41] == Task("babyai", "GoToRedBall/1")
     assert {split: len(tasks) for split, tasks in numbers.items()} == dict(game.spec.splits)
     assert game.imported_task("1841", "") == Task("babyai", "GoToRedBall/46")
     assert game.imported_task("GoToRedBall/46", "") == Task("babyai", "GoToRedBall/46")
