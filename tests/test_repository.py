@@ -70,6 +70,7 @@ def test_no_global_random_generator_is_touched() -> None:
 def test_every_requirement_is_pinned_within_its_range() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert list(pins) == sorted(pins)
     extras = PROJECT["optional-dependencies"].values()
     for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]:
         requirement = Requirement(text)
