@@ -37,7 +37,10 @@ def test_the_paper_preset_has_the_settings_of_the_paper():
     assert (config.rounds, config.lora.rank, config.lora.alpha) == (20, 8, 16)
     assert (config.training.learning_rate, config.training.epochs, config.training.schedule) == (5e-5, 2, "cosine")
     assert (config.rollout.temperature, config.rollout.max_context) == (1.0, 4096)
-    assert {client.name: client.demonstrations for client in config.clients} == {"maze": 215, "wordle": 955}
+    demonstrations = {"babyai": 810, "webshop": 3930, "textcraft": 374, "maze": 215, "wordle": 955}
+    assert {client.name: client.demonstrations for client in config.clients} == demonstrations
+    assert {(client.train_split, client.test_split) for client in config.clients} == {("paper-train", "paper-test")}
+    assert config.evaluation.tasks is None
 
 
 def test_a_later_source_overrules_an_earlier_one(tmp_path):
