@@ -112,7 +112,7 @@ def test_documented_commands_are_accepted(line: str, arguments: list[str]) -> No
 
 
 def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but for the preset, whose place a small one takes, and the number of tasks."""
+    """As written, but for the preset, whose place a small one takes, and the numbers of tasks and episodes."""
     monkeypatch.chdir(tmp_path)
     for line, arguments in documented_commands("fedse"):
         if not line.startswith("README.md:") or arguments[:2] == ["model", "pull"]:
@@ -120,7 +120,8 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: py
         words = [re.sub("quickstart", "tiny", word) for word in arguments]
         words = ["2" if before == "--tasks" else word for before, word in zip(["", *words], words, strict=False)]
         if words[0] == "run":
-            words += ["--set", "rounds=1", "--set", "evaluation.tasks=2"]
+            few = ("rounds=1", "evaluation.tasks=2", "clients.*.demonstrations=2", "clients.*.episodes_per_round=2")
+            words += [word for change in few for word in ("--set", change)]
         result = CliRunner().invoke(app, words, input="")
         assert result.exit_code == 0, f"{line}\n{result.output}"
 
