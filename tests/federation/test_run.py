@@ -15,10 +15,11 @@ from fedse.federation import client, phases, run_folder, trajectory_files
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.aggregation import server_step
 from fedse.federation.client import Client
+from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import open_run, read_config, read_records
 from fedse.federation.runtimes import local
-from fedse.federation.runtimes.local import evaluators, run
+from fedse.federation.runtimes.local import run
 from fedse.federation.shared_model import SharedModel
 from fedse.progress import Event, Phase
 from fedse.seeding import derive_seed

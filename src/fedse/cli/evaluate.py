@@ -97,7 +97,7 @@ def _configured(
 
 def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
     """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
-    from fedse.federation.runtimes.local import evaluators
+    from fedse.federation.evaluators import evaluators
     from fedse.names import unknown_name
 
     clients = {client.name: client for client in config.clients}

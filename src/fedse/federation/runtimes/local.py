@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
+from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
 from fedse.federation.phases import PhaseReport, phase_reports
 from fedse.federation.run_folder import append_record, open_run, read_records
@@ -153,25 +154,6 @@ class _Federation:
         folder = self._layout.global_adapter(round)
         if not folder.exists():  # else a resumed run has just computed the same one again
             save_adapter(adapter, folder, base_name=self._config.model.name)
-
-
-def evaluators(clients: Sequence[ClientConfig]) -> dict[str, str]:
-    """Which client evaluates what: label of an evaluation → client.
-
-    Clients that share environment, options and test split hold the same tasks; the first by name plays them for all.
-    The label is the environment's name, with the client's where one environment is evaluated in several ways.
-    """
-    first: dict[tuple[str, str, str], ClientConfig] = {}
-    for client in sorted(clients, key=lambda client: client.name):
-        options = repr(sorted(client.options.items()))
-        first.setdefault((client.environment, options, client.test_split), client)
-    ways = [client.environment for client in first.values()]
-    return {
-        client.environment
-        if ways.count(client.environment) == 1
-        else f"{client.environment}@{client.name}": client.name
-        for client in first.values()
-    }
 
 
 def _metrics(reports: Mapping[Phase, PhaseReport], outcome: str | None) -> dict[str, Any]:
