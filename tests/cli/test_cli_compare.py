@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli_calls import Cli
+
+
+def test_a_run_does_not_differ_from_itself(cli: Cli, run_folder: Path) -> None:
+    result = cli("compare", run_folder, "against", run_folder)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert "A: mini, round 2" in lines
+    row = next(line for line in lines if line.startswith("wordle"))
+    assert row.split() == [
+        "wordle",
+        "0.0",
+        "%",
+        "0.0",
+        "%",
+        "+0.0",
+        "[+0.0,",
+        "+0.0]",
+        "0/0",
+        "0",
+        "%",
+        "1.000",
+        "1.000",
+        "2",
+    ]
+    assert any(line.startswith("mean of environments") for line in lines)
+    assert any("not the training" in line for line in lines)
+
+
+def test_two_methods_must_be_told_apart(cli: Cli, run_folder: Path) -> None:
+    for words in ([run_folder], ["against", run_folder], [run_folder, "against", run_folder, "against", run_folder]):
+        result = cli("compare", *words)
+        assert result.exit_code == 2
+        assert "the word 'against'" in result.stderr
+
+
+def test_the_same_run_twice_is_no_second_seed(cli: Cli, run_folder: Path) -> None:
+    result = cli("compare", run_folder, run_folder, "against", run_folder)
+    assert result.exit_code == 1
+    assert "one run per training seed" in result.stderr
+
+
+def test_power_shows_designs(cli: Cli) -> None:
+    lines = cli("power", "10", "--rate", "65", "--discordance", "20").stdout.splitlines()
+    assert [line.split() for line in lines[2:]] == [
+        ["paired,", "20", "%", "of", "tasks", "solved", "by", "one", "method", "only", "155"],
+        ["unpaired,", "from", "65", "%", "to", "75", "%", "2", "×", "329"],
+    ]
+
+
+def test_power_leaves_out_designs_that_cannot_be(cli: Cli) -> None:
+    output = cli("power", "25").stdout
+    assert "paired, 30 %" in output
+    assert "paired, 20 %" not in output
+    assert "from 80 %" not in output
+    assert cli("power", "25", "--discordance", "20").exit_code == 2
