@@ -136,9 +136,7 @@ class TestPlay:
 
         maze = make("maze")
         request = EpisodeRequest(maze.tasks("test")[4], 0)
-        expert = play(
-            maze, request, lambda opened: ExpertPolicy(opened, 0), instruction="", source=Source.EXPERT
-        )
+        expert = play(maze, request, lambda opened: ExpertPolicy(opened, 0), instruction="", source=Source.EXPERT)
         result = cli("play", "maze", "--task", "4", input="\n".join(expert.actions) + "\n")
         assert f"success, {len(expert.turns)} turns" in result.stdout
 
