@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fedse.cli import compare, console, demos, doctor, env, evaluate, model, play, run, runs, view
+from fedse.cli import compare, console, demos, diagnose, doctor, env, evaluate, model, play, run, runs, view
 from fedse.errors import ConfigError, FedseError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("power", epilog=compare.POWER_EXAMPLES)(compare.power)
+app.command("diagnose", epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command("play", epilog=play.EXAMPLES)(play.play)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("ls", epilog=runs.EXAMPLES)(runs.ls)

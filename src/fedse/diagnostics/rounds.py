@@ -1,0 +1,136 @@
+"""The diagnostics of every round of a run, from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedse.config import RunConfig
+from fedse.diagnostics.drift import (
+    FACTORS,
+    AggregationError,
+    Conflict,
+    Factor,
+    aggregation_error,
+    conflict,
+    factor_gram,
+    gradient_heterogeneity,
+    product_gram,
+    sign_agreement,
+)
+from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
+from fedse.experience import ExperienceStore
+from fedse.federation.adapter_io import load_adapter
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import read_config, read_records
+from fedse.federation.server import OK
+from fedse.federation.trajectory_files import read_trajectories
+from fedse.federation.transport import encode_update
+from fedse.learning.schedule import learning_rate_factor, round_factor
+from fedse.types import AdapterState, ClientUpdate, RoundRecord, Trajectory
+
+
+@dataclass(frozen=True)
+class RoundDiagnostics:
+    """One round.
+
+    Attributes:
+        round: from 1.
+        clients: those whose updates were combined, in the order of every matrix.
+        conflicts: "A" and "B" (deltas of the factors), "AB" (both together) and "BA" (changes of the products).
+        sign_agreement: factor → agreement of the signs of its deltas.
+        gradient_heterogeneity: the estimate of ζ².
+        error: of averaging factors instead of products, with the run's weights.
+        buffers: client → its experience at the end of the round.
+        lengths: client → rewards of its explored episodes by length; empty if it did not explore.
+        bytes_up: client → size of its encoded update.
+        bytes_down: size of the broadcast adapter's tensors, which every client receives.
+    """
+
+    round: int
+    clients: tuple[str, ...]
+    conflicts: Mapping[str, Conflict]
+    sign_agreement: Mapping[Factor, float]
+    gradient_heterogeneity: float
+    error: AggregationError
+    buffers: Mapping[str, Buffer]
+    lengths: Mapping[str, Sequence[LengthBin]]
+    bytes_up: Mapping[str, int]
+    bytes_down: int
+
+
+def diagnose(folder: Path) -> list[RoundDiagnostics]:
+    """The diagnostics of all completed rounds of a run, which may still be under way.
+
+    Raises:
+        RunError: if the folder is no run, or a file is damaged.
+        AdapterError: if an adapter is missing or damaged.
+        StoreError, StorageError: if a file cannot be read.
+    """
+    layout = RunLayout(folder)
+    config, records = read_config(layout), read_records(layout)
+    stores = {client.name: _stored(layout, client.name) for client in config.clients} if records else {}
+    return [_round(layout, config, record, stores) for record in records[1:]]
+
+
+def _round(
+    layout: RunLayout, config: RunConfig, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]]
+) -> RoundDiagnostics:
+    clients = tuple(name for name, metrics in sorted(record.clients.items()) if metrics.get("outcome") == OK)
+    before = load_adapter(layout.global_adapter(record.round - 1))
+    updates = [load_adapter(layout.update(record.round, name), expect=before.meta) for name in clients]
+    grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
+    return RoundDiagnostics(
+        round=record.round,
+        clients=clients,
+        conflicts={
+            **{factor: conflict(gram) for factor, gram in grams.items()},
+            "AB": conflict(grams["A"] + grams["B"]),
+            "BA": conflict(product_gram(before, updates)),
+        },
+        sign_agreement={factor: sign_agreement(before, updates, factor) for factor in FACTORS},
+        gradient_heterogeneity=gradient_heterogeneity(grams, _learning_rate_sums(config, record, clients)),
+        error=aggregation_error(before, updates, _weights(config, record, clients)),
+        buffers={name: buffer_at(stored, record.round) for name, stored in stores.items()},
+        lengths={name: _lengths(layout, name, record.round) for name in stores},
+        bytes_up={name: _encoded(config, record, name, update) for name, update in zip(clients, updates, strict=True)},
+        bytes_down=before.nbytes,
+    )
+
+
+def _stored(layout: RunLayout, client: str) -> list[Trajectory]:
+    with ExperienceStore(layout.experience(client), readonly=True) as store:
+        return store.trajectories()
+
+
+def _lengths(layout: RunLayout, client: str, round: int) -> list[LengthBin]:
+    path = layout.trajectories(client, round)
+    return rewards_by_length(read_trajectories(path)) if path.is_file() else []
+
+
+def _learning_rate_sums(
+    config: RunConfig, record: RoundRecord, clients: Sequence[str]
+) -> dict[Factor, Sequence[float]]:
+    """What each client's steps in this round add up to, as the local update makes them."""
+    settings = config.training
+    peak = settings.learning_rate * round_factor(record.round, config.rounds, settings.round_schedule)
+    sums = []
+    for name in clients:
+        steps = record.clients[name]["train"]["steps"]
+        factors = (learning_rate_factor(step, steps, settings.schedule, settings.warmup) for step in range(steps))
+        sums.append(peak * sum(factors))
+    return {"A": sums, "B": [settings.b_ratio * total for total in sums]}
+
+
+def _weights(config: RunConfig, record: RoundRecord, clients: Sequence[str]) -> list[float]:
+    if config.method.aggregator == "weighted_mean":
+        return [float(record.clients[name]["train"]["examples"]) for name in clients]
+    return [1.0] * len(clients)
+
+
+def _encoded(config: RunConfig, record: RoundRecord, client: str, adapter: AdapterState) -> int:
+    """Bytes of the update as it is sent, with the scalars that the run's aggregator asks for."""
+    examples = float(record.clients[client]["train"]["examples"])
+    scalars = {"examples": examples} if config.method.aggregator == "weighted_mean" else {}
+    return len(encode_update(ClientUpdate(client, record.round, adapter, scalars)))

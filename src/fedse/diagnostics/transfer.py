@@ -1,0 +1,100 @@
+"""What each client's update does in every environment: the direct measure of transfer, positive or negative.
+
+The deltas' geometry says whether updates agree, not whether they help.  Here the adapter that a client returned plays
+the held-out tasks of all environments, next to the broadcast adapter it began from and the global one it went into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedse.config import ClientConfig, RunConfig
+from fedse.environments import registry
+from fedse.errors import RunError
+from fedse.evaluation.evaluate import evaluate, held_out_tasks
+from fedse.federation.adapter_io import load_adapter
+from fedse.federation.evaluators import evaluators
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import read_config, read_records
+from fedse.federation.server import OK
+from fedse.federation.shared_model import SharedModel
+from fedse.types import SuccessRate
+
+BEFORE = "before"
+AFTER = "after"
+
+
+@dataclass(frozen=True)
+class TransferMatrix:
+    """Success rates of several adapters in all environments.
+
+    Attributes:
+        round: the last completed one.
+        rates: adapter → environment → success rate; adapters are :data:`BEFORE` (broadcast), ``client <name>`` (as the
+            client returned it) and :data:`AFTER` (the new global one).
+    """
+
+    round: int
+    rates: Mapping[str, Mapping[str, SuccessRate]]
+
+
+def transfer_matrix(
+    folder: Path, *, tasks: int | None = None, on_rate: Callable[[str, str, SuccessRate], None] | None = None
+) -> TransferMatrix:
+    """Play the held-out tasks of every environment with the adapters of a run's last round, as the run itself does.
+
+    Args:
+        folder: the run folder.
+        tasks: per environment; by default as many as the run evaluates on.
+        on_rate: told of each adapter, environment and rate when it is known.
+
+    Raises:
+        RunError: if no round is complete.
+        AdapterError, ModelError: if an adapter or the base model cannot be loaded.
+        EnvironmentFault: if every episode in an environment was lost to a fault.
+    """
+    layout = RunLayout(folder)
+    config, records = read_config(layout), read_records(layout)
+    if len(records) < 2:
+        raise RunError(f"{folder} has no complete round yet", f"fedse run --resume --out {folder} goes on with it")
+    last = records[-1]
+    places = {BEFORE: layout.global_adapter(last.round - 1)}
+    places |= {
+        f"client {name}": layout.update(last.round, name)
+        for name, metrics in sorted(last.clients.items())
+        if metrics.get("outcome") == OK
+    }
+    places[AFTER] = layout.global_adapter(last.round)
+    shared = SharedModel.load(config)
+    clients = {client.name: client for client in config.clients}
+    rates: dict[str, dict[str, SuccessRate]] = {}
+    for adapter, place in places.items():
+        shared.lora.load(load_adapter(place))
+        for label, name in evaluators(config.clients).items():
+            rate = _rate(config, clients[name], shared, tasks)
+            rates.setdefault(adapter, {})[label] = rate
+            if on_rate:
+                on_rate(adapter, label, rate)
+    return TransferMatrix(last.round, rates)
+
+
+def _rate(config: RunConfig, client: ClientConfig, shared: SharedModel, tasks: int | None) -> SuccessRate:
+    """Of the adapter that is loaded, in the client's environment."""
+    environment = registry.make(client.environment, **client.options)
+    try:
+        chosen = held_out_tasks(environment, client.test_split, tasks or config.evaluation.tasks)
+    finally:
+        environment.close()
+    rate, _ = evaluate(
+        shared.engine,
+        client.environment,
+        chosen,
+        options=client.options,
+        prompt=config.agent.prompt,
+        decoding=config.evaluation.decoding,
+        samples=config.evaluation.samples,
+        seed=config.seed,
+    )
+    return rate
