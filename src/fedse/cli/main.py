@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fedse.cli import compare, console, demos, diagnose, doctor, env, evaluate, model, play, run, runs, view
+from fedse.cli import compare, console, demos, diagnose, doctor, env, evaluate, model, play, report, run, runs, view
 from fedse.errors import ConfigError, FedseError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ app.command("power", epilog=compare.POWER_EXAMPLES)(compare.power)
 app.command("diagnose", epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command("play", epilog=play.EXAMPLES)(play.play)
 app.command("view", epilog=view.EXAMPLES)(view.view)
+app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.add_typer(env.app, name="env")

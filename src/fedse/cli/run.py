@@ -90,6 +90,7 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
     for command, purpose in (
         (f"fedse view {folder}", "read the episodes of the last round"),
         (f"fedse view {folder} --round 0 --mask", "see which tokens carry loss"),
+        (f"fedse report {folder}", "all of it on one page, to open in a browser"),
         (f"fedse eval {folder} --tasks 200", "measure on more tasks"),
     ):
         stdout.print(f"  {command:<52} {purpose}", markup=False)

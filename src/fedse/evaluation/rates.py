@@ -22,7 +22,7 @@ def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
         else:
             episodes += 1
             successes += bool(trajectory.success)
-    low, high = _wilson(successes, episodes)
+    low, high = wilson_interval(successes, episodes)
     return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
 
 
@@ -40,7 +40,8 @@ def task_weighted_average(rates: Mapping[str, SuccessRate]) -> float:
     return sum(rate.successes for rate in rates.values()) / episodes if episodes else float("nan")
 
 
-def _wilson(successes: int, episodes: int) -> tuple[float, float]:
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval (low, high) for a rate; [0, 1] without episodes."""
     if episodes == 0:
         return 0.0, 1.0
     from scipy.stats import binomtest  # about a second to import

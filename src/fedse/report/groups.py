@@ -1,0 +1,113 @@
+"""Runs of one configuration, which differ in their seeds only, put together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedse.evaluation.rates import wilson_interval
+from fedse.progress import Phase
+from fedse.report.reading import Run
+from fedse.types import SuccessRate
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but the seed and what cannot change a result.
+
+    Attributes:
+        label: the configuration's name; with a run's folder where different configurations have one name.
+        runs: in the order given, at least one.
+    """
+
+    label: str
+    runs: tuple[Run, ...]
+
+    def label_of(self, run: Run) -> str:
+        """What to call one of the runs."""
+        if len(self.runs) == 1:
+            return self.label
+        seeds = [other.config.seed for other in self.runs]
+        return f"{self.label}, {f'seed {run.config.seed}' if seeds.count(run.config.seed) == 1 else run.layout.root}"
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The names of the sites."""
+        return tuple(client.name for client in self.runs[0].config.clients)
+
+    def mean(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
+        """Round → mean of a site's metric over the runs that have it; NaN is no value."""
+        values: dict[int, list[float]] = {}
+        for run in self.runs:
+            for round, value in run.series(phase, metric, site=site).items():
+                if not math.isnan(value):
+                    values.setdefault(round, []).append(value)
+        return {round: math.fsum(found) / len(found) for round, found in sorted(values.items())}
+
+    def explored(self, site: str) -> dict[int, SuccessRate]:
+        """Round → success of a site's exploration, the episodes of all runs pooled."""
+        counts = {
+            metric: [run.series(Phase.EXPLORE, metric, site=site) for run in self.runs]
+            for metric in ("successes", "episodes", "errors")
+        }
+        totals = {
+            metric: {round: sum(int(found.get(round, 0)) for found in series) for round in set().union(*series)}
+            for metric, series in counts.items()
+        }
+        return {
+            round: rate_of(totals["successes"][round], played - totals["errors"][round], totals["errors"][round])
+            for round, played in sorted(totals["episodes"].items())
+        }
+
+    def evaluated(self, environment: str) -> dict[int, SuccessRate]:
+        """Round → success on held-out tasks, the episodes of all runs that evaluated it pooled."""
+        found: dict[int, list[SuccessRate]] = {}
+        for run in self.runs:
+            for record in run.records:
+                if environment in record.evaluation:
+                    found.setdefault(record.round, []).append(record.evaluation[environment])
+        return {round: _pooled(rates) for round, rates in sorted(found.items())}
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Put runs of one configuration together, in the order in which each first appears."""
+    members: dict[str, list[Run]] = {}
+    for run in runs:
+        members.setdefault(repr(method_settings(run)), []).append(run)
+    names = [found[0].config.name for found in members.values()]
+    folders = [found[0].layout.root.name for found in members.values()]
+    groups = []
+    for name, folder, found in zip(names, folders, members.values(), strict=True):
+        place = folder if folders.count(folder) == 1 else found[0].layout.root
+        groups.append(Group(name if names.count(name) == 1 else f"{name} ({place})", tuple(found)))
+    return groups
+
+
+def method_settings(run: Run) -> Mapping[str, Any]:
+    """The configuration as dotted keys → values, without the seed, the number of processes and the device."""
+    flat: dict[str, Any] = {}
+    for key, value in run.config.model_dump(mode="json").items():
+        flat |= {f"{key}.{name}": entry for name, entry in value.items()} if isinstance(value, dict) else {key: value}
+    return {key: value for key, value in flat.items() if key not in ("seed", "workers", "model.device")}
+
+
+def environments_of(groups: Sequence[Group]) -> list[str]:
+    """The labels of all evaluations, in the order of their first appearance."""
+    found = (record.evaluation for group in groups for run in group.runs for record in run.records)
+    return list(dict.fromkeys(label for evaluation in found for label in evaluation))
+
+
+def rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:
+    """A success rate with its Wilson interval, from counts."""
+    low, high = wilson_interval(successes, episodes)
+    return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
+
+
+def _pooled(rates: Sequence[SuccessRate]) -> SuccessRate:
+    if len(rates) == 1:
+        return rates[0]
+    return rate_of(
+        sum(rate.successes for rate in rates), sum(rate.episodes for rate in rates), sum(rate.errors for rate in rates)
+    )

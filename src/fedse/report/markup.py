@@ -1,0 +1,72 @@
+"""HTML in which nothing but our own markup is markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, Self
+
+
+class Html(str):
+    """Text that is HTML already; every other text is escaped on its way into an element."""
+
+    __slots__ = ()
+
+    @classmethod
+    def join(cls, parts: Iterable[Html]) -> Self:  # type: ignore[override]
+        """Pieces of HTML one after the other."""
+        return cls("".join(parts))
+
+
+_VOID = frozenset({"input", "br"})
+
+
+def element(tag: str, *children: str, **attributes: str | bool) -> Html:
+    """An element.
+
+    Args:
+        tag: its name.
+        children: text, which is escaped, or :class:`Html`.
+        attributes: ``class_`` stands for ``class``, ``aria_label`` for ``aria-label``; ``True`` gives an attribute
+            without a value, ``False`` none.
+    """
+    shown = "".join(
+        f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
+        for name, value in attributes.items()
+        if value is not False
+    )
+    body = "".join(child if isinstance(child, Html) else escape(child) for child in children)
+    return Html(f"<{tag}{shown}>" if tag in _VOID else f"<{tag}{shown}>{body}</{tag}>")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, numbers_from: int = 1) -> Html:
+    """A table that scrolls sideways where the screen is narrow.
+
+    Args:
+        headings: of the columns.
+        rows: their cells; the first of a row is its heading.
+        caption: what the table shows.
+        numbers_from: columns from this one on are aligned to the right.
+    """
+    head = element("tr", *(_cell("th", text, at >= numbers_from, scope="col") for at, text in enumerate(headings)))
+    body = [
+        element(
+            "tr",
+            _cell("th", row[0], numbers_from < 1, scope="row"),
+            *(_cell("td", text, at >= numbers_from) for at, text in enumerate(row[1:], start=1)),
+        )
+        for row in rows
+    ]
+    content = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
+    return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def json_script(identity: str, data: Any) -> Html:
+    """Data for the page's script.  No text in it can end the element: ``<`` is written as an escape of JSON."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="{identity}">{text}</script>')
+
+
+def _cell(tag: str, text: str, is_number: bool, **attributes: str) -> Html:
+    return element(tag, text, class_="number", **attributes) if is_number else element(tag, text, **attributes)

@@ -1,0 +1,120 @@
+"""A run folder as the report sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedse.config import RunConfig
+from fedse.errors import RunError, boundary
+from fedse.federation.layout import RunLayout
+from fedse.federation.phases import PhaseReport, phase_reports
+from fedse.federation.run_folder import read_config, read_records
+from fedse.progress import Phase
+from fedse.report.measures import Measurement, measure
+from fedse.storage import read_json, storage_errors
+from fedse.types import RoundRecord
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds, without its episodes and adapters.
+
+    Attributes:
+        layout: where things lie.
+        config: the run's configuration.
+        versions: software → version, as when the run began; empty if the file is not there.
+        records: the completed rounds, from round 0.
+        measurements: every number that the run wrote down, the round that is under way included.
+    """
+
+    layout: RunLayout
+    config: RunConfig
+    versions: Mapping[str, Any]
+    records: tuple[RoundRecord, ...]
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """All rounds are done."""
+        return len(self.records) > self.config.rounds
+
+    @property
+    def evaluated(self) -> tuple[int, ...]:
+        """The rounds whose global adapter was evaluated, in order."""
+        return tuple(record.round for record in self.records if record.evaluation)
+
+    def series(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
+        """Round → value of a site's metric, in the order of the rounds."""
+        return {
+            found.round: found.value
+            for found in self.measurements
+            if found.phase is phase and found.metric == metric and found.site == site
+        }
+
+
+def read_runs(folders: Iterable[Path]) -> list[Run]:
+    """Read several runs; a folder that is named twice is read once.
+
+    Raises:
+        RunError, ConfigError, StorageError: see :func:`read_run`.
+    """
+    return [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+
+
+def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
+    """Read a run folder; nothing in it is touched, and a process may be at work there.
+
+    Args:
+        folder: the run folder.
+        allow_unfinished_start: accept a run whose round 0 is not complete yet.
+
+    Raises:
+        RunError: if the folder is no run, has no completed round 0, or its metrics or a phase's marker is damaged.
+        ConfigError: if its configuration is not valid.
+        StorageError: if a file cannot be read.
+    """
+    layout = RunLayout(folder)
+    config = read_config(layout)
+    with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
+        records = read_records(layout)
+    if not records and not allow_unfinished_start:
+        raise RunError(
+            f"{folder} has no completed round 0 yet, so there is nothing to report",
+            f"go on with it (fedse run --resume --out {folder}), or follow it (fedse report --live {folder})",
+        )
+    versions = read_json(layout.versions) if layout.versions.is_file() else {}
+    phases = _phases(layout, config, len(records) + 1)
+    with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
+        found = tuple(measure(config, records, phases, _traffic(layout, config, records)))
+    return Run(layout, config, versions, records, found)
+
+
+def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> dict[tuple[str, int], Mapping[Phase, PhaseReport]]:
+    return {
+        (client.name, round): phase_reports(layout, client.name, round)
+        for client in config.clients
+        for round in range(rounds)
+    }
+
+
+def _traffic(layout: RunLayout, config: RunConfig, records: Sequence[RoundRecord]) -> dict[tuple[str, int, str], int]:
+    """(site, round, direction) → bytes of the adapter folder that went that way; folders that are gone are left out."""
+    found = {}
+    for record in records[1:]:
+        for client in config.clients:
+            ways = {
+                "bytes_down": layout.global_adapter(record.round - 1),
+                "bytes_up": layout.update(record.round, client.name),
+            }
+            for way, folder in ways.items():
+                if folder.is_dir():
+                    found[client.name, record.round, way] = _size(folder)
+    return found
+
+
+def _size(folder: Path) -> int:
+    with storage_errors("read", folder):
+        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from report_runs import Page, begin, config, episode, finish_round, made_run
+
+from fedse.errors import RunError
+from fedse.federation.trajectory_files import write_trajectories
+from fedse.report import follow, read_runs, render_page, write_page
+from fedse.report.charts import all_figures
+from fedse.report.episodes import MOST_TASKS
+from fedse.report.groups import group_runs
+from fedse.report.page import LARGEST_PAGE
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \ud800 \u2028 $content"
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return render_page(read_runs([made_run(tmp_path_factory.mktemp("runs") / "made")]))
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_page_needs_nothing_from_outside(html: str, page: Page) -> None:
+    assert not {"link", "img", "iframe", "object", "audio", "video"} & {tag for tag, _ in page.elements}
+    links = [value for _, found in page.elements for name, value in found.items() if name.endswith(("href", "src"))]
+    assert links
+    assert all(str(link).startswith("#") for link in links)
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest|\bimport\(", html)
+
+
+def test_only_the_pages_own_script_may_run(page: Page) -> None:
+    [policy] = [found["content"] for found in page.all("meta") if found.get("http-equiv") == "Content-Security-Policy"]
+    [script] = [text for text in page.texts["script"] if "use strict" in text]
+    assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in str(policy)
+    assert "default-src 'none'" in str(policy)
+    assert not [name for _, found in page.elements for name in found if name.startswith("on")]
+
+
+def test_the_page_is_well_formed_and_labelled(page: Page) -> None:
+    assert page.unbalanced == page.open == []
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    referred = {str(found["aria-labelledby"]) for _, found in page.elements if "aria-labelledby" in found}
+    referred |= {str(found["href"]).removeprefix("#") for found in page.all("a")}
+    assert referred <= set(ids)
+    assert all(found.get("role") == "img" for found in page.all("svg"))
+    assert len(page.texts["title"]) == 1 + len(page.all("svg"))
+    assert any(found.get("name") == "viewport" for found in page.all("meta"))
+
+
+def test_figures_take_the_colours_of_the_page(html: str) -> None:
+    charts = "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    assert "var(--series-0)" in charts
+    assert re.findall(r"#[0-9a-f]{6}", charts) == []
+
+
+def test_results_are_those_of_the_metrics(page: Page) -> None:
+    cells = page.texts["td"]
+    assert "0 % [0–32]" in cells
+    assert "75 % [41–93]" in cells
+    assert "+75 points" in cells
+    assert "0 → 2" in cells
+
+
+def test_every_part_has_its_numbers(page: Page) -> None:
+    headings = page.texts["th"]
+    assert "west, round 2" in headings
+    assert {"33.3 %", "66.7 %"} <= set(page.texts["td"])  # of three episodes: the one that was lost counts in no rate
+    assert {"made, west: experience store", "west: experience store"} & set(page.texts["figcaption"])
+    titles = " ".join(page.texts["figcaption"])
+    for part in ("held-out success", "exploration success", "training loss", "working time", "adapters on their way"):
+        assert part in titles
+
+
+def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
+    text = HOSTILE.replace("\ud800", "")  # which YAML cannot hold
+    clients = [{"name": "west", "environment": "maze", "options": {"look": text}}]
+    folder = made_run(tmp_path / "<b>run", name=text, clients=clients)
+    run = read_runs([folder])[0]
+    write_trajectories(run.layout.evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
+    target = tmp_path / "page.html"
+    write_page(target, [run])
+    page = Page(target.read_text())
+    assert len(page.all("script")) == 2
+    assert page.all("img") == page.all("b") == []
+    assert page.unbalanced == []
+    [pair] = [pair for pair in page.episodes["shelves"][0]["pairs"] if pair["before"] is None]
+    assert pair["task"] == HOSTILE
+    assert pair["after"]["turns"][0]["observation"] == HOSTILE
+    assert any(text in found for found in page.texts["h1"])
+
+
+def test_episodes_are_paired_by_task(page: Page) -> None:
+    [shelf] = page.episodes["shelves"]
+    assert (shelf["run"], shelf["environment"], shelf["rounds"], shelf["total"]) == ("made", "maze", [0, 2], 8)
+    outcomes = {pair["task"]: (pair["before"]["outcome"], pair["after"]["outcome"]) for pair in shelf["pairs"]}
+    assert outcomes["task/0"] == ("failure", "success")
+    assert outcomes["task/7"] == ("failure", "failure")
+    shown = shelf["pairs"][0]["after"]
+    assert shown["tokens"] == [7, 20]
+    assert shown["turns"][0] == {
+        "observation": "You are here.",
+        "thought": "Thought: You are here.\n",
+        "action": "Action: go",
+        "truncated": False,
+    }
+    assert page.episodes["instructions"][shown["instruction"]] == "Find the goal."
+
+
+def test_samples_of_one_task_are_paired_in_their_order(tmp_path: Path) -> None:
+    layout = begin(tmp_path / "run", run := config(rounds=1))
+    finish_round(layout, run, 0, [episode("same", success=False), episode("same", success=True)])
+    finish_round(layout, run, 1, [episode("same", success=True), episode("same", success=None)])
+    [shelf] = Page(render_page(read_runs([tmp_path / "run"]))).episodes["shelves"]
+    assert [(pair["task"], pair["before"]["outcome"], pair["after"]["outcome"]) for pair in shelf["pairs"]] == [
+        ("same", "failure", "success"),
+        ("same, sample 2", "success", "fault"),
+    ]
+
+
+def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_path: Path) -> None:
+    layout = begin(tmp_path / "run", run := config(rounds=1))
+    long = [episode(f"task/{index}", success=True, text="x" * 7000, turns=12) for index in range(MOST_TASKS + 5)]
+    for round in (0, 1):
+        finish_round(layout, run, round, long)
+    html = render_page(read_runs([tmp_path / "run"]))
+    assert len(html.encode()) < LARGEST_PAGE
+    [shelf] = Page(html).episodes["shelves"]
+    assert shelf["total"] == MOST_TASKS + 5
+    assert [pair["task"] for pair in shelf["pairs"]] == [f"task/{index}" for index in range(len(shelf["pairs"]))]
+    assert 0 < len(shelf["pairs"]) < MOST_TASKS
+    assert shelf["pairs"][0]["after"]["turns"][0]["observation"].endswith("… (1000 more characters)")
+
+
+def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
+    """What the server of a real federation has: no file of a site."""
+    folder = made_run(tmp_path / "run")
+    for path in sorted((folder / "clients").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    page = Page(render_page(read_runs([folder])))
+    assert "75 % [41–93]" in page.texts["td"]
+    assert not [found for found in page.all("section") if found["id"] == "episodes"]
+
+
+def test_seeds_are_pooled_and_methods_compared(tmp_path: Path) -> None:
+    folders = [
+        made_run(tmp_path / "a", seed=0, successes=(0, 2, 4)),
+        made_run(tmp_path / "b", seed=1, successes=(0, 2, 8)),
+        made_run(tmp_path / "c", name="other", method={"history": False}),
+    ]
+    page = Page(render_page(read_runs([*folders, folders[0]])))  # the run that is named twice counts once
+    rows = page.texts["th"]
+    assert "maze · made (2 runs pooled)" in rows
+    assert {"maze · made, seed 0", "maze · made, seed 1", "maze · other"} <= set(rows)
+    assert "75 % [51–90]" in page.texts["td"]  # 12 of 16
+    assert "method.history" in rows
+    assert [found for found in page.texts["figcaption"] if "held-out success" in found] == ["maze: held-out success"]
+    assert [shelf["run"] for shelf in page.episodes["shelves"]] == ["made, seed 0", "made, seed 1", "other"]
+
+
+def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None:
+    folders = [made_run(tmp_path / "a"), made_run(tmp_path / "b", method={"history": False})]
+    groups = group_runs(read_runs(folders))
+    assert [group.label for group in groups] == ["made (a)", "made (b)"]
+    names = [figure.name for part in all_figures(groups).values() for figure in part]
+    assert len(names) == len(set(names))
+
+
+def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
+    layout = begin(tmp_path / "run", run := config())
+    finish_round(layout, run, 0, [episode("a", success=True), episode("b", success=None)])
+    notices = [text for text in Page(render_page(read_runs([tmp_path / "run"]))).texts["p"] if "round" in text]
+    assert any("made is not complete: 0 of 2 rounds done" in text for text in notices)
+    assert any("1 held-out episodes of round 0 were lost to faults" in text for text in notices)
+
+
+def test_a_page_follows_a_run_until_it_is_complete(tmp_path: Path) -> None:
+    layout = begin(tmp_path / "run", run := config(rounds=1))
+    target = tmp_path / "page.html"
+    pages: list[bool] = []
+    rounds = iter([0, None, 1])
+
+    def go_on(_: float) -> None:
+        if (round := next(rounds)) is not None:
+            finish_round(layout, run, round, [episode("a", success=bool(round))])
+
+    def look(_: object) -> None:
+        pages.append('<meta name="fedse-refresh"' in target.read_text())
+
+    done = follow(tmp_path / "run", target, on_page=look, wait=go_on)
+    assert done.is_complete
+    assert pages == [True, True, False]  # none for the look at which nothing was new
+
+
+def test_following_what_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no folder"):
+        follow(tmp_path / "nothing", tmp_path / "page.html", on_page=lambda _: None)
+
+
+def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", read_runs([made_run(tmp_path / "run")]), figures=tmp_path / "figures")
+    svg = (tmp_path / "figures" / "success-maze.svg").read_text()
+    assert "var(--" not in svg
+    assert "maze: held-out success" in svg
+    assert (tmp_path / "figures" / "success-maze.png").read_bytes().startswith(b"\x89PNG")
