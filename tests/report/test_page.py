@@ -175,6 +175,11 @@ def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None
     assert len(names) == len(set(names))
 
 
+def test_runs_of_one_seed_are_not_passed_off_as_independent(tmp_path: Path) -> None:
+    page = Page(render_page(read_runs([made_run(tmp_path / "a"), made_run(tmp_path / "b")])))
+    assert any("several runs of one seed" in text for text in page.texts["p"])
+
+
 def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config())
     finish_round(layout, run, 0, [episode("a", success=True), episode("b", success=None)])

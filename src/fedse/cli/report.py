@@ -25,7 +25,7 @@ def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The page.  [default: report.html; none if only --csv is asked for]"),
+        typer.Option("--out", "-o", help="The page (default: report.html; none if only --csv is asked for)."),
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write each figure here, as SVG and PNG.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all metrics here, one value a row.")] = None,

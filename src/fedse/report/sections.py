@@ -17,12 +17,17 @@ _NONE = "–"
 
 
 def progress(groups: Sequence[Group]) -> Html:
-    """How far the runs are, in a sentence each for those that are not complete."""
+    """What the reader has to know first: runs that are not complete, or not independent, and what went wrong."""
     runs = [(group.label_of(run), run) for group in groups for run in group.runs]
     open_ = [
         f"{label} is not complete: {max(0, len(run.records) - 1)} of {run.config.rounds} rounds done."
         for label, run in runs
         if not run.is_complete
+    ]
+    twice = [
+        f"{group.label} has several runs of one seed; they are pooled as if they were independent."
+        for group in groups
+        if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
     lost = [
         f"{label}, {environment}: {rate.errors} held-out episodes of round {record.round} were lost to faults and are "
@@ -39,7 +44,7 @@ def progress(groups: Sequence[Group]) -> Html:
         for site, done in record.clients.items()
         if done.get("outcome", "ok") != "ok"
     ]
-    return Html.join(element("p", text, class_="notice") for text in [*open_, *lost, *refused])
+    return Html.join(element("p", text, class_="notice") for text in [*open_, *twice, *lost, *refused])
 
 
 def results(groups: Sequence[Group]) -> Html:
