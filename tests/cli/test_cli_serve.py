@@ -23,8 +23,8 @@ def test_a_served_environment_is_played_by_its_printed_name_until_an_interrupt(c
         shown = cli("env", "show", name)
         played = cli("play", name, "--who", "expert", "--task", "3")
         process.send_signal(signal.SIGINT)
-        # Where the tests themselves run in the background of a script, the interrupt is ignored by inheritance: the server
-        # then ends by its own handler and nothing is raised after it.
+        # Where the tests themselves run in the background of a script, the interrupt is ignored by inheritance: the
+        # server then ends by its own handler, and nothing is raised after it.
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         assert process.wait(timeout=20) == (0 if ignored else 130)
         assert "Traceback" not in process.stderr.read()
