@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 DEFAULT_STEPS = 32
 
+#: What the sites of a run share; see ``method.sharing``.
+Sharing = Literal["federated", "pooled", "isolated"]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -158,6 +161,11 @@ class TrainingConfig(_Section):
 class MethodConfig(_Section):
     """Which method: the parts in which Fed-SE, FedIT and the ablations differ."""
 
+    sharing: Sharing = Field(
+        default="federated",
+        description="what sites share: their adapters, which are aggregated; their experience, on which one adapter is "
+        "trained; or nothing, so that each goes on from its own adapter",
+    )
     explore: bool = Field(default=True, description="play episodes and learn from them (false: demonstrations only)")
     warmup_rounds: int = Field(
         default=0,
@@ -168,8 +176,17 @@ class MethodConfig(_Section):
         default="success", description="which episodes enter the experience store"
     )
     history: bool = Field(default=True, description="keep experience of earlier rounds (false: only this round's)")
-    aggregator: str = Field(default="mean", description="'mean' (Fed-SE) or 'weighted_mean' (FedIT)")
-    server_lr: float = Field(default=1.0, gt=0, description="step on the mean delta; 1 is the paper")
+    restart: bool = Field(
+        default=False,
+        description="local updates begin from the initial adapter in every round (false: from the current one); "
+        "exploration plays with the current one either way",
+    )
+    aggregator: str = Field(
+        default="mean", description="'mean' (Fed-SE) or 'weighted_mean' (FedIT); of federated sites only"
+    )
+    server_lr: float = Field(
+        default=1.0, gt=0, description="step on the mean delta; 1 is the paper; of federated sites only"
+    )
 
 
 class EvaluationConfig(_Section):
@@ -190,7 +207,7 @@ class RunConfig(_Section):
 
     name: str = Field(default="run", description="a name for reports")
     seed: int = Field(default=0, ge=0, description="every random stream of the run derives from it")
-    rounds: int = Field(default=3, ge=1, description="federation rounds")
+    rounds: int = Field(default=3, ge=0, description="federation rounds; 0: only evaluate the initial adapter")
     workers: int = Field(
         default=1,
         ge=1,

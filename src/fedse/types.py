@@ -293,9 +293,14 @@ class RoundRecord:
     Attributes:
         round: 1-based; 0 is the evaluation of the initial adapter.
         clients: client → phase metrics (episodes, kept, dropped by reason, loss, steps, seconds, tokens).
-        evaluation: environment → success rate of the global adapter on held-out tasks; empty when not evaluated.
-        adapter: digest of the global adapter after the round.
+        evaluation: environment → success rate on held-out tasks, of the global adapter or, where sites are isolated, of
+            the adapter of the site that has the environment; empty when not evaluated.
+        adapter: digest of the global adapter after the round; empty if there is none, because sites are isolated.
         seconds: phase → wall-clock seconds.
+        adapters: client → digest of its own adapter after the round; empty unless sites are isolated.
+        pooled: metrics of the one update on the experience of all sites; empty unless experience is pooled.
+        transfer: client → environment → success rate of the client's adapter there, its own environment included; only
+            in the last round, if sites are isolated and there are several.
     """
 
     round: int
@@ -303,6 +308,9 @@ class RoundRecord:
     evaluation: Mapping[str, SuccessRate]
     adapter: str
     seconds: Mapping[str, float]
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    pooled: Mapping[str, Any] = field(default_factory=dict)
+    transfer: Mapping[str, Mapping[str, SuccessRate]] = field(default_factory=dict)
 
 
 def as_messages(pairs: Sequence[tuple[Role, str]]) -> tuple[Message, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError
 from fedse.experience.store import ExperienceStore
 from fedse.federation import client, phases, run_folder, trajectory_files
@@ -177,13 +177,15 @@ class TestMethods:
         assert {record.round for record in result.records if record.evaluation} == evaluated
 
     def test_sites_with_the_same_tasks_are_evaluated_once(self) -> None:
-        def site(name: str, **changes: Any) -> ClientConfig:
-            return ClientConfig(**toy_client(name, **changes))
+        same = [toy_client("b"), toy_client("a")]
+        assert evaluators(toy_config(*same)) == {"toy": "a"}
+        other = toy_client("c", options={"secret": "x"})
+        assert evaluators(toy_config(other, *same)) == {"toy@a": "a", "toy@c": "c"}
+        assert evaluators(toy_config(*same, toy_client("d", environment="maze"))) == {"toy": "a", "maze": "d"}
 
-        same = [site("b"), site("a")]
-        assert evaluators(same) == {"toy": "a"}
-        assert evaluators([site("c", options={"secret": "x"}), *same]) == {"toy@a": "a", "toy@c": "c"}
-        assert evaluators([*same, site("d", environment="maze")]) == {"toy": "a", "maze": "d"}
+    def test_isolated_sites_are_all_evaluated(self) -> None:
+        config = toy_config(toy_client("b"), toy_client("a"), method={"sharing": "isolated"})
+        assert evaluators(config) == {"toy@a": "a", "toy@b": "b"}
 
 
 class TestFolder:

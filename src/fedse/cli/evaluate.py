@@ -101,7 +101,7 @@ def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfi
     from fedse.names import unknown_name
 
     clients = {client.name: client for client in config.clients}
-    sites = {label: clients[name] for label, name in evaluators(config.clients).items()}
+    sites = {label: clients[name] for label, name in evaluators(config).items()}
     known = {site.environment for site in sites.values()}
     for name in wanted or []:
         if name not in known:

@@ -72,7 +72,7 @@ def transfer_matrix(
     rates: dict[str, dict[str, SuccessRate]] = {}
     for adapter, place in places.items():
         shared.lora.load(load_adapter(place))
-        for label, name in evaluators(config.clients).items():
+        for label, name in evaluators(config).items():
             rate = _rate(config, clients[name], shared, tasks)
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:

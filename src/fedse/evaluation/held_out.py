@@ -74,7 +74,7 @@ def read_held_out(folder: Path) -> HeldOut:
         )
     clients = {client.name: client for client in config.clients}
     protocols, successes = {}, {}
-    for label, name in evaluators(config.clients).items():
+    for label, name in evaluators(config).items():
         protocols[label] = _protocol(config, clients[name])
         verdicts: dict[str, tuple[bool | None, ...]] = {}
         for episode in read_trajectories(layout.evaluation(name, config.rounds)):

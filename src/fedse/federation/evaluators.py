@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from fedse.config import ClientConfig
+from fedse.config import ClientConfig, RunConfig
 
 
-def evaluators(clients: Sequence[ClientConfig]) -> dict[str, str]:
+def evaluators(config: RunConfig) -> dict[str, str]:
     """Which client evaluates what: label of an evaluation → client.
 
-    Clients that share environment, options and test split hold the same tasks; the first by name plays them for all.
-    The label is the environment's name, with the client's where one environment is evaluated in several ways.
+    Clients that share environment, options and test split hold the same tasks; the first by name plays them for all,
+    unless the sites are isolated: then there is an adapter per client, and each plays with its own.  The label is the
+    environment's name, with the client's where one environment is evaluated several times.
     """
-    first: dict[tuple[str, str, str], ClientConfig] = {}
-    for client in sorted(clients, key=lambda client: client.name):
-        options = repr(sorted(client.options.items()))
-        first.setdefault((client.environment, options, client.test_split), client)
+    first: dict[tuple[str, ...], ClientConfig] = {}
+    for client in sorted(config.clients, key=lambda client: client.name):
+        tasks = (client.environment, repr(sorted(client.options.items())), client.test_split)
+        first.setdefault((*tasks, client.name) if config.method.sharing == "isolated" else tasks, client)
     ways = [client.environment for client in first.values()]
     return {
         client.environment

@@ -4,12 +4,16 @@
     versions.json                                of Python, fedse and the libraries that decide the numbers
     metrics.jsonl                                one round per line, from round 0 (before the first)
     rounds/000/global/                           the initial adapter
-    rounds/001/clients/<client>/                 what a client sent
-    rounds/001/global/                           the adapter after the round
+    rounds/001/clients/<client>/                 what a client sent, or, where sites are isolated, goes on from
+    rounds/001/global/                           the adapter after the round; not where sites are isolated
+    rounds/001/pooled.json                       the update on all sites' experience is complete, with its metrics; only
+                                                 where experience is pooled
     clients/<client>/experience.sqlite           the site's private experience
     clients/<client>/trajectories/round-001.jsonl.gz
     clients/<client>/evaluation/round-001.jsonl.gz
+    clients/<client>/transfer/round-001-<other>.jsonl.gz    held-out episodes with the adapter of another, isolated site
     clients/<client>/phases/round-001-explore.json     a phase that is complete, with its metrics
+    clients/<client>/phases/round-001-evaluate-<other>.json
 
 Adapters are peft folders.  What lies under ``clients`` never leaves its site.
 """
@@ -19,6 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedse.config import Sharing
 from fedse.progress import Phase
 
 
@@ -56,6 +61,15 @@ class RunLayout:
         """The adapter that a client sent in a round."""
         return self._round(round) / "clients" / client
 
+    def site_adapter(self, round: int, client: str, sharing: Sharing) -> Path:
+        """The adapter that a client has after a round: its own where sites are isolated, else the global one."""
+        isolated = sharing == "isolated" and round > 0
+        return self.update(round, client) if isolated else self.global_adapter(round)
+
+    def pooled(self, round: int) -> Path:
+        """Written when the update on all sites' experience is complete."""
+        return self._round(round) / "pooled.json"
+
     def experience(self, client: str) -> Path:
         """The client's experience store."""
         return self._client(client) / "experience.sqlite"
@@ -65,12 +79,20 @@ class RunLayout:
         return self._client(client) / "trajectories" / f"round-{round:03d}.jsonl.gz"
 
     def evaluation(self, client: str, round: int) -> Path:
-        """The client's held-out episodes with the global adapter of a round."""
+        """The client's held-out episodes with the adapter that it has after a round."""
         return self._client(client) / "evaluation" / f"round-{round:03d}.jsonl.gz"
+
+    def transfer(self, client: str, round: int, other: str) -> Path:
+        """The client's held-out episodes with the adapter of another site after a round."""
+        return self._client(client) / "transfer" / f"round-{round:03d}-{other}.jsonl.gz"
 
     def marker(self, client: str, round: int, phase: Phase) -> Path:
         """Written when a client's phase is complete."""
         return self._client(client) / "phases" / f"round-{round:03d}-{phase.value}.json"
+
+    def transfer_marker(self, client: str, round: int, other: str) -> Path:
+        """Written when the client's evaluation of another site's adapter is complete."""
+        return self._client(client) / "phases" / f"round-{round:03d}-{Phase.EVALUATE.value}-{other}.json"
 
     def _round(self, round: int) -> Path:
         return self.root / "rounds" / f"{round:03d}"

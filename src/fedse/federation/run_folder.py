@@ -102,10 +102,17 @@ def _record(data: Mapping[str, Any]) -> RoundRecord:
     return RoundRecord(
         round=data["round"],
         clients=data["clients"],
-        evaluation={name: SuccessRate(**rate) for name, rate in data["evaluation"].items()},
+        evaluation=_rates(data["evaluation"]),
         adapter=data["adapter"],
         seconds=data["seconds"],
+        adapters=data.get("adapters", {}),  # older runs have only federated sites
+        pooled=data.get("pooled", {}),
+        transfer={name: _rates(rates) for name, rates in data.get("transfer", {}).items()},
     )
+
+
+def _rates(data: Mapping[str, Any]) -> dict[str, SuccessRate]:
+    return {name: SuccessRate(**rate) for name, rate in data.items()}
 
 
 def _damaged(path: Path, why: str) -> RunError:

@@ -58,7 +58,7 @@ def _shelves(run: Run, label: str) -> Iterator[_Shelf]:
     if not run.evaluated:
         return
     first, last = run.evaluated[0], run.evaluated[-1]
-    for environment, site in evaluators(run.config.clients).items():
+    for environment, site in evaluators(run.config).items():
         found = [_by_task(run, site, round) for round in (first, last)]
         before, after = found if last > first else (found[0], {})
         keys = list(dict.fromkeys([*before, *after]))

@@ -50,7 +50,7 @@ def measure(
         traffic: (client, round, metric) → bytes.
     """
     environments = {client.name: client.environment for client in config.clients}
-    sites_of = evaluators(config.clients)
+    sites_of = evaluators(config)
     for record in records:
         for label, rate in record.evaluation.items():
             values = {

@@ -90,7 +90,7 @@ class _Federation:
         self._listener = listener
         self._sites = sites
         self._clients = [client.name for client in config.clients]
-        self._evaluators = evaluators(config.clients)
+        self._evaluators = evaluators(config)
 
     def run(self) -> None:
         done = len(read_records(self._layout))
