@@ -1,4 +1,4 @@
-"""Loading a configuration: a preset, then a file, then overrides; each overrules the one before."""
+"""Loading a configuration: a preset, a file, a method, then overrides; each overrules the one before."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from pydantic.fields import FieldInfo
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError
-from fedse.settings.overrides import apply_override
+from fedse.settings.methods import read_method
+from fedse.settings.overrides import apply_override, apply_settings
 from fedse.settings.presets import preset_names, preset_text
 from fedse.settings.schema import allowed, item_section, section, show, unknown_key
 from fedse.settings.yaml_text import dump_yaml, parse_yaml
 
 
-def load_config(preset: str | None, file: Path | None, overrides: Iterable[str]) -> RunConfig:
-    """The configuration that a preset, a file and overrides make together.
+def load_config(
+    preset: str | None, file: Path | None, overrides: Iterable[str], *, method: str | None = None
+) -> RunConfig:
+    """The configuration that a preset, a file, a method and overrides make together.
 
     Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``;
     the argument ``preset`` takes the place of that name.
@@ -30,13 +33,49 @@ def load_config(preset: str | None, file: Path | None, overrides: Iterable[str])
         overrides: ``key=value`` texts, applied in order.  The key is a dotted path; a client is meant by its name, its
             index, or ``*`` for all of them (``clients.maze.demonstrations=8``).  The value is YAML and replaces what
             is there.
+        method: name of a shipped method, see :func:`~fedse.settings.method_names`; applied before the overrides.  It is
+            added to the run's name, so that runs of several methods have different folders.
 
     Raises:
         ConfigError: listing everything that is wrong: dotted path, value found, what is allowed.
-        UnknownNameError: for an unknown preset; offers the nearest names.
+        UnknownNameError: for an unknown preset or method; offers the nearest names.
     """
     data = _layers(preset, file)
-    problems = [problem for override in overrides for problem in apply_override(data, override)]
+    problems = []
+    if method is not None:
+        problems = apply_settings(data, read_method(method).set)
+        data["name"] = f"{data.get('name', 'run')}-{method}"
+    problems += [problem for override in overrides for problem in apply_override(data, override)]
+    return _validated(data, problems)
+
+
+def derive_config(config: RunConfig, *settings: Mapping[str, Any]) -> RunConfig:
+    """A configuration with some settings changed, as those of a method.
+
+    Args:
+        config: what to begin from.
+        settings: applied in order, see :func:`~fedse.settings.overrides.apply_settings`.
+
+    Raises:
+        ConfigError: listing everything that is wrong.
+    """
+    data = config.model_dump(mode="json")
+    return _validated(data, [problem for mapping in settings for problem in apply_settings(data, mapping)])
+
+
+def build_config(preset: str | None, settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration that a preset, or none, and settings make together.
+
+    Raises:
+        ConfigError: listing everything that is wrong.
+        UnknownNameError: for an unknown preset.
+    """
+    data = {} if preset is None else _preset_data(preset)
+    return _validated(data, apply_settings(data, settings))
+
+
+def _validated(data: dict[str, Any], problems: list[str]) -> RunConfig:
+    """The configuration, if it is valid and nothing else was found wrong with it."""
     try:
         # Strict JSON takes no text for a number and no number for a text, but a list for a tuple.
         config = RunConfig.model_validate_json(json.dumps(data), strict=True)

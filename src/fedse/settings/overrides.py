@@ -1,8 +1,9 @@
-"""Applying ``--set key=value`` to configuration data."""
+"""Applying ``--set key=value``, and the settings of a method, to configuration data."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Mapping
 from typing import Any, get_origin
 
 from fedse.config import RunConfig
@@ -29,6 +30,34 @@ def apply_override(data: dict[str, Any], override: str) -> list[str]:
     except ValueError as cause:
         return [f"{path.strip()}: found {show(text)}, which is not YAML: {cause}"]
     return _assign(data, RunConfig, segments, 0, value)
+
+
+def apply_settings(data: dict[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Set what a mapping says, in place and in its order.
+
+    Args:
+        data: the configuration's data so far, not yet validated.
+        settings: dotted path → value, as ``clients.*.demonstrations: 0``; a section's keys may also stand below its
+            name, as in ``method: {explore: false}``, and those that it does not name keep their values.
+
+    Returns:
+        The problems found, as for :func:`apply_override`.
+    """
+    leaves = flat_settings(settings).items()
+    return [problem for path, value in leaves for problem in _assign(data, RunConfig, path.split("."), 0, value)]
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as dotted path → value, with nothing below the names of sections."""
+    return {path: value for key, entry in settings.items() for path, value in _leaves(key, entry)}
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    field = RunConfig.model_fields.get(key)
+    if field is not None and section(field.annotation) and isinstance(value, dict):
+        yield from ((f"{key}.{name}", entry) for name, entry in value.items())
+    else:
+        yield key, value
 
 
 def _assign(node: Any, schema: Any, segments: list[str], depth: int, value: Any) -> list[str]:

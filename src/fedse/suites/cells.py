@@ -1,0 +1,78 @@
+"""The cells of a suite, and where things lie in its folder.
+
+suite.yaml                                   the resolved suite; runs the same suite again
+suite.lock                                   held by the process that works in the folder
+cells/<model>/<method>/seed-<n>/             a run folder, see :mod:`fedse.federation.layout`
+cells/<model>/<method>/seed-<n>.failure.json what went wrong, until the cell is tried again
+table.md, table.csv                          the results so far
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedse.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite.
+
+    Attributes:
+        model: name of the model in the suite.
+        method: name of the method.
+        seed: the training seed.
+        config: what is run; its name is the method's.
+        home: the method whose folder holds the run: this one, or the first of the suite with the same configuration.
+    """
+
+    model: str
+    method: str
+    seed: int
+    config: RunConfig
+    home: str
+
+    @property
+    def is_shared(self) -> bool:
+        """Another method of the suite has the same configuration, and its run serves for both."""
+        return self.home != self.method
+
+    def folder(self, root: Path) -> Path:
+        """The cell's run folder."""
+        return root / "cells" / self.model / self.home / f"seed-{self.seed}"
+
+    def failure(self, root: Path) -> Path:
+        """Where it is written down why the cell failed; beside the run folder, which holds nothing but the run."""
+        folder = self.folder(root)
+        return folder.with_name(f"{folder.name}.failure.json")
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.method}/seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class SuiteLayout:
+    """Paths below a suite's folder; nothing is created by asking for one."""
+
+    root: Path
+
+    @property
+    def suite(self) -> Path:
+        """The resolved suite."""
+        return self.root / "suite.yaml"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that works in the folder."""
+        return self.root / "suite.lock"
+
+    @property
+    def markdown(self) -> Path:
+        """The table to read."""
+        return self.root / "table.md"
+
+    @property
+    def csv(self) -> Path:
+        """The table to compute with."""
+        return self.root / "table.csv"

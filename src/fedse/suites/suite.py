@@ -1,0 +1,101 @@
+"""Experiment suites: every method with every model and every training seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedse.config import RunConfig
+from fedse.errors import ConfigError
+from fedse.settings import Method, derive_config
+from fedse.suites.cells import Cell
+
+
+@dataclass(frozen=True)
+class SuiteModel:
+    """A base model of a suite.
+
+    Attributes:
+        name: of its folder and in tables.
+        set: settings that go with it, as dotted path → value; ``model.name`` is among them.
+    """
+
+    name: str
+    set: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Methods × models × seeds; :func:`~fedse.suites.load_suite` reads one from YAML.
+
+    Attributes:
+        name: letters, digits, '-', '_' and '.'.
+        description: one line.
+        config: what all cells begin with.
+        models: at least one; their settings are applied before those of a method.
+        methods: rows of the main table; their settings are dotted path → value.
+        ablations: rows of a table of their own; each is the reference method with its own settings over it.
+        reference: name of the method that all others are compared with.
+        seeds: training seeds.
+        jobs: cells at work side by side; ``None``: as many as the machine has cores, or GPUs.  No result depends on it.
+    """
+
+    name: str
+    description: str
+    config: RunConfig
+    models: tuple[SuiteModel, ...]
+    methods: tuple[Method, ...]
+    ablations: tuple[Method, ...]
+    reference: str
+    seeds: tuple[int, ...]
+    jobs: int | None = field(default=None, compare=False)
+
+    def cells(self) -> list[Cell]:
+        """All cells: seed by seed, and within a seed model by model, so that whole comparisons are complete early.
+
+        Raises:
+            ConfigError: listing every method whose configuration is not valid with a model.
+        """
+        configs: dict[tuple[str, str], RunConfig] = {}
+        problems = []
+        sets = {method.name: method.set for method in self.methods}
+        below = sets.get(self.reference, {})
+        sets |= {method.name: {**below, **method.set} for method in self.ablations}
+        for model in self.models:
+            for method, settings in sets.items():
+                own = {"name": method, "workers": 1}  # the cells themselves are done side by side
+                try:
+                    configs[model.name, method] = derive_config(self.config, model.set, settings, own)
+                except ConfigError as error:
+                    problems.append(f"{method} with {model.name}: {error.what}")
+        if problems:
+            raise suite_error(f"the suite {self.name}", problems)
+        homes = _homes(configs)
+        return [
+            Cell(model, method, seed, config.model_copy(update={"seed": seed}), homes[model, method])
+            for seed in self.seeds
+            for (model, method), config in configs.items()
+        ]
+
+
+def suite_error(origin: str, problems: Iterable[str]) -> ConfigError:
+    """The error for a suite with these problems.
+
+    Args:
+        origin: what the suite is called, or the file it comes from.
+        problems: one text each.
+    """
+    unique = list(dict.fromkeys(problems))
+    count = "a problem" if len(unique) == 1 else f"{len(unique)} problems"
+    listed = "".join("\n  - " + problem.replace("\n", "\n  ") for problem in unique)
+    return ConfigError(f"{origin} has {count}:{listed}", "docs/suites.md says what a suite may hold")
+
+
+def _homes(configs: Mapping[tuple[str, str], RunConfig]) -> dict[tuple[str, str], str]:
+    """(model, method) → the first method with that model that has the same configuration but for the name."""
+    first: dict[tuple[str, str], str] = {}
+    return {
+        (model, method): first.setdefault((model, config.model_copy(update={"name": ""}).model_dump_json()), method)
+        for (model, method), config in configs.items()
+    }
