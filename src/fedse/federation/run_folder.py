@@ -53,6 +53,27 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         yield layout
 
 
+def is_at_work(lock: Path) -> bool:
+    """Whether a process holds a lock file, as :func:`open_run` does for as long as it works in a folder.
+
+    The lock is shared for the moment of asking, so that several may ask at once.
+
+    Raises:
+        StorageError: if the file cannot be read.
+    """
+    with storage_errors("read", lock):
+        try:
+            file = lock.open()
+        except FileNotFoundError:
+            return False
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
+
+
 def append_record(layout: RunLayout, record: RoundRecord) -> None:
     """Add a round to ``metrics.jsonl``, which is replaced as a whole.
 
