@@ -43,7 +43,7 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         is_foreign = any(folder.iterdir()) and not (layout.config.exists() or layout.lock.exists())
     if is_foreign:
         raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
-    with _locked(layout.lock):
+    with locked(layout.lock):
         _recover(folder)
         if layout.global_adapter(0).exists():
             _check_same_run(config, layout, resume=resume)
@@ -51,6 +51,26 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
             atomic_write(layout.config, dump_config(config))
             write_json(layout.versions, _versions())
         yield layout
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder.  The system frees it when the process ends, however it ends; the file itself stays.
+
+    Raises:
+        RunError: if another process holds it.
+        StorageError: if the file cannot be opened.
+    """
+    with storage_errors("open", path):
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise RunError(
+                f"another process works in {path.parent}", "wait until it is done, stop it, or choose another folder"
+            ) from cause
+        yield
 
 
 def is_at_work(lock: Path) -> bool:
@@ -138,21 +158,6 @@ def _rates(data: Mapping[str, Any]) -> dict[str, SuccessRate]:
 
 def _damaged(path: Path, why: str) -> RunError:
     return RunError(f"{path} is damaged: {why}", "restore it from a copy, or start again in another folder")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder's lock.  The system frees it when the process ends, however it ends; the file itself stays."""
-    with storage_errors("open", path):
-        file = path.open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
-            raise RunError(
-                f"another process works in {path.parent}", "wait until it is done, stop it, or choose another folder"
-            ) from cause
-        yield
 
 
 def _recover(folder: Path) -> None:

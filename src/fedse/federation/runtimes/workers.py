@@ -7,9 +7,7 @@ the cores each are done sooner than one after the other on all of them.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,6 +20,7 @@ from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
 from fedse.federation.layout import RunLayout
 from fedse.federation.runtimes.sites import Job, LocalSites
+from fedse.processes import end_with_parent
 from fedse.progress import Event, Listener
 
 _PATIENCE_SECONDS = 5.0
@@ -153,7 +152,7 @@ def _value(message: _Done | _Failed) -> Any:
 def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
     """A worker's life: set the sites up, then do what is asked until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
-    _end_with_parent()
+    end_with_parent()
     _prepare_libraries(config.workers)
     try:
         sites = LocalSites(config, layout, pipe.send)
@@ -177,18 +176,6 @@ def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
 def _failure(error: Exception) -> _Failed:
     known = error if isinstance(error, FedseError) else RuntimeError(f"{type(error).__name__}: {error}")
     return _Failed(known, "".join(traceback.format_exception(error)))
-
-
-def _end_with_parent() -> None:
-    """End at once when the parent is gone: nobody else may write in its run folder when the run is resumed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _prepare_libraries(workers: int) -> None:
