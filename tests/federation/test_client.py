@@ -132,7 +132,7 @@ class TestRound:
             rates.append(arguments[2].learning_rate)
             return local_update(*arguments, **options)
 
-        monkeypatch.setattr("fedse.federation.client.local_update", watched)
+        monkeypatch.setattr("fedse.federation.training.local_update", watched)
         config = toy_config(rounds=3, training={"round_schedule": "cosine"}, method={"explore": False})
         client = make_client(config, shared, tmp_path)
         client.demonstrate()
@@ -159,7 +159,7 @@ class TestRound:
         first.demonstrate()
         sent = first.round(1, shared.lora.initial_state(1))
         monkeypatch.setattr(shared.engine, "run", None)
-        monkeypatch.setattr("fedse.federation.client.local_update", None)
+        monkeypatch.setattr("fedse.federation.training.local_update", None)
         events: list[Event] = []
         again = make_client(toy_config(), shared, tmp_path, listener=events.append)
         again.demonstrate()

@@ -11,14 +11,14 @@ from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError
 from fedse.experience.store import ExperienceStore
-from fedse.federation import client, phases, run_folder, trajectory_files
+from fedse.federation import client, phases, pooling, run_folder, trajectory_files
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.aggregation import server_step
 from fedse.federation.client import Client
 from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import open_run, read_config, read_records
-from fedse.federation.runtimes import local
+from fedse.federation.runtimes import exchange
 from fedse.federation.runtimes.local import run
 from fedse.federation.shared_model import SharedModel
 from fedse.progress import Event, Phase
@@ -325,16 +325,26 @@ class TestResume:
             run(config, tmp_path / str(after), resume=True)
             assert fingerprint(tmp_path / str(after)) == fingerprint(tmp_path / "whole")
 
-    def test_after_a_stop_at_any_write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Writes: the configuration, the versions, the initial adapter; demonstrations, store, marker; held-out episodes,
+    # marker; metrics.  Then the round: explored episodes, store, marker; update, marker; global adapter; held-out
+    # episodes, marker; metrics.
+    @pytest.mark.parametrize(
+        ("sharing", "sites", "begin", "writes"),
+        [
+            ("federated", ["solo"], 1, 18),
+            ("pooled", ["solo"], 12, 17),  # the update is the global adapter
+            ("isolated", ["one", "two"], 23, 33),  # no global adapter; episodes and marker of each visiting adapter
+        ],
+    )
+    def test_after_a_stop_at_any_write(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: str, sites: list[str], begin: int, writes: int
+    ) -> None:
         """Between two writes lie the moments that no event marks, as after the store and before the marker."""
-        config = toy_config(toy_client("solo"), rounds=1, evaluation={"tasks": 1})
+        clients = [toy_client(name) for name in sites]
+        config = toy_config(*clients, rounds=1, evaluation={"tasks": 1}, method={"sharing": sharing})
         run(config, tmp_path / "whole")
         expected = fingerprint(tmp_path / "whole")
-        # The configuration, the versions, the initial adapter; demonstrations, store, marker; held-out episodes,
-        # marker; metrics.  Then the round: explored episodes, store, marker; update, marker; global adapter; held-out
-        # episodes, marker; metrics.
-        writes = 18
-        for number in range(1, writes + 1):
+        for number in range(begin, writes + 1):
             folder = tmp_path / str(number)
             with monkeypatch.context() as patch:
                 _stop_after_write(patch, number)
@@ -342,6 +352,9 @@ class TestResume:
                     run(config, folder)
             run(config, folder, resume=True)
             assert fingerprint(folder) == expected, f"stopped after write {number}"
+        with monkeypatch.context() as patch:
+            _stop_after_write(patch, writes + 1)
+            run(config, tmp_path / "one more")  # which there is not
 
     def test_a_mended_environment_goes_on_where_it_broke(
         self, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -384,7 +397,8 @@ def _stop_after_write(patch: pytest.MonkeyPatch, number: int) -> None:
         (run_folder, "atomic_write"),
         (run_folder, "write_json"),
         (client, "save_adapter"),
-        (local, "save_adapter"),
+        (exchange, "save_adapter"),
+        (pooling, "save_adapter"),
         (ExperienceStore, "add"),
     ):
         patch.setattr(owner, name, watched(getattr(owner, name)))

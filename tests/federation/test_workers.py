@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import adapters, fingerprint, toy_client, toy_config
+from runs import fingerprint, toy_client, toy_config
 
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
@@ -37,17 +37,20 @@ def toy_run(**changes: object) -> RunConfig:
     return toy_config(*SITES, rounds=1, **changes)
 
 
-def test_workers_change_no_result(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sharing", ["federated", "pooled", "isolated"])
+def test_workers_change_no_result(tmp_path: Path, sharing: str) -> None:
     events: list[Event] = []
-    alone, together = toy_run(), toy_run(workers=2)
+    method = {"sharing": sharing}
+    alone, together = toy_run(method=method), toy_run(method=method, workers=2)
     run(alone, tmp_path / "alone")
     run(together, tmp_path / "together", listener=events.append)
-    assert adapters(tmp_path / "together", together) == adapters(tmp_path / "alone", alone)
     ours, theirs = fingerprint(tmp_path / "together"), fingerprint(tmp_path / "alone")
     assert ours.pop("config.yaml") != theirs.pop("config.yaml")
     assert ours == theirs
     finished = {(event.phase, event.round, event.client) for event in events if event.finished}
-    assert {(phase, 1, site["name"]) for site in SITES for phase in (Phase.EXPLORE, Phase.TRAIN)} <= finished
+    trained = [""] if sharing == "pooled" else [site["name"] for site in SITES]
+    assert {(Phase.EXPLORE, 1, site["name"]) for site in SITES} <= finished
+    assert {(Phase.TRAIN, 1, name) for name in trained} <= finished
     assert multiprocessing.active_children() == []
 
 

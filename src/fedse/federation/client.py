@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.agent import system_prompt
-from fedse.config import ClientConfig, RunConfig, TrainingConfig
+from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
@@ -26,10 +26,9 @@ from fedse.federation.partition import site_tasks
 from fedse.federation.phases import PhaseReport, once
 from fedse.federation.shared_model import SharedModel
 from fedse.federation.task_sampling import exploration_tasks
+from fedse.federation.training import distinct, fine_tune, round_settings, steps_for
 from fedse.federation.trajectory_files import read_trajectories, write_trajectories
 from fedse.federation.watching import ClientProgress
-from fedse.learning.schedule import round_factor
-from fedse.learning.update import local_update
 from fedse.progress import Listener, Phase, silent
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import demonstrate
@@ -84,7 +83,8 @@ class Client:
             self._test_tasks = held_out_tasks(environment, client.test_split, config.evaluation.tasks)
         finally:
             environment.close()
-        self._check()
+        if config.rounds:  # else nothing is learnt
+            self._check()
 
     def demonstrate(self) -> PhaseReport:
         """Seed the experience store with expert episodes of training tasks, or with those of a file; round 0.
@@ -96,24 +96,24 @@ class Client:
         """
         return self._once(Phase.DEMONSTRATE, 0, self._demonstrate)
 
-    def round(self, round: int, adapter: AdapterState) -> ClientUpdate:
-        """One round of local evolution from the broadcast adapter: explore, filter, accumulate, fine-tune.
+    def round(self, round: int, adapter: AdapterState, *, start: AdapterState | None = None) -> ClientUpdate:
+        """One round of local evolution: explore, filter, accumulate, fine-tune.
 
-        With nothing to train on, the broadcast adapter is sent back unchanged, and the metrics say 0 examples.
+        With nothing to train on, the adapter that the update begins from is sent back, and the metrics say 0 examples.
 
         Args:
             round: 1 or later.
-            adapter: the global adapter after the round before.
+            adapter: the one after the round before, the global one or, where sites are isolated, the client's own.
+            start: where the update begins; by default at ``adapter``.
 
         Raises:
             EnvironmentFault: if every episode was lost to a fault of the environment.
-            AdapterError: if the adapter does not fit the model.
+            AdapterError: if an adapter does not fit the model.
             TrainingError: if training diverged.
             StorageError, StoreError: if a file cannot be written.
         """
-        if self._explores(round):
-            self._once(Phase.EXPLORE, round, lambda: self._explore(round, adapter))
-        trained = self._once(Phase.TRAIN, round, lambda: self._train(round, adapter))
+        self.explore(round, adapter)
+        trained = self._once(Phase.TRAIN, round, lambda: self._train(round, start or adapter))
         available = {"examples": float(trained.metrics["examples"])}
         return ClientUpdate(
             client=self.name,
@@ -122,15 +122,36 @@ class Client:
             scalars={name: available[name] for name in self._scalars},
         )
 
-    def evaluate(self, round: int, adapter: AdapterState) -> SuccessRate:
-        """Success rate of the global adapter of a round on this site's held-out tasks.
+    def explore(self, round: int, adapter: AdapterState) -> None:
+        """The part of a round before the update, if the method explores: play, filter, accumulate.
+
+        Raises:
+            EnvironmentFault, AdapterError, StorageError, StoreError: as :meth:`round`.
+        """
+        if self._explores(round):
+            self._once(Phase.EXPLORE, round, lambda: self._explore(round, adapter))
+
+    def evaluate(self, round: int, adapter: AdapterState, *, other: str = "") -> SuccessRate:
+        """Success rate of an adapter after a round on this site's held-out tasks.
+
+        Args:
+            round: 0 or later.
+            adapter: the global one or, where sites are isolated, the client's own.
+            other: another site, if the adapter is that one's.
 
         Raises:
             ConfigError: if the test split is empty.
             EnvironmentFault: if every episode was lost to a fault of the environment.
             StorageError: if a file cannot be written.
         """
-        report = self._once(Phase.EVALUATE, round, lambda: self._evaluate(round, adapter))
+        if other:
+            marker = self._layout.transfer_marker(self.name, round, other)
+            episodes = self._layout.transfer(self.name, round, other)
+        else:
+            marker = self._layout.marker(self.name, round, Phase.EVALUATE)
+            episodes = self._layout.evaluation(self.name, round)
+        report = once(marker, lambda: self._evaluate(round, adapter, episodes))
+        self._progress.finished(Phase.EVALUATE, round, report)
         return SuccessRate(**report.metrics)
 
     def experience(self, round: int) -> list[Trajectory]:
@@ -153,10 +174,11 @@ class Client:
         if forgets and self._explores(round):
             played = read_trajectories(self._layout.trajectories(self.name, round))
             found += apply_filter(self._filter, played).kept
-        distinct: dict[str, Trajectory] = {}
-        for trajectory in found:
-            distinct.setdefault(trajectory.key, trajectory)
-        return [trajectory for trajectory in distinct.values() if trajectory.turns]
+        return [trajectory for trajectory in distinct(found) if trajectory.turns]
+
+    def planned_steps(self, round: int, examples: Sequence[Trajectory]) -> int:
+        """Optimizer steps of this client's update in a round, given its experience."""
+        return steps_for(examples, round_settings(self._run, round, self._config.steps))
 
     def _explores(self, round: int) -> bool:
         return self._run.method.explore and round > self._run.method.warmup_rounds
@@ -255,37 +277,21 @@ class Client:
             counts = store.counts_by_round_and_source()
         return sum(count for (made_in, _), count in counts.items() if made_in == round)
 
-    def _train(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
-        examples = self.experience(round)
-        self._shared.lora.load(adapter)
-        metrics: dict[str, Any] = {"examples": len(examples), "steps": 0}
-        if examples:
-            stats = local_update(
-                self._shared.lora,
-                examples,
-                self._training(round),
-                seed=self._seed(round, Phase.TRAIN),
-                on_step=self._progress.steps(round),
-            )
-            metrics |= {
-                "steps": stats.steps,
-                "tokens": stats.tokens,
-                "loss_tokens": stats.loss_tokens,
-                "first_loss": stats.first_loss,
-                "last_loss": stats.last_loss,
-            }
+    def _train(self, round: int, start: AdapterState) -> Mapping[str, Any]:
+        metrics = fine_tune(
+            self._shared.lora,
+            start,
+            self.experience(round),
+            round_settings(self._run, round, self._config.steps),
+            seed=self._seed(round, Phase.TRAIN),
+            on_step=self._progress.steps(round),
+        )
         save_adapter(
             self._shared.lora.state(), self._layout.update(round, self.name), base_name=self._shared.lora.base.name
         )
         return metrics
 
-    def _training(self, round: int) -> TrainingConfig:
-        settings = self._run.training
-        factor = round_factor(round, self._run.rounds, settings.round_schedule)
-        budget = {} if self._config.steps is None else {"steps": self._config.steps, "epochs": None}
-        return settings.model_copy(update={"learning_rate": settings.learning_rate * factor, **budget})
-
-    def _evaluate(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+    def _evaluate(self, round: int, adapter: AdapterState, episodes: Path) -> Mapping[str, Any]:
         settings = self._run.evaluation
         self._shared.lora.load(adapter)
         rate, trajectories = evaluate(
@@ -300,8 +306,7 @@ class Client:
             on_progress=self._progress.episodes(Phase.EVALUATE, round),
         )
         write_trajectories(
-            self._layout.evaluation(self.name, round),
-            [trajectory.with_origin(client=self.name, round=round) for trajectory in trajectories],
+            episodes, [trajectory.with_origin(client=self.name, round=round) for trajectory in trajectories]
         )
         return asdict(rate)
 

@@ -23,9 +23,11 @@ class Server:
         adapter: the global adapter after ``rounds`` rounds.
         server_lr: step on the combined delta; 1 takes the combined adapter as it is.
         rounds: rounds completed so far.
+        start: where local updates begin in every round, if that is not the global adapter; the server's step then
+            begins there, too.
 
     Attributes:
-        adapter: the global adapter; each client starts its next round from it.
+        adapter: the global adapter.
         rounds: rounds completed so far.
         outcomes: client → what became of its update in the last round: "ok", "rejected: …" or "missing".
     """
@@ -38,10 +40,12 @@ class Server:
         *,
         server_lr: float = 1.0,
         rounds: int = 0,
+        start: AdapterState | None = None,
     ) -> None:
         self._aggregator = aggregator
         self._clients = sorted(clients)
         self._server_lr = server_lr
+        self._start = start
         self.adapter = adapter
         self.rounds = rounds
         self.outcomes: Mapping[str, str] = {}
@@ -65,9 +69,10 @@ class Server:
                 f"round {self.rounds + 1} has no update that can be used: {found}",
                 "mend the clients, then redo the round",
             )
-        combined = self._aggregator.combine(self.adapter, accepted)
+        start = self._start or self.adapter
+        combined = self._aggregator.combine(start, accepted)
         self._check(combined)
-        self.adapter = server_step(self.adapter, combined, self._server_lr)
+        self.adapter = server_step(start, combined, self._server_lr)
         self.rounds += 1
         return self.adapter
 

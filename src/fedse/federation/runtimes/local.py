@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -10,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.federation.adapter_io import load_adapter, save_adapter
+from fedse.errors import RunError
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, phase_reports
+from fedse.federation.phases import PhaseReport, completed, phase_reports
 from fedse.federation.run_folder import append_record, open_run, read_records
+from fedse.federation.runtimes.exchange import Exchanged, Federation, exchange
 from fedse.federation.runtimes.sites import Job, LocalSites, Sites, Task
 from fedse.federation.runtimes.workers import worker_sites
-from fedse.federation.server import Server
-from fedse.progress import Event, Listener, Phase, silent
-from fedse.types import AdapterState, RoundRecord, SuccessRate
+from fedse.progress import Listener, Phase, silent
+from fedse.types import RoundRecord, SuccessRate
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,28 @@ class RunResult:
 
     Attributes:
         folder: the run folder.
-        adapter: folder of the final global adapter; peft loads it.
+        adapters: client → folder of the adapter that it ends with, which peft loads; one for all unless the sites are
+            isolated.
         records: one per round, from round 0, the initial adapter.
     """
 
     folder: Path
-    adapter: Path
+    adapters: Mapping[str, Path]
     records: tuple[RoundRecord, ...]
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the final global adapter.
+
+        Raises:
+            RunError: if there is none, because the sites are isolated.
+        """
+        first, *others = set(self.adapters.values())
+        if others:
+            raise RunError(
+                f"the sites of {self.folder} are isolated: there is no global adapter", "take one of .adapters"
+            )
+        return first
 
     @property
     def before(self) -> Mapping[str, SuccessRate]:
@@ -44,7 +58,7 @@ class RunResult:
 
     @property
     def after(self) -> Mapping[str, SuccessRate]:
-        """Environment → success rate of the final adapter."""
+        """Environment → success rate of the final adapter, or of the one of the site that has the environment."""
         return self.records[-1].evaluation
 
 
@@ -71,8 +85,12 @@ def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: List
     with open_run(config, folder, resume=resume) as layout:
         if len(read_records(layout)) <= config.rounds:
             with _sites(config, layout, listener) as sites:
-                _Federation(config, layout, listener, sites).run()
-        return RunResult(folder, layout.global_adapter(config.rounds), read_records(layout))
+                _Rounds(Federation(config, layout, listener, sites)).run()
+        ends = {
+            client.name: layout.site_adapter(config.rounds, client.name, config.method.sharing)
+            for client in config.clients
+        }
+        return RunResult(folder, ends, read_records(layout))
 
 
 def _sites(config: RunConfig, layout: RunLayout, listener: Listener) -> AbstractContextManager[Sites]:
@@ -81,79 +99,80 @@ def _sites(config: RunConfig, layout: RunLayout, listener: Listener) -> Abstract
     return nullcontext(LocalSites(config, layout, listener))
 
 
-class _Federation:
+class _Rounds:
     """The round loop."""
 
-    def __init__(self, config: RunConfig, layout: RunLayout, listener: Listener, sites: Sites) -> None:
-        self._config = config
-        self._layout = layout
-        self._listener = listener
-        self._sites = sites
-        self._clients = [client.name for client in config.clients]
-        self._evaluators = evaluators(config)
+    def __init__(self, federation: Federation) -> None:
+        self._federation = federation
+        self._config = federation.config
+        self._layout = federation.layout
+        self._evaluators = evaluators(federation.config)
 
     def run(self) -> None:
         done = len(read_records(self._layout))
         if done == 0:
             self._begin()
             done = 1
-        server = Server(
-            get_aggregator(self._config.method.aggregator),
-            self._clients,
-            self._adapter(done - 1),
-            server_lr=self._config.method.server_lr,
-            rounds=done - 1,
-        )
         for round in range(done, self._config.rounds + 1):
-            self._round(round, server)
+            self._record(round, exchange(self._federation, round))
 
     def _begin(self) -> None:
-        """Round 0: the initial adapter, the demonstrations, and the evaluation before."""
-        [initial] = self._sites.do([Job(Task.INITIALIZE, "", 0)])
-        self._save(0, initial)
-        self._ask(Task.DEMONSTRATE, 0, self._clients)
-        self._record(0, initial, outcomes={}, aggregation=0.0)
+        """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
+        [initial] = self._federation.sites.do([Job(Task.INITIALIZE, "", 0)])
+        self._federation.save(0, initial)
+        if self._config.rounds:
+            self._federation.ask(Task.DEMONSTRATE, 0, self._federation.clients)
+        self._record(0, Exchanged(initial.digest))
 
-    def _round(self, round: int, server: Server) -> None:
-        updates = self._ask(Task.ROUND, round, self._clients)
-        began = time.monotonic()
-        adapter = server.round(updates)
-        self._save(round, adapter)
-        seconds = time.monotonic() - began
-        self._listener(Event(Phase.AGGREGATE, round, "", len(updates), len(updates), seconds=seconds, finished=True))
-        self._record(round, adapter, outcomes=server.outcomes, aggregation=seconds)
-
-    def _ask(self, task: Task, round: int, clients: Iterable[str]) -> list[Any]:
-        return self._sites.do([Job(task, client, round) for client in clients])
-
-    def _record(self, round: int, adapter: AdapterState, *, outcomes: Mapping[str, str], aggregation: float) -> None:
+    def _record(self, round: int, done: Exchanged) -> None:
         """Evaluate if this round is due, and complete the round."""
-        evaluation = self._evaluate(round) if self._is_evaluated(round) else {}
-        reports = {name: phase_reports(self._layout, name, round) for name in sorted(self._clients)}
+        evaluation, transfer = self._evaluate(round) if self._is_evaluated(round) else ({}, {})
+        reports = {name: phase_reports(self._layout, name, round) for name in sorted(self._federation.clients)}
         record = RoundRecord(
             round=round,
-            clients={name: _metrics(done, outcomes.get(name)) for name, done in reports.items()},
+            clients={name: _metrics(phases, done.outcomes.get(name)) for name, phases in reports.items()},
             evaluation=evaluation,
-            adapter=adapter.digest,
-            seconds=_seconds(reports.values(), aggregation),
+            adapter=done.adapter,
+            seconds=_seconds([*_spent(reports), *self._transferred(round, transfer)], done),
+            adapters=done.adapters,
+            pooled={} if done.pooled is None else {**done.pooled.metrics, "seconds": done.pooled.seconds},
+            transfer=transfer,
         )
         append_record(self._layout, record)
 
-    def _evaluate(self, round: int) -> dict[str, SuccessRate]:
-        rates = self._ask(Task.EVALUATE, round, self._evaluators.values())
-        return dict(zip(self._evaluators, rates, strict=True))
+    def _evaluate(self, round: int) -> tuple[dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
+        """Every site with the adapter that it has; in the end each isolated site's adapter at the other sites, too."""
+        owners = self._federation.clients if self._is_transferred(round) else []
+        visits = [
+            (owner, label) for owner in sorted(owners) for label, host in self._evaluators.items() if host != owner
+        ]
+        jobs = [Job(Task.EVALUATE, host, round) for host in self._evaluators.values()]
+        jobs += [Job(Task.EVALUATE, self._evaluators[label], round, owner) for owner, label in visits]
+        rates = self._federation.sites.do(jobs)
+        evaluation = dict(zip(self._evaluators, rates, strict=False))
+        abroad = dict(zip(visits, rates[len(evaluation) :], strict=True))
+        transfer = {
+            owner: {label: abroad.get((owner, label), own) for label, own in evaluation.items()}
+            for owner in sorted(owners)
+        }
+        return evaluation, transfer
+
+    def _transferred(self, round: int, transfer: Mapping[str, Mapping[str, SuccessRate]]) -> list[tuple[Phase, float]]:
+        """The time that every evaluation of another site's adapter took."""
+        return [
+            (Phase.EVALUATE, completed(self._layout.transfer_marker(host, round, owner)).seconds)
+            for owner, rates in transfer.items()
+            for label in rates
+            if (host := self._evaluators[label]) != owner
+        ]
 
     def _is_evaluated(self, round: int) -> bool:
         every = self._config.evaluation.every
         return round in (0, self._config.rounds) or (every > 0 and round % every == 0)
 
-    def _adapter(self, round: int) -> AdapterState:
-        return load_adapter(self._layout.global_adapter(round))
-
-    def _save(self, round: int, adapter: AdapterState) -> None:
-        folder = self._layout.global_adapter(round)
-        if not folder.exists():  # else a resumed run has just computed the same one again
-            save_adapter(adapter, folder, base_name=self._config.model.name)
+    def _is_transferred(self, round: int) -> bool:
+        isolated = self._config.method.sharing == "isolated" and len(self._config.clients) > 1
+        return isolated and round == self._config.rounds > 0
 
 
 def _metrics(reports: Mapping[Phase, PhaseReport], outcome: str | None) -> dict[str, Any]:
@@ -166,10 +185,13 @@ def _metrics(reports: Mapping[Phase, PhaseReport], outcome: str | None) -> dict[
     return phases if outcome is None else phases | {"outcome": outcome}
 
 
-def _seconds(clients: Iterable[Mapping[Phase, PhaseReport]], aggregation: float) -> dict[str, float]:
-    """Phase → seconds over all clients."""
-    total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
-    for reports in clients:
-        for phase, report in reports.items():
-            total[phase] += report.seconds
+def _spent(reports: Mapping[str, Mapping[Phase, PhaseReport]]) -> list[tuple[Phase, float]]:
+    return [(phase, report.seconds) for phases in reports.values() for phase, report in phases.items()]
+
+
+def _seconds(sites: Iterable[tuple[Phase, float]], done: Exchanged) -> dict[str, float]:
+    """Phase → seconds over all clients and the server."""
+    total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: done.seconds}
+    for phase, seconds in [*sites, *([(Phase.TRAIN, done.pooled.seconds)] if done.pooled else [])]:
+        total[phase] += seconds
     return {phase.value: round(spent, 3) for phase, spent in total.items() if spent}

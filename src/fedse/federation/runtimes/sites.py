@@ -15,6 +15,7 @@ from fedse.config import RunConfig
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.client import Client
 from fedse.federation.layout import RunLayout
+from fedse.federation.pooling import Pool
 from fedse.federation.shared_model import SharedModel
 from fedse.progress import Listener
 from fedse.seeding import derive_seed
@@ -26,24 +27,28 @@ class Task(StrEnum):
 
     INITIALIZE = "initialize"
     DEMONSTRATE = "demonstrate"
+    EXPLORE = "explore"
     ROUND = "round"
+    POOL = "pool"
     EVALUATE = "evaluate"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One task, of one site unless it is to initialize the adapter that round 0 begins with.
+    """One task: of one site, or to make the adapter that round 0 begins with, or to train on what all sites have.
 
     Attributes:
         task: what to do.
         client: the site; empty for none.
-        round: of the federation; a round begins with the global adapter of the round before, an evaluation plays with
-            the one of its own round.
+        round: of the federation; a round begins with the adapter of the round before, an evaluation plays with the one
+            of its own round.
+        other: an evaluation plays with the adapter of this site, if it is not the site's own.
     """
 
     task: Task
     client: str
     round: int
+    other: str = ""
 
 
 class Sites(Protocol):
@@ -53,7 +58,8 @@ class Sites(Protocol):
         """Do jobs that do not depend on each other.
 
         Returns:
-            In the order of the jobs: an AdapterState, None, a ClientUpdate or a SuccessRate, by task.
+            In the order of the jobs: an AdapterState, None, a ClientUpdate or a SuccessRate, by task.  An exploration
+            and a demonstration give None, initial and pooled adapters are an AdapterState.
 
         Raises:
             FedseError: the first error of a job; see the methods of :class:`fedse.federation.client.Client`.
@@ -74,12 +80,13 @@ class LocalSites:
     """
 
     def __init__(self, config: RunConfig, layout: RunLayout, listener: Listener) -> None:
-        self._seed = config.seed
+        self._config = config
         self._layout = layout
         self._shared = SharedModel.load(config)
         self._clients = {
             client.name: Client(config, client, self._shared, layout, listener=listener) for client in config.clients
         }
+        self._pool = Pool(config, list(self._clients.values()), self._shared, layout, listener=listener)
 
     def do(self, jobs: Sequence[Job]) -> list[Any]:
         """See :class:`Sites`."""
@@ -88,14 +95,26 @@ class LocalSites:
     def _do(self, job: Job) -> AdapterState | ClientUpdate | SuccessRate | None:
         match job.task:
             case Task.INITIALIZE:
-                return self._shared.lora.initial_state(derive_seed(self._seed, "adapter"))
+                return self._shared.lora.initial_state(derive_seed(self._config.seed, "adapter"))
             case Task.DEMONSTRATE:
                 self._clients[job.client].demonstrate()
                 return None
+            case Task.EXPLORE:
+                self._clients[job.client].explore(job.round, self._adapter(job.round - 1, job.client))
+                return None
             case Task.ROUND:
-                return self._clients[job.client].round(job.round, self._global(job.round - 1))
+                adapter = self._adapter(job.round - 1, job.client)
+                return self._clients[job.client].round(job.round, adapter, start=self._start(job))
+            case Task.POOL:
+                return self._pool.round(job.round, self._start(job))
             case Task.EVALUATE:
-                return self._clients[job.client].evaluate(job.round, self._global(job.round))
+                adapter = self._adapter(job.round, job.other or job.client)
+                return self._clients[job.client].evaluate(job.round, adapter, other=job.other)
 
-    def _global(self, round: int) -> AdapterState:
-        return load_adapter(self._layout.global_adapter(round), expect=self._shared.lora.meta)
+    def _start(self, job: Job) -> AdapterState:
+        """Where the update of a round begins."""
+        return self._adapter(0 if self._config.method.restart else job.round - 1, job.client)
+
+    def _adapter(self, round: int, client: str) -> AdapterState:
+        folder = self._layout.site_adapter(round, client, self._config.method.sharing)
+        return load_adapter(folder, expect=self._shared.lora.meta)

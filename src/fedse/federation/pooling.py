@@ -1,0 +1,87 @@
+"""One update on the experience of all sites: what federated learning avoids, as the baseline that it is measured by.
+
+Fed-SE's "Centralized" (arXiv 2512.08870), here with or without exploration.  Experience leaves the sites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedse.config import RunConfig
+from fedse.federation.adapter_io import load_adapter, save_adapter
+from fedse.federation.client import Client
+from fedse.federation.layout import RunLayout
+from fedse.federation.phases import once
+from fedse.federation.shared_model import SharedModel
+from fedse.federation.training import distinct, fine_tune, round_settings
+from fedse.federation.watching import ClientProgress
+from fedse.progress import Listener, Phase
+from fedse.seeding import derive_seed
+from fedse.types import AdapterState
+
+
+class Pool:
+    """All sites of a run as one learner.  With a single site it learns what that site alone would learn.
+
+    Args:
+        config: the run.
+        clients: its sites.
+        shared: the model that is trained.
+        layout: where files go.
+        listener: told of progress.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        clients: Sequence[Client],
+        shared: SharedModel,
+        layout: RunLayout,
+        *,
+        listener: Listener,
+    ) -> None:
+        self._config = config
+        self._clients = sorted(clients, key=lambda client: client.name)
+        self._shared = shared
+        self._layout = layout
+        self._progress = ClientProgress(listener, "")
+
+    def round(self, round: int, start: AdapterState) -> AdapterState:
+        """Train on what the sites have in a round, with as many optimizer steps as they would take between them.
+
+        Done once, as the phases of a client are.
+
+        Args:
+            round: 1 or later; all sites have explored.
+            start: the adapter that the update begins from.
+
+        Returns:
+            The global adapter after the round.
+
+        Raises:
+            AdapterError: if the adapter does not fit the model.
+            TrainingError: if training diverged.
+            StorageError, StoreError: if a file cannot be read or written.
+        """
+        report = once(self._layout.pooled(round), lambda: self._train(round, start))
+        self._progress.finished(Phase.TRAIN, round, report)
+        return load_adapter(self._layout.global_adapter(round), expect=self._shared.lora.meta)
+
+    def _train(self, round: int, start: AdapterState) -> Mapping[str, Any]:
+        found = [client.experience(round) for client in self._clients]
+        steps = sum(client.planned_steps(round, held) for client, held in zip(self._clients, found, strict=True))
+        # The seed of a client's own update where it is the only one; no client's name holds a plus sign.
+        name = "+".join(client.name for client in self._clients)
+        metrics = fine_tune(
+            self._shared.lora,
+            start,
+            distinct([trajectory for held in found for trajectory in held]),
+            round_settings(self._config, round, steps),
+            seed=derive_seed(self._config.seed, name, round, Phase.TRAIN.value),
+            on_step=self._progress.steps(round),
+        )
+        save_adapter(
+            self._shared.lora.state(), self._layout.global_adapter(round), base_name=self._shared.lora.base.name
+        )
+        return metrics

@@ -1,0 +1,75 @@
+"""Local updates as a run makes them: their settings in a round, and what is written down of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fedse.config import RunConfig, TrainingConfig
+from fedse.learning.schedule import round_factor
+from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
+from fedse.models.lora import LoraModel
+from fedse.types import AdapterState, Trajectory
+
+
+def round_settings(run: RunConfig, round: int, steps: int | None = None) -> TrainingConfig:
+    """The training settings of a run, with the learning rate of a round and, if given, another budget."""
+    settings = run.training
+    factor = round_factor(round, run.rounds, settings.round_schedule)
+    budget = {} if steps is None else {"steps": steps, "epochs": None}
+    return settings.model_copy(update={"learning_rate": settings.learning_rate * factor, **budget})
+
+
+def steps_for(examples: Sequence[Trajectory], settings: TrainingConfig) -> int:
+    """Optimizer steps of an update on these examples; 0 without any."""
+    if not examples:
+        return 0
+    return planned_steps(*batch_costs([example.tokens for example in examples if example.tokens], settings), settings)
+
+
+def fine_tune(
+    lora: LoraModel,
+    start: AdapterState,
+    examples: Sequence[Trajectory],
+    settings: TrainingConfig,
+    *,
+    seed: int,
+    on_step: Callable[[StepReport], None],
+) -> dict[str, Any]:
+    """Load an adapter and update it on examples; without any it stays as it is.
+
+    Args:
+        lora: left with the updated adapter loaded.
+        start: the adapter that the update begins from.
+        examples: trajectories with token records.
+        settings: of the update.
+        seed: see :func:`fedse.learning.update.local_update`.
+        on_step: likewise.
+
+    Returns:
+        The metrics of the phase.
+
+    Raises:
+        AdapterError: if the adapter does not fit the model.
+        TrainingError: if training diverged.
+    """
+    lora.load(start)
+    metrics: dict[str, Any] = {"examples": len(examples), "steps": 0}
+    if examples:
+        stats = local_update(lora, examples, settings, seed=seed, on_step=on_step)
+        metrics |= {
+            "steps": stats.steps,
+            "tokens": stats.tokens,
+            "loss_tokens": stats.loss_tokens,
+            "first_loss": stats.first_loss,
+            "last_loss": stats.last_loss,
+        }
+    return metrics
+
+
+def distinct(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """The trajectories in their order, without those whose actions in a task an earlier one took before."""
+    found: dict[str, Trajectory] = {}
+    for trajectory in trajectories:
+        found.setdefault(trajectory.key, trajectory)
+    return list(found.values())
