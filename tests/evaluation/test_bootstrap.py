@@ -78,6 +78,14 @@ def test_draws_depend_on_the_seed_alone() -> None:
     assert first != paired_bootstrap(a, b, resamples=300, seed=1)
 
 
+def test_the_mean_of_tasks_counts_every_task_of_every_environment_alike() -> None:
+    a, b = outcomes(1, tasks=(25, 100)), outcomes(2, rate=0.4, tasks=(25, 100))
+    found = paired_bootstrap(a, b, resamples=500).task_weighted
+    assert found.a.value == pytest.approx(np.concatenate([a["env0"], a["env1"]], axis=1).mean())
+    assert found.difference.value == pytest.approx(found.a.value - found.b.value)
+    assert found.difference.low < found.difference.value < found.difference.high
+
+
 def test_the_interquartile_mean_leaves_out_the_outer_quarters() -> None:
     rates = np.array([[0.0, 0.1, 0.2, 0.3], [0.5, 0.6, 0.9, 1.0]])  # two environments, four seeds
     assert interquartile_mean(rates) == pytest.approx(np.mean([0.2, 0.3, 0.5, 0.6]))

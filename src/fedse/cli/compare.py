@@ -119,6 +119,7 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, found: Compari
             str(row.tasks),
         )
     table.add_row("mean of environments", *_cells(found.macro), style="bold")
+    table.add_row("mean of tasks", *_cells(found.task_weighted))
     table.add_row("interquartile mean", *_cells(found.iqm))
     stdout.print(table)
     for name, count in paired.dropped.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +51,13 @@ class BootstrapResult:
     Attributes:
         environments: environment → success rate over its seeds and tasks.
         macro: mean of the environments' rates, the primary endpoint.
+        task_weighted: mean over all tasks, in which environments with many tasks count more.
         iqm: interquartile mean over the rates of all seeds and environments.
     """
 
     environments: Mapping[str, Contrast]
     macro: Contrast
+    task_weighted: Contrast
     iqm: Contrast
 
 
@@ -79,9 +82,11 @@ def paired_bootstrap(a: Outcomes, b: Outcomes, *, resamples: int = RESAMPLES, se
     drawn = generator.integers(seeds, size=(resamples, seeds))
     # Axes: method, environment, resample, seed.  The data themselves are resample 0.
     rates = np.stack([_resampled_rates(a[name], b[name], drawn, generator) for name in a], axis=1)
+    tasks = np.array([outcomes.shape[1] for outcomes in a.values()])
     return BootstrapResult(
         environments={name: _contrast(rates[:, [index]], macro_mean) for index, name in enumerate(a)},
         macro=_contrast(rates, macro_mean),
+        task_weighted=_contrast(rates, partial(task_mean, tasks)),
         iqm=_contrast(rates, interquartile_mean),
     )
 
@@ -96,6 +101,19 @@ def macro_mean(rates: Rates) -> Rates:
         Shape (…).
     """
     return np.asarray(rates.mean(axis=(0, -1)))
+
+
+def task_mean(tasks: npt.NDArray[np.int64], rates: Rates) -> Rates:
+    """Mean over seeds and over all tasks, whatever environment they are of.
+
+    Args:
+        tasks: how many each environment has, shape (environments,).
+        rates: shape (environments, …, seeds).
+
+    Returns:
+        Shape (…).
+    """
+    return np.asarray(np.tensordot(tasks / tasks.sum(), rates.mean(axis=-1), axes=1))
 
 
 def interquartile_mean(rates: Rates) -> Rates:

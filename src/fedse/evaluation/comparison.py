@@ -40,12 +40,14 @@ class Comparison:
     Attributes:
         environments: environment → comparison there.
         macro: mean of the environments' rates; its difference is the primary endpoint.
+        task_weighted: mean over all tasks, in which environments with many tasks count more.
         iqm: interquartile mean over seeds and environments.
         seeds: number of training seeds.
     """
 
     environments: Mapping[str, EnvironmentComparison]
     macro: Contrast
+    task_weighted: Contrast
     iqm: Contrast
     seeds: int
 
@@ -78,4 +80,4 @@ def compare(a: Outcomes, b: Outcomes, *, resamples: int = RESAMPLES, seed: int =
         )
         for name, difference in differences.items()
     }
-    return Comparison(environments, found.macro, found.iqm, seeds=next(iter(a.values())).shape[0])
+    return Comparison(environments, found.macro, found.task_weighted, found.iqm, seeds=next(iter(a.values())).shape[0])

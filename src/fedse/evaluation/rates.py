@@ -26,6 +26,17 @@ def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
     return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
 
 
+def pooled(rates: Iterable[SuccessRate]) -> SuccessRate:
+    """All episodes of several rates as one rate, as those of several training seeds.
+
+    The interval is Wilson's over all of them.  It takes episodes of one task under several seeds for independent.
+    """
+    known = list(rates)
+    successes, episodes = sum(rate.successes for rate in known), sum(rate.episodes for rate in known)
+    low, high = wilson_interval(successes, episodes)
+    return SuccessRate(successes, episodes, sum(rate.errors for rate in known), low, high)
+
+
 def macro_average(rates: Mapping[str, SuccessRate]) -> float:
     """Mean of the environments' rates in [0, 1]: every environment counts the same.  NaN if one has no outcome."""
     return math.fsum(rate.rate for rate in rates.values()) / len(rates) if rates else float("nan")

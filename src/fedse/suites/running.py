@@ -1,0 +1,126 @@
+"""Doing a suite: its cells side by side, each an ordinary run, and its table brought up to date as they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from fedse.errors import RunError
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import locked, read_config
+from fedse.progress import Event
+from fedse.storage import atomic_write, recover, storage_errors, write_json
+from fedse.suites.cells import Cell, SuiteLayout
+from fedse.suites.events import Step, SuiteEvent, SuiteListener, silent
+from fedse.suites.loading import dump_suite
+from fedse.suites.machine import environments
+from fedse.suites.reading import FAILURE_SCHEMA, CellState, SuiteResults, read_cell, read_results
+from fedse.suites.rendering import csv_text, markdown
+from fedse.suites.suite import Suite
+from fedse.suites.table import suite_table
+from fedse.suites.workers import Failed, Started, do_cells
+
+
+def run_suite(
+    suite: Suite, folder: Path, *, resume: bool = False, jobs: int | None = None, listener: SuiteListener = silent
+) -> SuiteResults:
+    """Run a suite, or go on with it.
+
+    Killed at any moment and resumed, it ends with the same table, byte for byte, as if it had never been interrupted
+    (on one machine with one set of versions).  What is done stays done; what had begun goes on within its run; what
+    had failed is tried again.  A suite may be resumed with further methods, models or seeds.
+
+    A cell that fails does not stop the others; its state says so in the results, and why.
+
+    Args:
+        suite: what to run.
+        folder: the suite's folder; see :mod:`fedse.suites.cells`.
+        resume: go on in a folder that has a suite already, or begin one.
+        jobs: cells at work side by side; by default as the suite says.  No result depends on it.
+        listener: told of progress; an exception that it raises stops the suite, which can then be resumed.
+
+    Raises:
+        RunError: if the folder cannot be used: another process works in it, it has a suite and ``resume`` is not given,
+            a cell was begun with another configuration, or it holds something else.
+        ConfigError: if the configuration of a cell is not valid.
+        StorageError: if a file cannot be written; what was done is kept, and the suite can be resumed.
+    """
+    with _open(suite, folder, resume=resume) as layout:
+        pending = pending_cells(read_results(suite, folder))
+        with closing(do_cells(pending, folder, environments(pending, jobs or suite.jobs))) as messages:
+            for cell, message in messages:
+                if isinstance(message, Started):
+                    _forget_failure(cell, folder)
+                    listener(SuiteEvent(Step.STARTED, cell))
+                elif isinstance(message, Event):
+                    listener(SuiteEvent(Step.PROGRESS, cell, progress=message))
+                else:
+                    if isinstance(message, Failed):
+                        _write_failure(cell, folder, message)
+                    _write_tables(suite, layout)
+                    step = Step.FAILED if isinstance(message, Failed) else Step.DONE
+                    listener(SuiteEvent(step, cell, result=read_cell(cell, folder)))
+        return _write_tables(suite, layout)
+
+
+def pending_cells(results: SuiteResults) -> list[Cell]:
+    """The cells that are still to be run; of those that share a run, its home."""
+    return [found.cell for found in results.cells if found.state is not CellState.DONE and not found.cell.is_shared]
+
+
+@contextmanager
+def _open(suite: Suite, folder: Path, *, resume: bool) -> Iterator[SuiteLayout]:
+    layout = SuiteLayout(folder)
+    with storage_errors("open", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        is_foreign = any(folder.iterdir()) and not (layout.suite.exists() or layout.lock.exists())
+    if is_foreign:
+        raise RunError(f"{folder} is not empty, and no suite folder", "choose another folder")
+    with locked(layout.lock):
+        cells = suite.cells()
+        for place in {folder, *(cell.folder(folder).parent for cell in cells)}:
+            if place.is_dir():
+                recover(place)
+        has_begun = any(RunLayout(cell.folder(folder)).config.is_file() for cell in cells)
+        if has_begun and not resume:
+            raise RunError(
+                f"{folder} has a suite already", "use --resume to go on with it, or choose another folder with --out"
+            )
+        _check_same_cells(cells, folder)
+        atomic_write(layout.suite, dump_suite(suite))
+        yield layout
+
+
+def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
+    """What was begun was begun with the configuration that it would go on with."""
+    differing = [
+        str(cell)
+        for cell in cells
+        if not cell.is_shared
+        and RunLayout(cell.folder(root)).global_adapter(0).exists()
+        and read_config(RunLayout(cell.folder(root))) != cell.config
+    ]
+    if differing:
+        raise RunError(
+            f"{root} has cells of other configurations:" + "".join(f"\n  - {cell}" for cell in differing),
+            f"resume it with its own suite (fedse suite run --resume --out {root}), or choose another folder",
+        )
+
+
+def _forget_failure(cell: Cell, root: Path) -> None:
+    path = cell.failure(root)
+    with storage_errors("remove", path):
+        path.unlink(missing_ok=True)
+
+
+def _write_failure(cell: Cell, root: Path, failed: Failed) -> None:
+    write_json(cell.failure(root), {"schema_version": FAILURE_SCHEMA, "error": failed.error, "trace": failed.trace})
+
+
+def _write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:
+    results = read_results(suite, layout.root)
+    table = suite_table(results)
+    atomic_write(layout.markdown, markdown(table))
+    atomic_write(layout.csv, csv_text(table))
+    return results
