@@ -1,4 +1,4 @@
-"""``fedse report``: runs as one HTML page, as figures, as a table."""
+"""``fedse report``: a suite or runs as one HTML page, as figures, as a table."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import typer
 from fedse.cli.console import examples, size, stderr, stdout
 
 if TYPE_CHECKING:
-    from fedse.report import Run
+    from fedse.report import Study
 
 EXAMPLES = examples(
     "fedse report runs/quickstart-seed0",
     "fedse report runs/quickstart-seed0 runs/quickstart-seed1 runs/no-history -o comparison.html",
+    "fedse report suites/nano -o nano.html",
     "fedse report runs/quickstart-seed0 --figures figures",
     "fedse report runs/quickstart-seed0 --csv metrics.csv",
     "fedse report --live runs/quickstart-seed0",
@@ -22,7 +23,9 @@ EXAMPLES = examples(
 
 
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="SUITE|RUN...", help="The folder of a suite, or run folders.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The page (default: report.html; none if only --csv is asked for)."),
@@ -30,36 +33,39 @@ def report(
     figures: Annotated[Path | None, typer.Option(help="Also write each figure here, as SVG and PNG.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write all metrics here, one value a row.")] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Write the page anew as the run goes on, until it is complete.")
+        bool, typer.Option("--live", help="Write the page anew as the work goes on, until it is complete.")
     ] = False,
 ) -> None:
-    """Make one HTML page of runs: success, learning, time, traffic, and episodes before and after.
+    """Make one HTML page of a suite or of runs: success, comparisons, time, traffic, episodes before and after.
 
-    The page is one file and needs no network. Runs that differ in their seeds only are pooled; others are compared.
+    The page is one file and needs no network. Runs that differ in their seeds only are pooled; others
+    are compared with the first one named, the methods of a suite with its reference.
     """
     from fedse.errors import ConfigError
-    from fedse.report import follow, read_runs, write_csv, write_page
+    from fedse.report import follow, read_study, write_csv, write_page
 
     page = out or Path("report.html")
     if live:
-        if len(folders) != 1 or figures or csv:
-            raise ConfigError("--live follows one run and writes its page only", "leave out the other runs and options")
-        follow(folders[0], page, on_page=lambda run: _show_progress(run, page))
+        if figures or csv:
+            raise ConfigError("--live writes the page only", "leave out --figures and --csv")
+        follow(folders, page, on_page=lambda study: _show_progress(study, page))
         return
-    runs = read_runs(folders)
+    study = read_study(folders)
     if csv is not None:
-        write_csv(csv, runs)
+        write_csv(csv, study.runs)
         stdout.print(f"The metrics are in {csv}", markup=False)
     if csv is None or out is not None or figures is not None:
-        write_page(page, runs, figures=figures)
+        write_page(page, study, figures=figures)
         stdout.print(f"The report is in {page} ({size(page.stat().st_size)}); open it in a browser", markup=False)
     if figures is not None:
         stdout.print(f"Its figures are in {figures}", markup=False)
 
 
-def _show_progress(run: Run, page: Path) -> None:
-    done = f"{max(0, len(run.records) - 1)}/{run.config.rounds} rounds"
-    if run.is_complete:
-        stdout.print(f"The run is complete; its report is in {page}", markup=False)
-    else:
-        stderr.print(f"{done}: {page}; Ctrl-C ends the watching, not the run", markup=False)
+def _show_progress(study: Study, page: Path) -> None:
+    if study.is_complete:
+        stdout.print(f"All is complete; the report is in {page}", markup=False)
+        return
+    rounds = sum(max(0, len(run.records) - 1) for run in study.runs)
+    state = "at work" if any(run.is_at_work for run in study.runs) else "no process works on it, it has stopped"
+    text = f"{len(study.runs)} runs, {rounds} rounds done, {len(study.missing)} missing; {state}: {page}"
+    stderr.print(f"{text}; Ctrl-C ends the watching, not the work", markup=False)

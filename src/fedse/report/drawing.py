@@ -1,14 +1,12 @@
-"""What the figures are made of: curves with intervals and labels, stacked bars, bars along time."""
+"""Figures over the rounds: curves with bands and labels, stacked bars."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fedse.report.figures import GRID, INK, MARKERS, MUTED, PALETTE, PAPER
-from fedse.types import SuccessRate
+from fedse.report.figures import GRID, MARKERS, MUTED, PALETTE, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,44 +22,38 @@ class Curve:
     Attributes:
         label: written at its end.
         values: x → y.
-        bands: x → (low, high); empty for a line without intervals.
+        colour: index of its colour and marker, the same wherever the series appears.
+        bands: x → (low, high); empty for a line without.
         single: the same for single runs, drawn thin; x → y each.
     """
 
     label: str
     values: Mapping[int, float]
-    bands: Mapping[int, tuple[float, float]]
+    colour: int
+    bands: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     single: Sequence[Mapping[int, float]] = ()
 
 
-def rate_curve(label: str, rates: Mapping[int, SuccessRate], single: Sequence[Mapping[int, float]] = ()) -> Curve:
-    """A curve of success rates in percent, with their intervals."""
-    known = {round: rate for round, rate in rates.items() if rate.episodes}
-    return Curve(
-        label,
-        {round: 100 * rate.rate for round, rate in known.items()},
-        {round: (100 * rate.low, 100 * rate.high) for round, rate in known.items()},
-        single,
-    )
-
-
 def draw_curves(
-    axes: Axes, curves: Sequence[Curve], *, ylabel: str, unit: str = "", limit: float | None = None
+    axes: Axes, curves: Sequence[Curve], *, ylabel: str, unit: str = "", limits: tuple[float, float] | None = None
 ) -> None:
-    """Lines over the rounds, each with its interval, its single runs, and its label and last value at its end.
+    """Lines over the rounds, each with its band, its single runs, and its label and last value at its end.
+
+    A series with one value beside longer ones is a level to compare with, drawn as a dotted line across.
 
     Args:
         axes: empty.
         curves: at most as many as there are colours.
         ylabel: what the values are, with their unit.
         unit: written behind the last value.
-        limit: the axis reaches from 0 to there; by default to where the values do.
+        limits: of the axis; by default from 0 to where the values reach.
     """
     ends = []
-    for at, curve in enumerate(curves):
+    longest = max((len(curve.values) for curve in curves), default=0)
+    for curve in curves:
         if not curve.values:
             continue
-        colour = PALETTE[at % len(PALETTE)]
+        colour = PALETTE[curve.colour % len(PALETTE)]
         rounds, values = list(curve.values), list(curve.values.values())
         for single in curve.single:
             axes.plot(list(single), list(single.values()), color=colour, linewidth=0.8, alpha=0.45)
@@ -69,12 +61,13 @@ def draw_curves(
             low, high = zip(*curve.bands.values(), strict=True)
             axes.fill_between(rounds, low, high, color=colour, alpha=0.14, linewidth=0)
             axes.vlines(rounds, low, high, color=colour, linewidth=1, alpha=0.6)
-        axes.plot(
-            rounds, values, color=colour, linewidth=2, marker=MARKERS[at % len(MARKERS)], markersize=5, clip_on=False
-        )
-        name = f"{_short(curve.label)} " if len(curves) > 1 else ""
+        if len(rounds) == 1 and longest > 1:
+            axes.axhline(values[0], color=colour, linewidth=1.2, linestyle=":")
+        marker = MARKERS[curve.colour % len(MARKERS)]
+        axes.plot(rounds, values, color=colour, linewidth=2, marker=marker, markersize=5, clip_on=False)
+        name = f"{short(curve.label)} " if len(curves) > 1 else ""
         ends.append((values[-1], f"{name}{_number(values[-1])}{unit}", colour))
-    axes.set_ylim(0, limit or max(axes.get_ylim()[1], 1e-9))
+    axes.set_ylim(limits or (0, max(axes.get_ylim()[1], 1e-9)))
     _rounds_below(axes)
     axes.set_ylabel(ylabel)
     axes.grid(axis="y")
@@ -83,7 +76,7 @@ def draw_curves(
 
 def label_room(curves: Sequence[Curve]) -> float:
     """Share of a figure's width that labels at the ends of lines need."""
-    longest = max((len(_short(curve.label)) for curve in curves), default=0) if len(curves) > 1 else 0
+    longest = max((len(short(curve.label)) for curve in curves), default=0) if len(curves) > 1 else 0
     return 0.1 + 0.017 * longest
 
 
@@ -101,47 +94,16 @@ def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel:
     axes.set_ylim(0, max([*base, 1e-9]) * 1.05)
     axes.grid(axis="y")
     _rounds_below(axes)
-    _name_above(axes)
+    name_above(axes)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A stretch of a site's working time.
-
-    Attributes:
-        kind: what the site did; decides the colour.
-        round: of the federation.
-        seconds: how long.
-    """
-
-    kind: str
-    round: int
-    seconds: float
-
-
-def draw_spans(axes: Axes, rows: Mapping[str, Sequence[Span]], kinds: Sequence[str]) -> None:
-    """One bar for each row, its stretches one after the other; each round is numbered where there is room."""
-    totals = [math.fsum(span.seconds for span in spans) for spans in rows.values()]
-    longest = max([*totals, 1e-9])
-    unit, size = ("h", 3600) if longest >= 3 * 3600 else ("min", 60) if longest >= 180 else ("s", 1)
-    for at, spans in enumerate(rows.values()):
-        start, numbered = 0.0, None
-        for span in spans:
-            width = span.seconds / size
-            colour = PALETTE[kinds.index(span.kind)]
-            axes.barh(at, width, left=start, height=0.62, color=colour, edgecolor=PAPER, linewidth=0.7)
-            if span.round != numbered and span.seconds > 0.035 * longest:
-                axes.text(start + width / 2, at, str(span.round), color=PAPER, ha="center", va="center", fontsize=8.5)
-                numbered = span.round
-            start += width
-    for at, kind in enumerate(kinds):
-        axes.bar(0, 0, color=PALETTE[at], label=kind)  # for the names above; draws nothing
-    axes.set_yticks(range(len(rows)), [_short(label) for label in rows], color=INK)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlim(0, longest / size * 1.01)
-    axes.set_xlabel(f"working time of the site ({unit}); numbers: rounds")
-    axes.grid(axis="x")
-    _name_above(axes)
+def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
+    """Heights of labels, rising, moved apart so that none covers the next; in shares of the axes' height."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + gap) if moved else height)
+    excess = max(0.0, moved[-1] - 1) if moved else 0.0
+    return [height - excess for height in moved]
 
 
 def _rounds_below(axes: Axes) -> None:
@@ -151,7 +113,8 @@ def _rounds_below(axes: Axes) -> None:
     axes.set_xlabel("round")
 
 
-def _name_above(axes: Axes) -> None:
+def name_above(axes: Axes) -> None:
+    """The names of the colours in a row above the axes."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 0.98),
@@ -170,14 +133,10 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     """Labels at the right of the lines' ends, moved apart where they would cover each other."""
     low, high = axes.get_ylim()
     places = sorted(((value - low) / (high - low), text, colour) for value, text, colour in ends)
-    heights: list[float] = []
-    for place, _, _ in places:
-        heights.append(max(place, heights[-1] + _LABEL_GAP) if heights else place)
-    excess = max(0.0, heights[-1] - 1) if heights else 0.0
-    for height, (_, text, colour) in zip(heights, places, strict=True):
+    for height, (_, text, colour) in zip(spread([place for place, _, _ in places]), places, strict=True):
         axes.text(
             1.02,
-            height - excess,
+            height,
             text,
             color=colour,
             va="center",
@@ -189,9 +148,10 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     axes.tick_params(axis="both", color=GRID)
 
 
-def _short(label: str) -> str:
+def short(label: str) -> str:
+    """A label that is not too long to stand in a figure."""
     return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…"
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
+    return f"{value:.0f}" if abs(value) >= 10 or value == 0 else f"{value:.2g}"

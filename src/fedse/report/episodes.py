@@ -2,129 +2,229 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedse.federation.evaluators import evaluators
 from fedse.federation.trajectory_files import read_trajectories
 from fedse.report.groups import Group
 from fedse.report.reading import Run
-from fedse.types import Trajectory
+from fedse.report.study import Study
+from fedse.types import Trajectory, Turn
 
 #: Tasks shown of one environment in one run, at most.
 MOST_TASKS = 60
+#: Characters that all episodes of a page may have, so that a telephone can hold them.
+MOST_CHARACTERS = 12_000_000
 _LONGEST_TEXT = 6000
 _ACTION_MARK = "Action:"
 
 
+#: An episode as plain data; without its token ids, of which there are too many to keep for all runs at once.
+_Episode = Mapping[str, Any]
+#: Name of a task, the episode before and the one after.
+_Entry = tuple[str, _Episode | None, _Episode | None]
+
+
 @dataclass(frozen=True)
 class _Shelf:
-    """One environment of one run: (task, sample) → the episode before and the one after."""
+    """One environment of one run: its first tasks, and how many there are."""
 
-    run: str
+    group: Group
+    run: Run
     environment: str
     rounds: tuple[int, int]
-    pairs: Mapping[tuple[str, int], tuple[Trajectory | None, Trajectory | None]]
+    entries: Sequence[_Entry]
+    total: int
 
 
-def browser_data(groups: Sequence[Group], *, budget: int) -> dict[str, Any]:
-    """What the browser shows.
+class _Pool:
+    """Values that occur often, each once, in the order of their first appearance."""
 
-    Each environment of each run gets an equal share of the budget, and its first tasks in the order of evaluation are
-    taken while they fit, so that nothing is chosen by its outcome.
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, value: str) -> int:
+        return self._places.setdefault(value, len(self._places))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def values(self, start: int = 0, end: int | None = None) -> list[str]:
+        return list(self._places)[start:end]
+
+
+@dataclass(frozen=True)
+class EpisodeData:
+    """What the browser shows, packed for the page.
+
+    Attributes:
+        packed: JSON, compressed by gzip, in base64; empty without episodes.
+        shown: tasks of each environment that are on the page, at most.
+        left_out: shelves (environments of runs) that have more tasks than the page.
+    """
+
+    packed: str
+    shown: int
+    left_out: int
+
+
+def episode_data(study: Study, *, budget: int) -> EpisodeData:
+    """The episodes for the browser.
+
+    All shelves, one for each environment of each run, give the same number of tasks: the first ones in the order of
+    evaluation, as many as fit, at most :data:`MOST_TASKS`.  Nothing is chosen by its outcome, and a task is there for
+    every method and seed.  Of ablations there is the first run only.
 
     Args:
-        groups: the runs.
-        budget: bytes of JSON, about.
+        study: the runs.
+        budget: bytes of the packed data, about.
 
     Returns:
-        ``shelves``, each with ``run``, ``environment``, ``rounds``, ``total`` (tasks there are) and ``pairs``; and
-        ``instructions``, the system messages, which episodes name by their index.
+        Packed JSON with ``shelves``, each with ``method``, ``seed``, ``environment``, ``rounds``, ``total`` (tasks
+        there are) and ``pairs`` (name of the task, numbers of the episodes before and after; −1 for none);
+        ``episodes``; and ``texts``, which episodes name by their number.
 
     Raises:
         RunError, StorageError: if a file of episodes is damaged or cannot be read.
     """
-    shelves = [shelf for group in groups for run in group.runs for shelf in _shelves(run, group.label_of(run))]
-    instructions: dict[str, int] = {}
-    return {
-        "shelves": [_shelf_data(shelf, budget // len(shelves), instructions) for shelf in shelves],
-        "instructions": [_cut(text) for text in instructions],
-    }
+    shelves = list(_shelves(study))
+    packer = _Packer(budget)
+    shown = 0
+    longest = max((len(shelf.entries) for shelf in shelves), default=0)
+    while shown < longest and packer.take([_at(shelf.entries, shown) for shelf in shelves]):
+        shown += 1
+    heads = [
+        {
+            "method": shelf.group.label,
+            "seed": shelf.run.config.seed,
+            "environment": shelf.environment,
+            "rounds": shelf.rounds,
+            "total": shelf.total,
+            "pairs": pairs,
+        }
+        for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True)
+    ]
+    if not shelves:
+        return EpisodeData("", 0, 0)
+    text = json.dumps({"shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":"))
+    packed = base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
+    return EpisodeData(packed, shown, sum(shelf.total > shown for shelf in shelves))
 
 
-def _shelves(run: Run, label: str) -> Iterator[_Shelf]:
-    if not run.evaluated:
-        return
+class _Packer:
+    """Takes tasks, of all shelves at once, until the budget is spent."""
+
+    def __init__(self, budget: int) -> None:
+        self._texts, self._episodes = _Pool(), _Pool()
+        self._rows: list[list[tuple[str, int, int] | None]] = []
+        self._compressor = zlib.compressobj(6)
+        self._budget = budget * 3 // 4  # base64 makes four bytes of three
+        self._characters = MOST_CHARACTERS
+        self._sizes = (0, 0)
+
+    def take(self, entries: Sequence[_Entry | None]) -> bool:
+        """Take the next task of every shelf that has one, or none if that is more than the budget."""
+        row = [entry and (entry[0], self._number(entry[1]), self._number(entry[2])) for entry in entries]
+        added = json.dumps(
+            [row, self._texts.values(self._sizes[0]), self._episodes.values(self._sizes[1])], separators=(",", ":")
+        )
+        packed = self._compressor.compress(added.encode(errors="replace")) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        self._budget -= len(packed)
+        self._characters -= len(added)
+        if self._budget < 0 or self._characters < 0:
+            return False
+        self._rows.append(row)
+        self._sizes = len(self._texts), len(self._episodes)
+        return True
+
+    def pairs(self, shelves: int) -> list[list[tuple[str, int, int]]]:
+        """Shelf by shelf the tasks that were taken."""
+        return [[entry for row in self._rows if (entry := row[at])] for at in range(shelves)]
+
+    def tables(self) -> dict[str, Any]:
+        """What the numbers stand for."""
+        return {
+            "texts": self._texts.values(end=self._sizes[0]),
+            "episodes": [json.loads(text) for text in self._episodes.values(end=self._sizes[1])],
+        }
+
+    def _number(self, episode: _Episode | None) -> int:
+        if episode is None:
+            return -1
+        numbered = dict(episode)
+        numbered |= {name: self._text(episode[name]) for name in ("instruction", "final", "error")}
+        numbered["turns"] = [[*map(self._text, turn[:-1]), turn[-1]] for turn in episode["turns"]]
+        return self._episodes.place(json.dumps(numbered, separators=(",", ":")))
+
+    def _text(self, text: str) -> int:
+        rest = len(text) - _LONGEST_TEXT
+        return self._texts.place(text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({rest} more characters)")
+
+
+def _at(entries: Sequence[_Entry], index: int) -> _Entry | None:
+    return entries[index] if index < len(entries) else None
+
+
+def _shelves(study: Study) -> Iterator[_Shelf]:
+    ablations = {group.label for group in study.ablations}
+    seen: set[Path] = set()
+    for group in study.groups:
+        for run in group.runs[: 1 if group.label in ablations else None]:
+            if run.evaluated and run.layout.root not in seen:
+                seen.add(run.layout.root)
+                yield from _of_run(group, run)
+
+
+def _of_run(group: Group, run: Run) -> Iterator[_Shelf]:
     first, last = run.evaluated[0], run.evaluated[-1]
     for environment, site in evaluators(run.config).items():
         found = [_by_task(run, site, round) for round in (first, last)]
         before, after = found if last > first else (found[0], {})
         keys = list(dict.fromkeys([*before, *after]))
         if keys:  # a site may keep its episodes to itself
-            yield _Shelf(label, environment, (first, last), {key: (before.get(key), after.get(key)) for key in keys})
+            entries = [(_name(*key), before.get(key), after.get(key)) for key in keys[:MOST_TASKS]]
+            yield _Shelf(group, run, environment, (first, last), entries, len(keys))
 
 
-def _by_task(run: Run, site: str, round: int) -> dict[tuple[str, int], Trajectory]:
+def _by_task(run: Run, site: str, round: int) -> dict[tuple[str, int], _Episode]:
     """(task, how many times it was played before) → episode."""
     path = run.layout.evaluation(site, round)
-    found: dict[tuple[str, int], Trajectory] = {}
+    found: dict[tuple[str, int], _Episode] = {}
     for trajectory in read_trajectories(path) if path.is_file() else []:
         sample = 0
         while (trajectory.task.id, sample) in found:
             sample += 1
-        found[trajectory.task.id, sample] = trajectory
+        found[trajectory.task.id, sample] = _plain(trajectory)
     return found
 
 
-def _shelf_data(shelf: _Shelf, budget: int, instructions: dict[str, int]) -> dict[str, Any]:
-    pairs: list[dict[str, Any]] = []
-    for (task, sample), (before, after) in list(shelf.pairs.items())[:MOST_TASKS]:
-        pair = {
-            "task": f"{task}, sample {sample + 1}" if sample else task,
-            "before": _episode(before, instructions),
-            "after": _episode(after, instructions),
-        }
-        budget -= len(json.dumps(pair))
-        if budget < 0:
-            break
-        pairs.append(pair)
-    return {
-        "run": shelf.run,
-        "environment": shelf.environment,
-        "rounds": shelf.rounds,
-        "total": len(shelf.pairs),
-        "pairs": pairs,
-    }
+def _name(task: str, sample: int) -> str:
+    return f"{task}, sample {sample + 1}" if sample else task
 
 
-def _episode(trajectory: Trajectory | None, instructions: dict[str, int]) -> dict[str, Any] | None:
-    if trajectory is None:
-        return None
+def _plain(trajectory: Trajectory) -> _Episode:
+    """What the page shows of an episode; ``tokens`` are their number and the bounds of the agent's spans."""
     record = trajectory.tokens
     return {
         "outcome": {None: "fault", True: "success", False: "failure"}[trajectory.success],
         "stop": trajectory.stop.value,
         "reward": f"{trajectory.reward:g}",
-        "instruction": instructions.setdefault(trajectory.instruction, len(instructions)),
-        "turns": [_turn(turn.observation, turn.response, turn.truncated) for turn in trajectory.turns],
-        "final": _cut(trajectory.final_observation),
-        "error": _cut(trajectory.error),
-        "tokens": None if record is None else [sum(end - start for start, end in record.spans), len(record.ids)],
+        "instruction": trajectory.instruction,
+        "turns": [_turn(turn) for turn in trajectory.turns],
+        "final": trajectory.final_observation,
+        "error": trajectory.error,
+        "tokens": None if record is None else [len(record.ids), *(bound for span in record.spans for bound in span)],
     }
 
 
-def _turn(observation: str, response: str, truncated: bool) -> dict[str, Any]:
-    thought, mark, action = response.partition(_ACTION_MARK)
-    return {
-        "observation": _cut(observation),
-        "thought": _cut(thought),
-        "action": _cut(mark + action),
-        "truncated": truncated,
-    }
-
-
-def _cut(text: str) -> str:
-    rest = len(text) - _LONGEST_TEXT
-    return text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({rest} more characters)"
+def _turn(turn: Turn) -> tuple[str, str, str, int]:
+    """Observation, thought, action, and whether the response was cut."""
+    thought, mark, action = turn.response.partition(_ACTION_MARK)
+    return turn.observation, thought, mark + action, int(turn.truncated)

@@ -20,10 +20,20 @@ class Group:
     Attributes:
         label: the configuration's name; with a run's folder where different configurations have one name.
         runs: in the order given, at least one.
+        colour: index of its colour and marker in all figures.
+        model: which others it can be compared with.
+        method: its name in a suite; empty for runs without one.
+        description: one line; empty for runs without a suite.
+        planned: how many runs there are to be.
     """
 
     label: str
     runs: tuple[Run, ...]
+    colour: int = 0
+    model: str = ""
+    method: str = ""
+    description: str = ""
+    planned: int = 1
 
     def label_of(self, run: Run) -> str:
         """What to call one of the runs."""
@@ -70,6 +80,16 @@ class Group:
                     found.setdefault(record.round, []).append(record.evaluation[environment])
         return {round: _pooled(rates) for round, rates in sorted(found.items())}
 
+    def final(self) -> dict[str, SuccessRate]:
+        """Environment → pooled success after the last round that was evaluated there."""
+        rates = {environment: self.evaluated(environment) for environment in environments_of([self])}
+        return {environment: found[max(found)] for environment, found in rates.items()}
+
+    def adapter_bytes(self) -> float:
+        """Bytes that a site sends in a round, the mean over all; NaN where no adapters travel."""
+        sizes = [found.value for run in self.runs for found in run.measurements if found.metric == "bytes_up"]
+        return math.fsum(sizes) / len(sizes) if sizes else float("nan")
+
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Put runs of one configuration together, in the order in which each first appears."""
@@ -79,9 +99,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     names = [found[0].config.name for found in members.values()]
     folders = [found[0].layout.root.name for found in members.values()]
     groups = []
-    for name, folder, found in zip(names, folders, members.values(), strict=True):
+    for at, (name, folder, found) in enumerate(zip(names, folders, members.values(), strict=True)):
         place = folder if folders.count(folder) == 1 else found[0].layout.root
-        groups.append(Group(name if names.count(name) == 1 else f"{name} ({place})", tuple(found)))
+        label = name if names.count(name) == 1 else f"{name} ({place})"
+        groups.append(Group(label, tuple(found), at, found[0].config.model.name, planned=len(found)))
     return groups
 
 

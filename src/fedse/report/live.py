@@ -1,58 +1,83 @@
-"""A report that follows a run while it goes on."""
+"""A report that follows a suite or runs while they go on."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import is_at_work
 from fedse.report.page import write_page
-from fedse.report.reading import Run, read_run
+from fedse.report.study import Study, is_suite, read_study
 from fedse.storage import storage_errors
+from fedse.suites import SuiteLayout
 
-#: Seconds between two looks at the run folder.
+#: Seconds between two looks at the folders, at least.
 POLL_SECONDS = 2.0
 #: Seconds after which the page in the browser loads itself anew.
 REFRESH_SECONDS = 10
+#: The page of a large suite takes its time; following takes no more than a tenth of a core.
+_REST = 10
 
 
 def follow(
-    folder: Path, page: Path, *, on_page: Callable[[Run], None], wait: Callable[[float], None] = time.sleep
-) -> Run:
-    """Write the page of a run whenever the run has got further, until it is complete.
+    folders: Sequence[Path],
+    page: Path,
+    *,
+    on_page: Callable[[Study], None],
+    wait: Callable[[float], None] = time.sleep,
+) -> Study:
+    """Write the page whenever a run has got further, begins or stops to be worked on, until all are complete.
+
+    Whether a process is at work is told from the lock that it holds, so that a run that has died is known from one that
+    is slow.  A dead one is followed on: it may be resumed.
 
     Args:
-        folder: the run folder; its run may be about to begin, but its configuration must be there.
-        page: the file to write; while the run goes on, it loads itself anew in the browser.
+        folders: of a suite, or of runs; they may be about to begin, but their configuration must be there.
+        page: the file to write; while the work goes on, it loads itself anew in the browser.
         on_page: told of each page that was written.
         wait: called with the seconds to wait between two looks.
 
     Returns:
-        The complete run.
+        The complete study.
 
     Raises:
-        RunError, ConfigError, StorageError: if the folder is no run, or a file is damaged or cannot be written.
+        RunError, ConfigError, StorageError: if a folder is no run, or a file is damaged or cannot be written.
+        AdapterError: if an adapter is damaged.
     """
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {folder} to follow", "begin the run first, then follow it")
+    for folder in folders:
+        if not folder.is_dir():
+            raise RunError(f"there is no folder {folder} to follow", "begin the run first, then follow it")
     seen: object = None
     while True:
-        state = _state(RunLayout(folder))
+        pause = POLL_SECONDS
+        state = _state(folders)
         if state != seen:
-            run = read_run(folder, allow_unfinished_start=True)
-            write_page(page, [run], refresh=None if run.is_complete else REFRESH_SECONDS)
-            on_page(run)
-            if run.is_complete:
-                return run
+            began = time.monotonic()
+            study = read_study(folders, allow_unfinished_start=True)
+            write_page(page, study, refresh=None if study.is_complete else REFRESH_SECONDS)
+            on_page(study)
+            if study.is_complete:
+                return study
             seen = state
-        wait(POLL_SECONDS)
+            pause = max(pause, _REST * (time.monotonic() - began))
+        wait(pause)
 
 
-def _state(layout: RunLayout) -> object:
-    """What changes when the run gets further: its metrics, and the markers of its phases."""
-    with storage_errors("read", layout.root):
-        markers = sorted(layout.root.glob("clients/*/phases/round-*.json"))
-        written = layout.metrics.stat().st_mtime_ns if layout.metrics.exists() else 0
-    return written, tuple(markers)
+def _state(folders: Sequence[Path]) -> object:
+    """What changes when a run gets further: its metrics, the markers of its phases, and who works on it."""
+    found: list[object] = []
+    for folder in folders:
+        with storage_errors("read", folder):
+            runs = sorted(folder.glob("cells/*/*/seed-*/")) if is_suite(folder) else [folder]
+            found.append([_state_of_run(RunLayout(run)) for run in runs if run.is_dir()])
+        found.append(is_at_work(SuiteLayout(folder).lock))
+    return found
+
+
+def _state_of_run(layout: RunLayout) -> object:
+    markers = sorted(layout.root.glob("clients/*/phases/round-*.json"))
+    written = layout.metrics.stat().st_mtime_ns if layout.metrics.exists() else 0
+    return layout.root, written, tuple(markers), is_at_work(layout.lock)

@@ -4,29 +4,55 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from fedse.report.charts import MOST_TIMELINES, all_figures
-from fedse.report.episodes import MOST_TASKS, browser_data
+from fedse.report.charts import all_figures
+from fedse.report.charts_sites import MOST_TIMELINES, timeline_runs
+from fedse.report.comparisons import Standing, standings
+from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
-from fedse.report.groups import Group, group_runs
-from fedse.report.markup import Html, element, json_script
-from fedse.report.reading import Run
-from fedse.report.sections import progress, results, setting
+from fedse.report.groups import Group
+from fedse.report.markup import Html, data_script, element
+from fedse.report.sections import before_and_after, headline, methods_table, notices
+from fedse.report.setting import setting
+from fedse.report.study import Study
 from fedse.storage import atomic_write
 
 #: No page is larger, in bytes; the episodes get what the rest leaves.
 LARGEST_PAGE = 4_800_000
-#: Most bytes that the episodes get.
+#: Most bytes that the episodes get, packed.
 LARGEST_EPISODES = 3_000_000
 
+_TABLE_NOTE = (
+    "Success on held-out tasks after the last round, seeds pooled. The mean of the environments is the primary endpoint; "
+    "its interval and that of the difference to the reference are 95 % bootstrap intervals over tasks and seeds, the "
+    "difference paired on the same tasks and seeds and bold where it excludes zero. ▲ and ▼: better or worse than the "
+    "reference in that environment, p < 0.05 by the exact paired test over tasks (McNemar's, with one episode per task) "
+    "with Holm's correction over the environments. All episodes: successes out of all, so that larger test sets "
+    "count more."
+)
 _NOTES = {  # part of charts.all_figures → what to know to read it
     "success": (
-        "Intervals are Wilson's at 95 %; they take episodes as independent. Points are measured, lines only join them. "
-        "Runs that differ in their seeds only are pooled, and thin lines show each."
+        "Success over the rounds: bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where "
+        "there is one run. Points are measured, lines only join them; a dotted line is a method without rounds."
+    ),
+    "ablations": (
+        "Each ablation changes one thing in the reference. Bars are its difference to the reference, whiskers the paired "
+        "95 % interval; grey where that includes zero."
+    ),
+    "bytes": "Success after the last round against what a site sends in a round, with 95 % intervals.",
+    "transfer": (
+        "Transfer: the adapter that each isolated site has after the last round, on the held-out tasks of every site, "
+        "seeds pooled."
+    ),
+    "conflict": (
+        "Cosines: mean over pairs of sites; 1 is the same direction, 0 nothing in common, below 0 the sites undo each "
+        "other's work. κ: length of the mean update over the mean length, 1/√K for K orthogonal updates. Aggregation "
+        "error: what is lost because factors are averaged, not their products. Bands reach from the lowest seed to the "
+        "highest."
     ),
     "exploration": (
         "Success while exploring: share of the episodes a site explored in a round that succeeded, with 95 % "
@@ -37,90 +63,100 @@ _NOTES = {  # part of charts.all_figures → what to know to read it
         "what the site trains on, so a low one alone says nothing about success."
     ),
     "experience": (
-        "Experience: what a site's store held when it trained, namely demonstrations, episodes that it kept in earlier "
-        "rounds, and those that were new. Several seeds are averaged."
+        "Experience: what the stores held when the sites trained, namely demonstrations, episodes that were kept in "
+        "earlier rounds, and those that were new. Several seeds are averaged."
     ),
     "timeline": (
-        "Time: how long each site worked in each phase, one after the other; waiting for other sites is left out."
+        "Time: when each site worked in which phase, by the times at which it marked them as complete; a dotted line is "
+        "a pause of all sites that is cut out. Where a copy of the folder has lost these times, the phases follow each "
+        "other without the waiting."
     ),
     "traffic": (
         "Traffic: size of the adapter folders that sites and server exchange, what all sites send in a round and what "
         "they are sent at its beginning."
     ),
 }
+_SECTIONS = {  # identity → (heading, name in the navigation, parts of charts.all_figures)
+    "ablations": ("Ablations", "Ablations", ("ablations",)),
+    "episodes": ("Episodes, before and after", "Episodes", ()),
+    "exchange": ("Bytes, transfer and conflict", "Exchange", ("bytes", "transfer", "conflict")),
+    "learning": ("Learning at the sites", "Learning", ("exploration", "loss", "experience")),
+    "costs": ("Time and traffic", "Time", ("timeline", "traffic")),
+}
 
 
-def render_page(runs: Sequence[Run], *, refresh: int | None = None) -> str:
-    """The report of runs as HTML.
+def render_page(study: Study, *, refresh: int | None = None) -> str:
+    """The report of a suite or of runs as HTML.
 
     Args:
-        runs: at least one.
-        refresh: the page loads itself anew after so many seconds, for a run that goes on.
+        study: what it is about.
+        refresh: the page loads itself anew after so many seconds, for runs that go on.
 
     Raises:
         RunError, StorageError: if the runs' episodes cannot be read.
+        AdapterError: if an adapter is damaged.
     """
-    groups = group_runs(runs)
-    return _render(groups, all_figures(groups), refresh)
+    found = standings(study)
+    return _render(study, found, all_figures(study, found), refresh)
 
 
-def write_page(path: Path, runs: Sequence[Run], *, refresh: int | None = None, figures: Path | None = None) -> None:
+def write_page(path: Path, study: Study, *, refresh: int | None = None, figures: Path | None = None) -> None:
     """Write the report, and on request its figures as files.
 
     Args:
         path: of the page.
-        runs: at least one.
+        study: what it is about.
         refresh: see :func:`render_page`.
         figures: folder for the figures, each as SVG and as PNG.
 
     Raises:
         RunError: if the runs' episodes are damaged.
+        AdapterError: if an adapter is damaged.
         StorageError: if a file cannot be read or written.
     """
-    groups = group_runs(runs)
-    parts = all_figures(groups)
-    page = _render(groups, parts, refresh)
+    found = standings(study)
+    parts = all_figures(study, found)
+    page = _render(study, found, parts, refresh)
     if figures is not None:
         write_figures([figure for part in parts.values() for figure in part], figures)
     atomic_write(path, page.encode(errors="xmlcharrefreplace"))
 
 
-def _render(groups: Sequence[Group], parts: dict[str, list[Figure]], refresh: int | None) -> str:
-    names = ", ".join(group.label for group in groups)
-    results_ = _results(groups, parts["success"])
-    others = {
-        "learning": _section("learning", "Learning at the sites", _parts(parts, ("exploration", "loss", "experience"))),
-        "costs": _section(
-            "costs", "Time and traffic", _timelines_left_out(groups), _parts(parts, ("timeline", "traffic"))
-        ),
-        "setting": _section("setting", "What was run", setting(groups)),
-    }
-    used = len(results_) + sum(map(len, others.values()))
-    episodes = _browser(groups, max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
-    script = _asset("report.js")
+def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None) -> str:
+    sections = {"results": _results(study, found, parts)}
+    for identity, (heading, _, names) in _SECTIONS.items():
+        shown = [name for name in names if parts[name]]
+        if shown:
+            extra = _extra(identity, study, found)
+            notes = [_note(_NOTES[name]) for name in shown]
+            grid = _grid([figure for name in shown for figure in parts[name]])
+            sections[identity] = _section(identity, heading, *notes, extra, grid)
+    sections["setting"] = _section("setting", "What was run", setting(study.groups))
+    used = sum(len(section.encode(errors="replace")) for section in sections.values())
+    episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
+    if episodes.packed:
+        sections["episodes"] = _browser(study, episodes)
+    order = [name for name in ("results", *_SECTIONS, "setting") if name in sections]
+    script = "".join(_asset(name) for name in ("report.js", "browser.js"))
     return Template(_asset("page.html")).substitute(
-        title=element("title", f"fedse report: {names}"),
-        heading=element("h1", names),
-        navigation=_navigation(has_episodes=bool(episodes)),
+        title=element("title", f"fedse report: {study.title}"),
+        heading=element("h1", study.title),
+        description=element("p", study.description, class_="lead") if study.description else "",
+        navigation=_navigation(order),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("report.css"),
         script=script,
         refresh="" if refresh is None else element("meta", name="fedse-refresh", content=str(refresh)),
         live=_live_bar(refresh),
-        content=Html.join([progress(groups), results_, episodes, *others.values()]),
+        content=Html.join([notices(study), *(sections[name] for name in order)]),
     )
 
 
-def _navigation(*, has_episodes: bool) -> Html:
-    names = {
-        "results": "Results",
-        "episodes": "Episodes",
-        "learning": "Learning",
-        "costs": "Time",
-        "setting": "Setting",
-    }
-    links = [element("a", text, href=f"#{name}") for name, text in names.items() if has_episodes or name != "episodes"]
-    return element("nav", *links, aria_label="Parts of the report")
+def _navigation(order: Sequence[str]) -> Html:
+    names = {"results": "Results", "setting": "Setting"} | {name: entry[1] for name, entry in _SECTIONS.items()}
+    return element(
+        "nav", *(element("a", names[name], href=f"#{name}") for name in order), aria_label="Parts of the report"
+    )
 
 
 def _asset(name: str) -> str:
@@ -131,7 +167,7 @@ def _live_bar(refresh: int | None) -> str:
     if refresh is None:
         return ""
     button = element("button", "Pause", type="button", id="pause", aria_pressed="false")
-    text = element("span", f"This run goes on; the page loads itself anew every {refresh} s.")
+    text = element("span", f"This page follows the work and loads itself anew every {refresh} s.")
     return element("p", text, Html(" "), button, class_="notice")
 
 
@@ -140,44 +176,66 @@ def _section(identity: str, heading: str, *content: str) -> Html:
     return element("section", title, *content, id=identity, aria_labelledby=f"{identity}-heading")
 
 
-def _results(groups: Sequence[Group], figures: Sequence[Figure]) -> Html:
-    if not any(run.evaluated for group in groups for run in group.runs):
+def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
+    if not any(run.evaluated for run in study.runs):
         return _section("results", "Results", element("p", "No round has been evaluated yet."))
-    return _section("results", "Results", _note("success"), results(groups), _grid(figures))
+    if len(study.groups) == 1:
+        group = study.groups[0]
+        table = before_and_after([group])
+        return _section("results", "Results", headline(group), _note(_NOTES["success"]), _grid(parts["success"]), table)
+    methods = _of(found, study.methods)
+    course = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
+    return _section(
+        "results",
+        "Results",
+        methods_table(study, methods, "Methods: success on held-out tasks"),
+        _note(_TABLE_NOTE),
+        course,
+        _note(_NOTES["success"]),
+        _grid([*parts["differences"], *parts["success"]]),
+    )
 
 
-def _parts(parts: dict[str, list[Figure]], names: Sequence[str]) -> Html:
-    shown = [name for name in names if parts[name]]
-    if not shown:
-        return element("p", "Nothing has been recorded yet.")
-    notes = [_note(name) for name in shown]
-    return Html.join([*notes, _grid([figure for name in shown for figure in parts[name]])])
+def _of(found: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
+    labels = {group.label for group in groups}
+    return [standing for standing in found if standing.group.label in labels]
 
 
-def _note(part: str) -> Html:
-    return element("p", _NOTES[part], class_="note")
+def _extra(identity: str, study: Study, found: Sequence[Standing]) -> Html:
+    """What a section holds beside its figures."""
+    if identity == "ablations":
+        rows = _of(found, [*study.references.values(), *study.ablations])
+        return methods_table(study, rows, "Ablations: success on held-out tasks")
+    runs = len(timeline_runs(study.methods))
+    if identity == "costs" and runs > MOST_TIMELINES:
+        text = (
+            f"Timelines are those of {MOST_TIMELINES} of {runs} runs, the first run of each method before any second."
+        )
+        return element("p", text, class_="notice")
+    return Html("")
 
 
-def _timelines_left_out(groups: Sequence[Group]) -> Html:
-    runs = sum(len(group.runs) for group in groups)
-    if runs <= MOST_TIMELINES:
-        return Html("")
-    return element("p", f"Timelines are those of the first {MOST_TIMELINES} of {runs} runs.", class_="notice")
+def _note(text: str) -> Html:
+    return element("p", text, class_="note")
 
 
 def _grid(figures: Sequence[Figure]) -> Html:
     return element("div", *(inline(figure) for figure in figures), class_="grid")
 
 
-def _browser(groups: Sequence[Group], budget: int) -> Html:
-    data = browser_data(groups, budget=budget)
-    if not data["shelves"]:
-        return Html("")
+def _browser(study: Study, episodes: EpisodeData) -> Html:
     note = (
         "The same held-out task, played by the adapter before the first round and after the last one evaluated. The "
         "agent's own words, marked at their edge, are what carries loss when an episode is trained on; held-out "
-        f"episodes never are. At most {MOST_TASKS} tasks of each environment of a run are on this page, the first, "
-        "whatever their outcome."
+        "episodes themselves never are."
     )
+    if episodes.left_out:
+        note += (
+            f" On this page are the first {episodes.shown} tasks of each environment, whatever their outcome and for every "
+            f"method and seed (at most {MOST_TASKS}, fewer where more would make the page too large)."
+        )
+    if study.ablations:
+        note += " Of an ablation there are the episodes of its first seed."
+    heading = _SECTIONS["episodes"][0]
     body = Html(_asset("browser.html"))
-    return _section("episodes", "Episodes", element("p", note, class_="note"), body, json_script("episode-data", data))
+    return _section("episodes", heading, _note(note), body, data_script("episode-data", episodes.packed))

@@ -10,12 +10,31 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import RunError, boundary
 from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, phase_reports
-from fedse.federation.run_folder import read_config, read_records
+from fedse.federation.phases import phase_reports
+from fedse.federation.run_folder import is_at_work, read_config, read_records
 from fedse.progress import Phase
-from fedse.report.measures import Measurement, measure
+from fedse.report.measures import Measurement, Phases, measure
 from fedse.storage import read_json, storage_errors
 from fedse.types import RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPhase:
+    """A phase that a site has completed.
+
+    Attributes:
+        site: the client.
+        round: of the federation.
+        phase: what it did.
+        seconds: how long that took.
+        ended: when it was marked as complete, in seconds since the epoch; the time of the marker's file.
+    """
+
+    site: str
+    round: int
+    phase: Phase
+    seconds: float
+    ended: float
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class Run:
         versions: software → version, as when the run began; empty if the file is not there.
         records: the completed rounds, from round 0.
         measurements: every number that the run wrote down, the round that is under way included.
+        phases: the sites' completed phases, in no order.
+        is_at_work: a process holds the folder's lock.
     """
 
     layout: RunLayout
@@ -35,6 +56,8 @@ class Run:
     versions: Mapping[str, Any]
     records: tuple[RoundRecord, ...]
     measurements: tuple[Measurement, ...]
+    phases: tuple[FinishedPhase, ...]
+    is_at_work: bool
 
     @property
     def is_complete(self) -> bool:
@@ -43,8 +66,17 @@ class Run:
 
     @property
     def evaluated(self) -> tuple[int, ...]:
-        """The rounds whose global adapter was evaluated, in order."""
+        """The rounds after which held-out tasks were played, in order."""
         return tuple(record.round for record in self.records if record.evaluation)
+
+    @property
+    def last_sign(self) -> FinishedPhase | None:
+        """The phase that was completed last; none if there is no file of a site."""
+        return max(self.phases, key=lambda found: found.ended, default=None)
+
+    def phases_of(self, site: str) -> list[FinishedPhase]:
+        """The phases that a site has completed, in no order."""
+        return [found for found in self.phases if found.site == site]
 
     def series(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
         """Round → value of a site's metric, in the order of the rounds."""
@@ -55,13 +87,14 @@ class Run:
         }
 
 
-def read_runs(folders: Iterable[Path]) -> list[Run]:
+def read_runs(folders: Iterable[Path], *, allow_unfinished_start: bool = False) -> list[Run]:
     """Read several runs; a folder that is named twice is read once.
 
     Raises:
         RunError, ConfigError, StorageError: see :func:`read_run`.
     """
-    return [read_run(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+    distinct = {folder.resolve(): folder for folder in folders}.values()
+    return [read_run(folder, allow_unfinished_start=allow_unfinished_start) for folder in distinct]
 
 
 def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
@@ -89,10 +122,19 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     phases = _phases(layout, config, len(records) + 1)
     with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
         found = tuple(measure(config, records, phases, _traffic(layout, config, records)))
-    return Run(layout, config, versions, records, found)
+    return Run(layout, config, versions, records, found, _finished(layout, phases), is_at_work(layout.lock))
 
 
-def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> dict[tuple[str, int], Mapping[Phase, PhaseReport]]:
+def _finished(layout: RunLayout, phases: Phases) -> tuple[FinishedPhase, ...]:
+    with storage_errors("read", layout.root):
+        return tuple(
+            FinishedPhase(site, round, phase, report.seconds, layout.marker(site, round, phase).stat().st_mtime)
+            for (site, round), reports in phases.items()
+            for phase, report in reports.items()
+        )
+
+
+def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> Phases:
     return {
         (client.name, round): phase_reports(layout, client.name, round)
         for client in config.clients
@@ -101,8 +143,13 @@ def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> dict[tuple[str
 
 
 def _traffic(layout: RunLayout, config: RunConfig, records: Sequence[RoundRecord]) -> dict[tuple[str, int, str], int]:
-    """(site, round, direction) → bytes of the adapter folder that went that way; folders that are gone are left out."""
-    found = {}
+    """(site, round, direction) → bytes of the adapter folder that went that way; folders that are gone are left out.
+
+    Only federated sites exchange adapters: isolated ones exchange nothing, and pooled ones hand over their experience.
+    """
+    found: dict[tuple[str, int, str], int] = {}
+    if config.method.sharing != "federated":
+        return found
     for record in records[1:]:
         for client in config.clients:
             ways = {

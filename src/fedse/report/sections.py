@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
 
-from fedse.config import ClientConfig
 from fedse.evaluation import macro_average
-from fedse.report.groups import Group, environments_of, method_settings
+from fedse.evaluation.bootstrap import Estimate
+from fedse.federation.run_folder import is_at_work
+from fedse.report.comparisons import Standing
+from fedse.report.groups import Group, environments_of
 from fedse.report.markup import Html, element, table
 from fedse.report.reading import Run
-from fedse.settings import dump_config
+from fedse.report.study import Study
+from fedse.suites import SuiteLayout
 from fedse.types import SuccessRate
 
-_NONE = "–"
+NONE = "–"
+_LEVEL = 0.05
 
 
-def progress(groups: Sequence[Group]) -> Html:
+def notices(study: Study) -> Html:
     """What the reader has to know first: runs that are not complete, or not independent, and what went wrong."""
-    runs = [(group.label_of(run), run) for group in groups for run in group.runs]
-    open_ = [
-        f"{label} is not complete: {max(0, len(run.records) - 1)} of {run.config.rounds} rounds done."
-        for label, run in runs
-        if not run.is_complete
-    ]
+    groups = study.groups
+    runs = list({run.layout.root: (group.label_of(run), run) for group in groups for run in group.runs}.values())
+    if study.suite is not None:
+        open_ = list(_suite_progress(study))
+    else:
+        open_ = [_run_progress(label, run) for label, run in runs if not run.is_complete]
     twice = [
         f"{group.label} has several runs of one seed; they are pooled as if they were independent."
         for group in groups
@@ -47,27 +52,153 @@ def progress(groups: Sequence[Group]) -> Html:
     return Html.join(element("p", text, class_="notice") for text in [*open_, *twice, *lost, *refused])
 
 
-def results(groups: Sequence[Group]) -> Html:
+def headline(group: Group) -> Html:
+    """The results of one method as cards: success after the last round, and what it was before the first."""
+    rates = {environment: group.evaluated(environment) for environment in environments_of([group])}
+    cards = [_card(name, found[min(found)], found[max(found)], len(found) > 1) for name, found in rates.items()]
+    finals = group.final()
+    if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
+        small = f"of {len(finals)} environments"
+        cards.insert(0, _card_of("mean", f"{100 * mean:.0f} %", small, class_="card mean"))
+    return element("div", *cards, class_="cards")
+
+
+def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> Html:
+    """A row for each method: the mean of environments with its interval, the difference to the reference, each rate."""
+    environments = environments_of([found.group for found in standings])
+    head = ["method", "mean of environments [95 %]", "difference [95 %]", *environments, "all episodes", "seeds"]
+    rows = [
+        [
+            _name_cell(found, study),
+            _mean_cell(found),
+            _gain_cell(found),
+            *(_rate_cell(found, environment) for environment in environments),
+            NONE if math.isnan(found.weighted) else f"{100 * found.weighted:.0f} %",
+            _seeds(found),
+        ]
+        for found in standings
+    ]
+    obstacles = [
+        element("p", f"{found.group.label} is not compared: {found.obstacle}.", class_="notice")
+        for found in standings
+        if found.obstacle
+    ]
+    return Html.join([table(head, rows, caption=caption), *obstacles])
+
+
+def before_and_after(groups: Sequence[Group]) -> Html:
     """Success before the first round and after the last one evaluated, for each group and, with seeds, each run."""
     rows = [row for environment in environments_of(groups) for row in _result_rows(groups, environment)]
     rows += [row for group in groups if (row := _mean_row(group, len(groups) > 1))]
     headings = ("environment", "before", "after", "change", "episodes", "rounds")
-    return table(headings, rows, caption="Success on held-out tasks, with 95 % intervals")
+    return table(headings, rows, caption="Success on held-out tasks, with Wilson's 95 % intervals")
 
 
-def setting(groups: Sequence[Group]) -> Html:
-    """What was run: a column for each group, then what differs between them, then each whole configuration."""
-    columns = [_summary(group) for group in groups]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
-    labels = ["", *(group.label for group in groups)]
-    parts = [table(labels, rows, caption="Configuration in short", numbers_from=len(labels))]
-    if differing := _differing(groups):
-        parts.append(table(labels, differing, caption="Settings that differ", numbers_from=len(labels)))
-    for group in groups:
-        for run in group.runs:
-            content = element("pre", dump_config(run.config), tabindex="0")
-            parts.append(element("details", element("summary", f"{group.label_of(run)}: whole configuration"), content))
+def moment(seconds: float) -> Html:
+    """A point in time; the page's script adds how long ago that is."""
+    when = datetime.fromtimestamp(seconds, UTC)
+    return element("time", f"{when:%Y-%m-%d %H:%M:%S} UTC", datetime=when.isoformat())
+
+
+def _run_progress(label: str, run: Run) -> Html:
+    done = f"{label} is not complete: {max(0, len(run.records) - 1)} of {run.config.rounds} rounds done. "
+    if run.is_at_work:
+        state = "A process works on it. "
+    else:
+        state = f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.layout.root}. "
+    sign = run.last_sign
+    if sign is None:
+        return Html.join([element("span", done + state)])
+    last = f"Last sign of life: {sign.phase.value} at {sign.site}, round {sign.round}, ended "
+    return Html.join([element("span", done + state + last), moment(sign.ended), Html(".")])
+
+
+def _suite_progress(study: Study) -> Iterator[str]:
+    runs = study.runs
+    if study.is_complete or study.suite is None:
+        return
+    done, at_work = sum(run.is_complete for run in runs), sum(run.is_at_work for run in runs)
+    rest = [run for run in runs if not run.is_complete]
+    text = (
+        f"The suite is not complete: {done} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
+        f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
+    )
+    if not at_work and not is_at_work(SuiteLayout(study.suite).lock):
+        text += "No process works on it: it has stopped. "
+    signs = [sign for run in rest if (sign := run.last_sign)]
+    if signs:
+        last = max(signs, key=lambda sign: sign.ended)
+        yield Html.join([element("span", f"{text}Last sign of life: "), moment(last.ended), Html(".")])
+    else:
+        yield text
+    yield from (f"Failed: {cell}" for cell in study.missing if "(failed" in cell)
+
+
+def _card(name: str, before: SuccessRate, after: SuccessRate, is_course: bool) -> Html:
+    small = f"was {_percent(before)} · " if is_course else ""
+    return _card_of(name, _percent(after), f"{small}[{100 * after.low:.0f}–{100 * after.high:.0f}]", class_="card")
+
+
+def _card_of(name: str, value: str, small: str, *, class_: str) -> Html:
+    parts = (element("span", name, class_="what"), element("b", value), element("small", small))
+    return element("div", *parts, class_=class_)
+
+
+def _name_cell(found: Standing, study: Study) -> Html:
+    group = found.group
+    is_reference = any(group.label == reference.label for reference in study.references.values())
+    parts = [element("span", group.label, class_="method", style=f"--series: var(--series-{group.colour % 6})")]
+    if is_reference:
+        parts.append(element("span", "reference", class_="tag"))
+    if group.description:
+        parts.append(element("small", group.description))
     return Html.join(parts)
+
+
+def _mean_cell(found: Standing) -> Html:
+    if math.isnan(found.mean):
+        return Html(NONE)
+    if found.macro is None:
+        return element("span", f"{100 * found.mean:.1f} %")
+    low, high, value = (f"{100 * bound:.1f}%" for bound in (found.macro.low, found.macro.high, found.macro.value))
+    series = f"var(--series-{found.group.colour % 6})"
+    bar = element(
+        "span", class_="bar", aria_hidden="true", style=f"--low:{low};--high:{high};--at:{value};--series:{series}"
+    )
+    text = f"{100 * found.macro.value:.1f} % [{100 * found.macro.low:.1f}, {100 * found.macro.high:.1f}]"
+    return Html.join([element("span", text), bar])
+
+
+def _gain_cell(found: Standing) -> Html:
+    gain = found.gain
+    if gain is None:
+        return Html(NONE)
+    value, low, high = (100 * bound for bound in (gain.value, gain.low, gain.high))
+    text = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    if low <= 0 <= high:
+        return element("span", text)
+    return element("strong", text, class_="better" if low > 0 else "worse")
+
+
+def _rate_cell(found: Standing, environment: str) -> Html:
+    if environment not in found.rates:
+        return Html(NONE)
+    text = element("span", _percent(found.rates[environment]))
+    gain = found.gain_in(environment)
+    if gain is None or not found.p_in(environment) < _LEVEL:
+        return text
+    name, mark = ("better", "▲") if gain.value > 0 else ("worse", "▼")
+    title = f"{name} than the reference: {_points(gain)}, p {found.p_in(environment):.2g}"
+    return Html.join([text, Html(" "), element("span", mark, class_=name, role="img", aria_label=title, title=title)])
+
+
+def _seeds(found: Standing) -> str:
+    done, planned = len(found.seeds), found.group.planned
+    return str(done) if done == planned else f"{done} of {planned}"
+
+
+def _points(gain: Estimate) -> str:
+    return f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
 
 
 def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str]]:
@@ -93,8 +224,8 @@ def _result_row(label: str, rates: Mapping[int, SuccessRate]) -> list[str]:
     rounds = list(rates)
     before, after = rates[rounds[0]], rates[rounds[-1]]
     if len(rounds) == 1:
-        return [label, _rate(before), _NONE, _NONE, str(before.episodes), str(rounds[0])]
-    change = _NONE
+        return [label, _rate(before), NONE, NONE, str(before.episodes), str(rounds[0])]
+    change = NONE
     if before.episodes and after.episodes:
         change = f"{100 * (after.rate - before.rate):+.0f} points"
     return [label, _rate(before), _rate(after), change, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
@@ -112,7 +243,7 @@ def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     label = _row_label("mean of environments", group.label if is_compared else "")
     shown = [f"{100 * before:.0f} %", f"{100 * after:.0f} %", f"{100 * (after - before):+.0f} points"]
     if len(rounds) == 1:
-        shown[1:] = [_NONE, _NONE]
+        shown[1:] = [NONE, NONE]
     return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]
 
 
@@ -120,67 +251,11 @@ def _row_label(environment: str, label: str) -> str:
     return f"{environment} · {label}" if label else environment
 
 
+def _percent(rate: SuccessRate) -> str:
+    return f"{100 * rate.rate:.0f} %" if rate.episodes else NONE
+
+
 def _rate(rate: SuccessRate) -> str:
     if not rate.episodes:
-        return _NONE
+        return NONE
     return f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
-
-
-def _summary(group: Group) -> dict[str, str]:
-    config = group.runs[0].config
-    method, training, lora = config.method, config.training, config.lora
-    budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
-    batch = f"{training.batch_tokens} agent tokens" if training.batch_tokens else f"{training.batch_size} episodes"
-    explores = f"from round {method.warmup_rounds + 1}" if method.explore else "never"
-    history = "all rounds" if method.history else "this round only"
-    tasks = "all" if config.evaluation.tasks is None else str(config.evaluation.tasks)
-    return {
-        "run folders": ", ".join(str(run.layout.root) for run in group.runs),
-        "seeds": ", ".join(str(run.config.seed) for run in group.runs),
-        "rounds": ", ".join(dict.fromkeys(_rounds(run) for run in group.runs)),
-        "base model": config.model.name,
-        "adapter": f"LoRA, rank {lora.rank}, alpha {lora.alpha:g}, {_listed(lora.target_modules)}",
-        "sites": "; ".join(_site(client) for client in config.clients),
-        "exploration": f"{explores}; filter {method.filter}; experience of {history}",
-        "aggregation": f"{method.aggregator}, server step {method.server_lr:g}",
-        "local update": f"{budget} a round, batches of {batch}, learning rate {training.learning_rate:g}",
-        "evaluation": f"{tasks} tasks an environment, {config.evaluation.decoding}",
-        "software": "; ".join(dict.fromkeys(_versions(run) for run in group.runs)),
-    }
-
-
-def _rounds(run: Run) -> str:
-    return str(run.config.rounds) if run.is_complete else f"{max(0, len(run.records) - 1)} of {run.config.rounds}"
-
-
-def _site(client: ClientConfig) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in client.options.items())
-    environment = f"{client.environment}({options})" if options else client.environment
-    return (
-        f"{client.name}: {environment}, {client.demonstrations} demonstrations, "
-        f"{client.episodes_per_round} episodes a round"
-    )
-
-
-def _versions(run: Run) -> str:
-    known = {name: version for name, version in run.versions.items() if name != "schema_version"}
-    return ", ".join(f"{name} {version}" for name, version in known.items()) or "unknown"
-
-
-def _differing(groups: Sequence[Group]) -> list[list[str]]:
-    settings = [method_settings(group.runs[0]) for group in groups]
-    keys = dict.fromkeys(key for found in settings for key in found)
-    rows = {key: [_shown(found.get(key, _NONE)) for found in settings] for key in keys if key != "name"}
-    return [[key, *values] for key, values in rows.items() if len(set(values)) > 1]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(_shown(entry) for entry in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={entry}" for name, entry in value.items() if entry not in (None, {}))
-    return "null" if value is None else str(value)
-
-
-def _listed(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
