@@ -1,0 +1,70 @@
+"""A run's sites, set up without a model: are environments, splits and numbers of tasks what the run asks for?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedse.config import ClientConfig, RunConfig
+from fedse.environments import registry
+from fedse.errors import ConfigError
+from fedse.experience.filters import make_filter
+from fedse.federation.aggregation import get_aggregator
+from fedse.federation.partition import site_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCheck:
+    """What a site has.
+
+    Attributes:
+        name: of the client.
+        environment: its environment.
+        train_tasks: tasks that it demonstrates and explores, after the partition.
+        test_tasks: held-out tasks that are played in an evaluation.
+        demonstrations: expert episodes.
+        episodes: explored in a round; 0 if the method does not explore.
+    """
+
+    name: str
+    environment: str
+    train_tasks: int
+    test_tasks: int
+    demonstrations: int
+    episodes: int
+
+
+def check_run(config: RunConfig) -> list[SiteCheck]:
+    """Resolve what a run names, and count its sites' tasks.
+
+    Raises:
+        UnknownNameError: if an environment, a split, the aggregator or the filter is not known.
+        ConfigError: if an option is wrong, or a split is empty.
+        EnvironmentFault: if an environment cannot be brought up.
+    """
+    get_aggregator(config.method.aggregator)
+    make_filter(config.method.filter)
+    return [_site(config, client) for client in config.clients]
+
+
+def _site(config: RunConfig, client: ClientConfig) -> SiteCheck:
+    environment = registry.make(client.environment, **client.options)
+    try:
+        train = len(site_tasks(config, client, environment))
+        held_out = len(environment.tasks(client.test_split))
+    finally:
+        environment.close()
+    for split, count in ((client.train_split, train), (client.test_split, held_out)):
+        if not count:
+            raise ConfigError(
+                f"client {client.name!r}: the split {split!r} of {client.environment} has no tasks",
+                f"fedse env show {client.environment} lists its splits",
+            )
+    wanted = config.evaluation.tasks
+    return SiteCheck(
+        name=client.name,
+        environment=client.environment,
+        train_tasks=train,
+        test_tasks=held_out if wanted is None else min(wanted, held_out),
+        demonstrations=client.demonstrations,
+        episodes=client.episodes_per_round if config.method.explore else 0,
+    )

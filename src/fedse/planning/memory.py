@@ -1,0 +1,251 @@
+"""Memory of a run, computed from the base model's shapes and the configuration; docs/gpu.md derives every formula.
+
+Symbols as in the documentation: b bytes of a weight, L layers, h hidden, m intermediate, q and k widths of the queries
+and the keys of a token, H heads, V vocabulary, r rank, N tokens of one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fedse.config import RunConfig
+from fedse.planning.architecture import Architecture
+
+Device = Literal["cuda", "cpu"]
+Dtype = Literal["float32", "bfloat16"]
+
+_BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
+# Limits of the code that the plan is about; a test compares them with it.
+PASS_TOKENS = 4096
+CACHE_CHUNK = 64
+LOGITS_AT_ONCE = 2**23
+ATTENTION_BLOCK = 128
+KEPT_KEYS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing in memory: what it is, and its bytes."""
+
+    label: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What is in a process's memory at the peak of a phase.
+
+    Attributes:
+        name: ``rollout`` (exploration and evaluation) or ``training``.
+        items: what it consists of.
+        units: the setting that makes the phase smaller: episode slots of a rollout, tokens of a pass in training.
+        per_unit: bytes of one of them.
+        fixed: bytes that no setting but the model's own changes.
+    """
+
+    name: Literal["rollout", "training"]
+    items: tuple[Item, ...]
+    units: int
+    per_unit: int
+    fixed: int
+
+    @property
+    def bytes(self) -> int:
+        """The sum of the items."""
+        return sum(item.bytes for item in self.items)
+
+    def units_within(self, room: int) -> int:
+        """How many units fit into so many bytes, everything else as it is; less than 1 if none does."""
+        return self.units - -((room - self.bytes) // self.per_unit) if self.bytes > room else self.units
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run needs.
+
+    Attributes:
+        architecture: of the base model.
+        dtype: of its weights.
+        device: where it computes.
+        workers: processes, each with a model of its own, that share the device.
+        adapter_parameters: numbers in the adapter.
+        phases: per process; a run without rounds has no training.
+        host: per process, beside Python and its libraries; empty if the device is the host.
+    """
+
+    architecture: Architecture
+    dtype: Dtype
+    device: Device
+    workers: int
+    adapter_parameters: int
+    phases: tuple[Phase, ...]
+    host: tuple[Item, ...]
+
+    @property
+    def peak(self) -> int:
+        """Bytes on the device, all processes in their largest phase."""
+        return self.workers * max(phase.bytes for phase in self.phases)
+
+    @property
+    def host_peak(self) -> int:
+        """Bytes on the host, all processes, if the device is another."""
+        return self.workers * sum(item.bytes for item in self.host)
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Bytes of one adapter as it is exchanged, in float32."""
+        return 4 * self.adapter_parameters
+
+
+def plan_memory(config: RunConfig, architecture: Architecture, *, device: Device, dtype: Dtype) -> MemoryPlan:
+    """Plan a run's memory.
+
+    Args:
+        config: the run.
+        architecture: of its base model.
+        device: where the run computes.
+        dtype: of the base weights there.
+
+    Raises:
+        AdapterError: if the adapter changes layers that the model does not have.
+    """
+    targets = architecture.targets(config.lora.target_modules)
+    sizes = [architecture.linears[name] for name in targets]
+    adapter = architecture.layers * config.lora.rank * sum(inputs + outputs for inputs, outputs in sizes)
+    adapted = architecture.layers * sum(inputs * outputs for inputs, outputs in sizes)
+    shapes = _Shapes(config, architecture, device, _BYTES[dtype], targets, adapter, adapted)
+    phases = (shapes.rollout(), shapes.training()) if config.rounds else (shapes.rollout(),)
+    host: tuple[Item, ...] = ()
+    if device != "cpu":
+        loading = Item("base weights while they are loaded", shapes.weights)
+        # The server holds every site's update, their mean and the global adapter before.
+        host = (loading, Item("adapters of a round", (len(config.clients) + 2) * 4 * adapter))
+    return MemoryPlan(architecture, dtype, device, config.workers, adapter, phases, host)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The formulas, over what they are formulas of."""
+
+    config: RunConfig
+    model: Architecture
+    device: Device
+    width: int
+    targets: Sequence[str]
+    adapter: int
+    adapted: int
+
+    @property
+    def weights(self) -> int:
+        return self.width * self.model.parameters
+
+    def rollout(self) -> Phase:
+        """The adapter is merged into a copy of the weights; every slot has a cache as long as the context."""
+        settings, model, width = self.config.rollout, self.model, self.width
+        length = _rounded_up(settings.max_context, CACHE_CHUNK)
+        slot = 2 * model.layers * model.key * width * length
+        logits = model.vocabulary * (width + 3 * 4)  # and float32 softmax, its sum and its argument
+        items = [
+            Item("base weights", self.weights),
+            Item("adapter", 4 * self.adapter),
+            Item("merged copy of the adapted weights", width * self.adapted),
+        ]
+        if self.device == "cpu":
+            linears = model.layers * sum(inputs * outputs for inputs, outputs in model.linears.values())
+            packed = width * (linears + model.vocabulary * model.hidden)
+            items.append(Item("weights packed for the processor", packed))
+        fixed = sum(item.bytes for item in items)
+        items += [
+            Item(f"key-value cache, {settings.slots} + 1 slots of {length:,} tokens", (settings.slots + 1) * slot),
+            Item("reading a prompt as long as the context", self._reading()),
+            Item("logits of all slots", settings.slots * logits),
+        ]
+        return Phase("rollout", tuple(items), settings.slots, slot + logits, fixed)
+
+    def training(self) -> Phase:
+        """AdamW on a float32 adapter; a forward pass keeps what its backward pass needs, nothing is recomputed."""
+        tokens = self.longest_row()
+        kept = self._kept_per_token() * tokens + self._kept_probabilities(tokens)
+        transient = self._backward_per_token() * tokens
+        items = [
+            Item("base weights", self.weights),
+            Item("adapter", 4 * self.adapter),
+            Item("its gradients", 4 * self.adapter),
+            Item("moments of AdamW", 8 * self.adapter),
+            Item("temporaries of the optimizer step, or factors in the base's dtype", 4 * self.adapter),
+            # In float32 logits and probabilities; in bfloat16 a copy of the gradient as well: 8 bytes either way.
+            Item("logits, some rows at a time", 8 * min(LOGITS_AT_ONCE, tokens * self.model.vocabulary)),
+        ]
+        fixed = sum(item.bytes for item in items)
+        items += [
+            Item(f"activations of {tokens:,} tokens", kept),
+            Item("gradients of one layer's activations", transient),
+        ]
+        return Phase("training", tuple(items), tokens, -(-(kept + transient) // tokens), fixed)
+
+    def longest_row(self) -> int:
+        """Tokens of the largest forward pass: a trajectory that is longer than the limit has a pass of its own."""
+        return max(self.config.training.max_tokens, self.config.rollout.max_context)
+
+    def _reading(self) -> int:
+        """The larger of a layer's attention scores (bounded by a prompt that fills the context) and its MLP."""
+        context = self.config.rollout.max_context
+        # Scores and their softmax in float32: of bfloat16 scores a GPU makes both in one step, a CPU a copy in between.
+        score = 10 if self.width == 2 and self.device == "cpu" else 8
+        mask = 2
+        scores = min(PASS_TOKENS, context) * context * (self.model.heads * score + mask)
+        return max(scores, PASS_TOKENS * self.width * (3 * self.model.intermediate + 2 * self.model.hidden))
+
+    def _kept_per_token(self) -> int:
+        """Bytes that the backward pass needs of one token, all layers."""
+        model, width = self.model, self.width
+        adapted = set(self.targets)
+        norms = 2 * 4 * (model.hidden + 1)  # RMSNorm keeps its input in float32
+        if model.qk_norm:
+            norms += 4 * (model.query + model.key + model.heads + model.kv_heads)
+        attention = width * (model.query + 2 * model.key)
+        if self.device == "cuda":
+            attention += width * model.query + 4 * model.heads  # the output and the logarithms of the sums
+        mlp = width * 3 * model.intermediate  # the gate before and after its activation, and what it is multiplied with
+        inputs = self._kept_inputs(adapted)
+        hidden = width * self.config.lora.rank * len(adapted)
+        rotary = 2 * width * model.head_dim
+        loss = width * model.hidden + 8
+        return model.layers * (norms + attention + mlp + inputs + hidden) + rotary + loss
+
+    def _kept_inputs(self, adapted: set[str]) -> int:
+        """A frozen layer keeps nothing; an adapted one its input, which layers that read the same one share."""
+        model = self.model
+        if self.config.lora.dropout:  # float32 copies and masks, of every adapted layer its own
+            return 8 * sum(model.linears[name][0] for name in adapted)
+        readers = (
+            ({"q_proj", "k_proj", "v_proj"}, model.hidden),
+            ({"o_proj"}, model.query),
+            ({"gate_proj", "up_proj"}, model.hidden),
+            ({"down_proj"}, model.intermediate),
+        )
+        return self.width * sum(size for names, size in readers if names & adapted)
+
+    def _kept_probabilities(self, tokens: int) -> int:
+        """On a CPU the attention keeps the probabilities of short trajectories; most if all have 1,024 tokens."""
+        if self.device != "cpu":
+            return 0
+        whole, rest = divmod(tokens, KEPT_KEYS)
+        pairs = whole * _block_pairs(KEPT_KEYS) + _block_pairs(rest)
+        return self.model.layers * self.model.heads * self.width * pairs
+
+    def _backward_per_token(self) -> int:
+        """At the peak the gradients around one MLP, and those of the hidden states."""
+        return self.width * (3 * self.model.intermediate + self.model.hidden) + 8 * self.model.hidden
+
+
+def _rounded_up(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
+
+
+def _block_pairs(length: int) -> int:
+    """Pairs of query and key whose probability is kept of a trajectory, computed block by block."""
+    ends = [min(start + ATTENTION_BLOCK, length) for start in range(0, length, ATTENTION_BLOCK)]
+    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))

@@ -1,0 +1,88 @@
+"""Measuring what the formulas of a plan say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AttentionInterface
+
+from fedse.config import LoraConfig, ModelConfig
+from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
+from fedse.learning.loss import agent_loss
+from fedse.learning.packing import pack
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.base import load_base
+from fedse.models.fused_lora import fused_lora
+from fedse.models.lora import LoraModel
+from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
+
+
+def tiny_lora(dtype: Literal["float32", "bfloat16"], **lora: Any) -> LoraModel:
+    return LoraModel(load_base(ModelConfig(name="tiny", device="cpu", dtype=dtype)), LoraConfig(**lora))
+
+
+def record(tokens: int) -> TokenRecord:
+    """A record whose forward pass takes ``tokens`` tokens; all of them predict a token of the agent."""
+    return TokenRecord(tuple(5 + index % 200 for index in range(tokens + 1)), ((1, tokens + 1),), "t")
+
+
+def trajectory(tokens: int) -> Trajectory:
+    return Trajectory(
+        task=Task("maze", "a"),
+        source=Source.EXPERT,
+        instruction="i",
+        turns=(Turn("o", "r", "a", 1.0),),
+        final_observation="f",
+        success=True,
+        reward=1.0,
+        stop=StopReason.DONE,
+        tokens=record(tokens),
+    )
+
+
+def _fused_kernels(_: Any, query: Any, key: Any, value: Any, __: Any, **options: Any) -> tuple[torch.Tensor, None]:
+    """The attention that the local update has on a GPU."""
+    return sdpa_by_segment(query, key, value, options["layout"], options["scaling"]), None
+
+
+AttentionInterface.register("test-fused-kernels", _fused_kernels)
+
+
+def kept_for_backward(lora: LoraModel, tokens: int, *, on_gpu: bool) -> int:
+    """Bytes that a forward pass of the local update keeps for its backward pass, beside the parameters."""
+    [batch] = pack([record(tokens)], tokens)
+    model = lora.base.model
+    owned = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+    kept: dict[int, tuple[int, torch.Tensor]] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor, lest its address be used again
+        return tensor
+
+    for layer in lora.layers.values():
+        layer.lora_dropout.train()
+    attention = "test-fused-kernels" if on_gpu else PACKED_ATTENTION
+    with (
+        fused_lora(lora),
+        attention_implementation(model, attention),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        agent_loss(model, batch)
+    return sum(size for size, _ in kept.values())
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes on the CPU that were allocated, and not yet freed, at any time while ``work`` ran."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        highest = max(highest, now)
+    return highest
