@@ -1,0 +1,1 @@
+"""How the nano model is made; see docs/nano.md.  Not part of the package."""
