@@ -85,7 +85,7 @@ def adapter(run: RunConfig, *parts: str | int) -> AdapterState:
 def finish_round(
     layout: RunLayout, run: RunConfig, round: int, held_out: list[Trajectory] | Mapping[str, list[Trajectory]]
 ) -> None:
-    """Round ``round`` of every site: 4 episodes explored, of which one is lost and ``round`` succeed.
+    """Round ``round`` of every site: 4 episodes explored, of which one is lost and ``round``, at most 3, succeed.
 
     ``held_out`` are the episodes of the first site, or site → episodes.
     """
@@ -97,7 +97,8 @@ def finish_round(
             shown = {"episodes": 5, "successes": 5, "added": 5}
             done["demonstrate"] = finish_phase(layout, client.name, 0, Phase.DEMONSTRATE, shown)
         else:
-            explored = {"episodes": 4, "errors": 1, "successes": round, "added": 1, "dropped": {"failure": 3 - round}}
+            wins = min(round, 3)
+            explored = {"episodes": 4, "errors": 1, "successes": wins, "added": 1, "dropped": {"failure": 3 - wins}}
             trained = {"examples": 5 + round, "steps": 2, "first_loss": 2.0 / round, "last_loss": 1.0 / round}
             done["explore"] = finish_phase(layout, client.name, round, Phase.EXPLORE, explored)
             if sharing != "pooled":
@@ -115,7 +116,7 @@ def finish_round(
             finish_phase(layout, site, round, Phase.EVALUATE, {})
             evaluation[label] = success_rate(episodes)
     is_last = sharing == "isolated" and round == run.rounds and round > 0
-    transfer = {site: evaluation for site in clients} if is_last else {}
+    transfer = dict.fromkeys(clients, evaluation) if is_last else {}
     append_record(layout, RoundRecord(round, clients, evaluation, "digest", {"aggregate": 0.5}, transfer=transfer))
 
 

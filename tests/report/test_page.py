@@ -4,24 +4,31 @@ import base64
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from report_runs import Page, begin, config, episode, finish_round, made_run
 
 from fedse.errors import RunError
 from fedse.federation.trajectory_files import write_trajectories
-from fedse.report import follow, read_runs, render_page, write_page
+from fedse.report import follow, read_runs, read_study, render_page, write_page
 from fedse.report.charts import all_figures
-from fedse.report.episodes import MOST_TASKS
+from fedse.report.comparisons import standings
+from fedse.report.episodes import MOST_TASKS, episode_data
 from fedse.report.groups import group_runs
 from fedse.report.page import LARGEST_PAGE
+from fedse.seeding import numpy_generator
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \ud800 \u2028 $content"
 
 
+def rendered(*folders: Path) -> str:
+    return render_page(read_study(folders))
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return render_page(read_runs([made_run(tmp_path_factory.mktemp("runs") / "made")]))
+    return rendered(made_run(tmp_path_factory.mktemp("runs") / "made"))
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +82,9 @@ def test_every_part_has_its_numbers(page: Page) -> None:
     headings = page.texts["th"]
     assert "west, round 2" in headings
     assert {"33.3 %", "66.7 %"} <= set(page.texts["td"])  # of three episodes: the one that was lost counts in no rate
-    assert {"made, west: experience store", "west: experience store"} & set(page.texts["figcaption"])
+    assert "west: experience store" in page.texts["figcaption"]
     titles = " ".join(page.texts["figcaption"])
-    for part in ("held-out success", "exploration success", "training loss", "working time", "adapters on their way"):
+    for part in ("held-out success", "exploration success", "training loss", "adapters on their way"):
         assert part in titles
 
 
@@ -88,57 +95,87 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     run = read_runs([folder])[0]
     write_trajectories(run.layout.evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
     target = tmp_path / "page.html"
-    write_page(target, [run])
+    write_page(target, read_study([folder]))
     page = Page(target.read_text())
     assert len(page.all("script")) == 2
     assert page.all("img") == page.all("b") == []
     assert page.unbalanced == []
-    [pair] = [pair for pair in page.episodes["shelves"][0]["pairs"] if pair["before"] is None]
-    assert pair["task"] == HOSTILE
-    assert pair["after"]["turns"][0]["observation"] == HOSTILE
+    episodes = page.episodes
+    [last] = [
+        after
+        for task, before, after in episodes["shelves"][0]["pairs"]
+        if before < 0 and task == HOSTILE.replace("\ud800", "?")
+    ]
+    assert text_of(episodes, last, 0).startswith("</script><script>alert(1)</script>")
     assert any(text in found for found in page.texts["h1"])
 
 
+def text_of(episodes: Any, number: int, part: int) -> str:
+    """Observation (0), thought (1) or action (2) of an episode's first turn."""
+    return str(episodes["texts"][episodes["episodes"][number]["turns"][0][part]])
+
+
+def outcomes_of(episodes: Any, shelf: int = 0) -> dict[str, tuple[str, str]]:
+    """Task → outcome before and after."""
+    names = [episode["outcome"] for episode in episodes["episodes"]]
+    return {task: (names[before], names[after]) for task, before, after in episodes["shelves"][shelf]["pairs"]}
+
+
 def test_episodes_are_paired_by_task(page: Page) -> None:
-    [shelf] = page.episodes["shelves"]
-    assert (shelf["run"], shelf["environment"], shelf["rounds"], shelf["total"]) == ("made", "maze", [0, 2], 8)
-    outcomes = {pair["task"]: (pair["before"]["outcome"], pair["after"]["outcome"]) for pair in shelf["pairs"]}
+    episodes = page.episodes
+    [shelf] = episodes["shelves"]
+    expected = {"method": "made", "seed": 0, "environment": "maze", "rounds": [0, 2], "total": 8}
+    assert {key: shelf[key] for key in expected} == expected
+    outcomes = outcomes_of(episodes)
     assert outcomes["task/0"] == ("failure", "success")
     assert outcomes["task/7"] == ("failure", "failure")
-    shown = shelf["pairs"][0]["after"]
-    assert shown["tokens"] == [7, 20]
-    assert shown["turns"][0] == {
-        "observation": "You are here.",
-        "thought": "Thought: You are here.\n",
-        "action": "Action: go",
-        "truncated": False,
-    }
-    assert page.episodes["instructions"][shown["instruction"]] == "Find the goal."
+    after = shelf["pairs"][0][2]
+    assert episodes["episodes"][after]["tokens"] == [20, 5, 8, 12, 16]
+    assert [text_of(episodes, after, part) for part in range(3)] == [
+        "You are here.",
+        "Thought: You are here.\n",
+        "Action: go",
+    ]
+    assert episodes["texts"][episodes["episodes"][after]["instruction"]] == "Find the goal."
 
 
 def test_samples_of_one_task_are_paired_in_their_order(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
     finish_round(layout, run, 0, [episode("same", success=False), episode("same", success=True)])
     finish_round(layout, run, 1, [episode("same", success=True), episode("same", success=None)])
-    [shelf] = Page(render_page(read_runs([tmp_path / "run"]))).episodes["shelves"]
-    assert [(pair["task"], pair["before"]["outcome"], pair["after"]["outcome"]) for pair in shelf["pairs"]] == [
-        ("same", "failure", "success"),
-        ("same, sample 2", "success", "fault"),
-    ]
+    assert outcomes_of(Page(rendered(tmp_path / "run")).episodes) == {
+        "same": ("failure", "success"),
+        "same, sample 2": ("success", "fault"),
+    }
 
 
 def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
-    long = [episode(f"task/{index}", success=True, text="x" * 7000, turns=12) for index in range(MOST_TASKS + 5)]
     for round in (0, 1):
-        finish_round(layout, run, round, long)
-    html = render_page(read_runs([tmp_path / "run"]))
-    assert len(html.encode()) < LARGEST_PAGE
-    [shelf] = Page(html).episodes["shelves"]
+        noise = [numpy_generator(round, index).bytes(6000).hex() for index in range(MOST_TASKS + 5)]
+        finish_round(
+            layout, run, round, [episode(f"task/{at}", success=True, text=text) for at, text in enumerate(noise)]
+        )
+    write_page(tmp_path / "page.html", read_study([tmp_path / "run"]))
+    assert (tmp_path / "page.html").stat().st_size < LARGEST_PAGE
+    page = Page((tmp_path / "page.html").read_text())
+    episodes = page.episodes
+    [shelf] = episodes["shelves"]
     assert shelf["total"] == MOST_TASKS + 5
-    assert [pair["task"] for pair in shelf["pairs"]] == [f"task/{index}" for index in range(len(shelf["pairs"]))]
-    assert 0 < len(shelf["pairs"]) < MOST_TASKS
-    assert shelf["pairs"][0]["after"]["turns"][0]["observation"].endswith("… (1000 more characters)")
+    assert [task for task, _, _ in shelf["pairs"]] == [f"task/{index}" for index in range(MOST_TASKS)]
+    assert any(f"On this page are the first {MOST_TASKS} tasks" in text for text in page.texts["p"])
+    assert text_of(episodes, shelf["pairs"][0][2], 0).endswith("… (6000 more characters)")
+
+
+def test_the_episodes_take_no_more_than_their_budget(tmp_path: Path) -> None:
+    """Every shelf loses the same tasks, the last ones."""
+    study = read_study([made_run(tmp_path / "run", tasks=40), made_run(tmp_path / "other", tasks=40, name="other")])
+    whole = episode_data(study, budget=100_000)
+    assert (whole.shown, whole.left_out) == (40, 0)
+    part = episode_data(study, budget=len(whole.packed) // 2)
+    assert 0 < part.shown < 40
+    assert part.left_out == 2
+    assert len(part.packed) < len(whole.packed)
 
 
 def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
@@ -146,7 +183,7 @@ def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run")
     for path in sorted((folder / "clients").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    page = Page(render_page(read_runs([folder])))
+    page = Page(rendered(folder))
     assert "75 % [41–93]" in page.texts["td"]
     assert not [found for found in page.all("section") if found["id"] == "episodes"]
 
@@ -157,33 +194,35 @@ def test_seeds_are_pooled_and_methods_compared(tmp_path: Path) -> None:
         made_run(tmp_path / "b", seed=1, successes=(0, 2, 8)),
         made_run(tmp_path / "c", name="other", method={"history": False}),
     ]
-    page = Page(render_page(read_runs([*folders, folders[0]])))  # the run that is named twice counts once
+    page = Page(rendered(*folders, folders[0]))  # the run that is named twice counts once
     rows = page.texts["th"]
     assert "maze · made (2 runs pooled)" in rows
     assert {"maze · made, seed 0", "maze · made, seed 1", "maze · other"} <= set(rows)
     assert "75 % [51–90]" in page.texts["td"]  # 12 of 16
     assert "method.history" in rows
     assert [found for found in page.texts["figcaption"] if "held-out success" in found] == ["maze: held-out success"]
-    assert [shelf["run"] for shelf in page.episodes["shelves"]] == ["made, seed 0", "made, seed 1", "other"]
+    shelves = [(shelf["method"], shelf["seed"]) for shelf in page.episodes["shelves"]]
+    assert shelves == [("made", 0), ("made", 1), ("other", 0)]
 
 
 def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None:
     folders = [made_run(tmp_path / "a"), made_run(tmp_path / "b", method={"history": False})]
     groups = group_runs(read_runs(folders))
     assert [group.label for group in groups] == ["made (a)", "made (b)"]
-    names = [figure.name for part in all_figures(groups).values() for figure in part]
+    study = read_study(folders)
+    names = [figure.name for part in all_figures(study, standings(study)).values() for figure in part]
     assert len(names) == len(set(names))
 
 
 def test_runs_of_one_seed_are_not_passed_off_as_independent(tmp_path: Path) -> None:
-    page = Page(render_page(read_runs([made_run(tmp_path / "a"), made_run(tmp_path / "b")])))
+    page = Page(rendered(made_run(tmp_path / "a"), made_run(tmp_path / "b")))
     assert any("several runs of one seed" in text for text in page.texts["p"])
 
 
 def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config())
     finish_round(layout, run, 0, [episode("a", success=True), episode("b", success=None)])
-    notices = [text for text in Page(render_page(read_runs([tmp_path / "run"]))).texts["p"] if "round" in text]
+    notices = [text for text in Page(rendered(tmp_path / "run")).texts["p"] if "round" in text]
     assert any("made is not complete: 0 of 2 rounds done" in text for text in notices)
     assert any("1 held-out episodes of round 0 were lost to faults" in text for text in notices)
 
@@ -201,18 +240,18 @@ def test_a_page_follows_a_run_until_it_is_complete(tmp_path: Path) -> None:
     def look(_: object) -> None:
         pages.append('<meta name="fedse-refresh"' in target.read_text())
 
-    done = follow(tmp_path / "run", target, on_page=look, wait=go_on)
+    done = follow([tmp_path / "run"], target, on_page=look, wait=go_on)
     assert done.is_complete
     assert pages == [True, True, False]  # none for the look at which nothing was new
 
 
 def test_following_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no folder"):
-        follow(tmp_path / "nothing", tmp_path / "page.html", on_page=lambda _: None)
+        follow([tmp_path / "nothing"], tmp_path / "page.html", on_page=lambda _: None)
 
 
 def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
-    write_page(tmp_path / "page.html", read_runs([made_run(tmp_path / "run")]), figures=tmp_path / "figures")
+    write_page(tmp_path / "page.html", read_study([made_run(tmp_path / "run")]), figures=tmp_path / "figures")
     svg = (tmp_path / "figures" / "success-maze.svg").read_text()
     assert "var(--" not in svg
     assert "maze: held-out success" in svg

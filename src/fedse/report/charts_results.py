@@ -12,7 +12,7 @@ from fedse.evaluation import macro_average
 from fedse.evaluation.bootstrap import Estimate
 from fedse.report.comparisons import Standing
 from fedse.report.drawing import Curve, draw_curves, label_room
-from fedse.report.figures import PALETTE, Figure, slug
+from fedse.report.figures import PALETTE, Figure, signed, slug
 from fedse.report.groups import Group, environments_of
 from fedse.report.marks import Point, draw_differences, draw_heat, draw_points
 from fedse.report.reading import Run
@@ -67,12 +67,12 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
         }
         if gains:
             rows = [
-                [name, f"{gain.value:+.1f}", f"{gain.low:+.1f} to {gain.high:+.1f}"] for name, gain in gains.items()
+                [name, signed(gain.value), f"{signed(gain.low)} to {signed(gain.high)}"] for name, gain in gains.items()
             ]
             figures.append(
                 Figure(
                     slug(part, label),
-                    f"difference to {label}, {MEAN}",
+                    f"{MEAN}: difference to {label}",
                     partial(draw_differences, differences=gains, xlabel=f"points against {label}, 95 % interval"),
                     ("method", "points", "95 % interval"),
                     rows,
@@ -85,7 +85,7 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
 def bytes_figures(standings: Sequence[Standing]) -> list[Figure]:
     """Success of the last round against the size of an update, where methods differ in rank or codec."""
     points, rows = [], []
-    for found in standings:
+    for found in {standing.group.runs[0].layout.root: standing for standing in reversed(standings)}.values():
         size = found.group.adapter_bytes() / _MIB
         if found.macro and not math.isnan(size):
             macro, rank = _in_points(found.macro), found.group.runs[0].config.lora.rank
@@ -95,7 +95,7 @@ def bytes_figures(standings: Sequence[Standing]) -> list[Figure]:
         return []
     draw = partial(draw_points, points=points, xlabel="MiB a site sends in a round", ylabel="success (%)")
     headings = ("method", "rank", "MiB a round", "success", "95 % interval")
-    title = f"success against traffic, {MEAN}"
+    title = f"{MEAN}: success against traffic"
     return [Figure("bytes", title, draw, headings, rows, height=3.4)]
 
 
@@ -119,7 +119,7 @@ def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
                 [site, *(f"{row[name]:.0f} %" if name in row else "–" for name in columns)]
                 for site, row in rows.items()
             ]
-            title = f"{group.label}: success of each site's adapter everywhere (%)"
+            title = f"{group.label}: each adapter everywhere (%)"
             height = 1.3 + 0.38 * len(rows)
             figures.append(
                 Figure(slug("transfer", group.label), title, draw, ("adapter of", *columns), cells, height=height)

@@ -78,7 +78,7 @@ def loss_figures(groups: Sequence[Group]) -> list[Figure]:
             figures.append(
                 Figure(
                     slug("loss", group.label, page),
-                    f"{group.label}: training loss at the end of the round",
+                    f"{group.label}: training loss",
                     partial(draw_curves, curves=shown, ylabel="loss (nats per agent token)"),
                     ("site and round", "first quarter of the steps", "last quarter"),
                     rows,

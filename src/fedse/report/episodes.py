@@ -87,9 +87,9 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
         budget: bytes of the packed data, about.
 
     Returns:
-        Packed JSON with ``shelves``, each with ``method``, ``seed``, ``environment``, ``rounds``, ``total`` (tasks
-        there are) and ``pairs`` (name of the task, numbers of the episodes before and after; −1 for none);
-        ``episodes``; and ``texts``, which episodes name by their number.
+        Packed JSON with ``preferred``, the method to begin with; ``shelves``, each with ``method``, ``seed``,
+        ``environment``, ``rounds``, ``total`` (tasks there are) and ``pairs`` (name of the task, numbers of the
+        episodes before and after; −1 for none); ``episodes``; and ``texts``, which episodes name by their number.
 
     Raises:
         RunError, StorageError: if a file of episodes is damaged or cannot be read.
@@ -113,7 +113,10 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
     ]
     if not shelves:
         return EpisodeData("", 0, 0)
-    text = json.dumps({"shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":"))
+    preferred = next(iter(study.references.values())).label if study.references else ""
+    text = json.dumps(
+        {"preferred": preferred, "shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":")
+    )
     packed = base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
     return EpisodeData(packed, shown, sum(shelf.total > shown for shelf in shelves))
 

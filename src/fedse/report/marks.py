@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedse.evaluation.bootstrap import Estimate
 from fedse.report.drawing import short, spread
-from fedse.report.figures import INK, MARKERS, MUTED, PALETTE
+from fedse.report.figures import INK, MARKERS, MUTED, PALETTE, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def draw_differences(axes: Axes, differences: Mapping[str, Estimate], *, xlabel:
         axes.barh(at, found.value, height=0.55, color=colour, alpha=0.85, linewidth=0)
         axes.hlines(at, found.low, found.high, color=INK, linewidth=1.4)
         axes.vlines([found.low, found.high], at - 0.14, at + 0.14, color=INK, linewidth=1.4)
-        axes.text(high + 0.04 * room, at, f"{found.value:+.1f}", va="center", fontsize=9.5, color=INK)
+        axes.text(high + 0.04 * room, at, signed(found.value), va="center", fontsize=9.5, color=INK)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(differences)), [short(label) for label in differences], color=INK, parse_math=False)
     axes.set_ylim(len(differences) - 0.45, -0.55)

@@ -27,61 +27,77 @@ LARGEST_PAGE = 4_800_000
 LARGEST_EPISODES = 3_000_000
 
 _TABLE_NOTE = (
-    "Success on held-out tasks after the last round, seeds pooled. The mean of the environments is the primary endpoint; "
-    "its interval and that of the difference to the reference are 95 % bootstrap intervals over tasks and seeds, the "
-    "difference paired on the same tasks and seeds and bold where it excludes zero. ▲ and ▼: better or worse than the "
-    "reference in that environment, p < 0.05 by the exact paired test over tasks (McNemar's, with one episode per task) "
-    "with Holm's correction over the environments. All episodes: successes out of all, so that larger test sets "
-    "count more."
+    "Success on held-out tasks after the last round, seeds pooled. The mean of the environments is the primary "
+    "endpoint; its interval and that of the difference to the reference are 95 % bootstrap intervals over tasks and "
+    "seeds. The difference is paired on the same tasks and seeds, and bold where its interval excludes zero. ▲ and ▼: "
+    "better or worse than the reference in that environment, p < 0.05 by the exact paired test over tasks (McNemar's, "
+    "with one episode per task) with Holm's correction over the environments. All episodes: successes out of all, so "
+    "that larger test sets count more."
 )
-_NOTES = {  # part of charts.all_figures → what to know to read it
+_PARTS = {  # part of charts.all_figures → heading, and what to know to read it
+    "differences": (
+        "Against the reference",
+        "Bars are differences to the reference, whiskers the paired 95 % interval; grey where that includes zero.",
+    ),
     "success": (
-        "Success over the rounds: bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where "
-        "there is one run. Points are measured, lines only join them; a dotted line is a method without rounds."
+        "Success over the rounds",
+        "Bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where there is one run. Points "
+        "are measured, lines only join them; a dotted line is a method without rounds.",
     ),
     "ablations": (
-        "Each ablation changes one thing in the reference. Bars are its difference to the reference, whiskers the paired "
-        "95 % interval; grey where that includes zero."
+        "",
+        "Each ablation changes one thing in the reference. Bars are its difference to the reference, whiskers the "
+        "paired 95 % interval; grey where that includes zero.",
     ),
-    "bytes": "Success after the last round against what a site sends in a round, with 95 % intervals.",
+    "bytes": (
+        "Success against bytes",
+        "Success after the last round, with 95 % intervals, against what a site sends in a round.",
+    ),
     "transfer": (
-        "Transfer: the adapter that each isolated site has after the last round, on the held-out tasks of every site, "
-        "seeds pooled."
+        "Transfer",
+        "The adapter that each isolated site has after the last round, on the held-out tasks of every site, seeds "
+        "pooled.",
     ),
     "conflict": (
+        "Conflict of the updates",
         "Cosines: mean over pairs of sites; 1 is the same direction, 0 nothing in common, below 0 the sites undo each "
         "other's work. κ: length of the mean update over the mean length, 1/√K for K orthogonal updates. Aggregation "
         "error: what is lost because factors are averaged, not their products. Bands reach from the lowest seed to the "
-        "highest."
+        "highest.",
     ),
     "exploration": (
-        "Success while exploring: share of the episodes a site explored in a round that succeeded, with 95 % "
-        "intervals. They are sampled, on training tasks."
+        "Exploration",
+        "Share of the episodes a site explored in a round that succeeded, with 95 % intervals. They are sampled, on "
+        "training tasks.",
     ),
     "loss": (
-        "Training loss: mean over the agent's own tokens in the last quarter of a round's steps. It is measured on "
-        "what the site trains on, so a low one alone says nothing about success."
+        "Training loss",
+        "Mean over the agent's own tokens in the last quarter of a round's steps. It is measured on what the site "
+        "trains on, so a low one alone says nothing about success.",
     ),
     "experience": (
-        "Experience: what the stores held when the sites trained, namely demonstrations, episodes that were kept in "
-        "earlier rounds, and those that were new. Several seeds are averaged."
+        "Experience",
+        "What the stores held when the sites trained, namely demonstrations, episodes that were kept in earlier "
+        "rounds, and those that were new. Several seeds are averaged.",
     ),
     "timeline": (
-        "Time: when each site worked in which phase, by the times at which it marked them as complete; a dotted line is "
-        "a pause of all sites that is cut out. Where a copy of the folder has lost these times, the phases follow each "
-        "other without the waiting."
+        "Time",
+        "When each site worked in which phase, by the times at which it marked them as complete; a dotted line is a "
+        "pause of all sites that is cut out. Where a copy of the folder has lost these times, the phases follow each "
+        "other without the waiting.",
     ),
     "traffic": (
-        "Traffic: size of the adapter folders that sites and server exchange, what all sites send in a round and what "
-        "they are sent at its beginning."
+        "Traffic",
+        "Size of the adapter folders that sites and server exchange: what all sites send in a round, and what they are "
+        "sent at its beginning.",
     ),
 }
 _SECTIONS = {  # identity → (heading, name in the navigation, parts of charts.all_figures)
     "ablations": ("Ablations", "Ablations", ("ablations",)),
     "episodes": ("Episodes, before and after", "Episodes", ()),
-    "exchange": ("Bytes, transfer and conflict", "Exchange", ("bytes", "transfer", "conflict")),
+    "exchange": ("What the sites exchange", "Exchange", ("bytes", "transfer", "conflict", "traffic")),
     "learning": ("Learning at the sites", "Learning", ("exploration", "loss", "experience")),
-    "costs": ("Time and traffic", "Time", ("timeline", "traffic")),
+    "time": ("Time", "Time", ("timeline",)),
 }
 
 
@@ -127,10 +143,8 @@ def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequenc
     for identity, (heading, _, names) in _SECTIONS.items():
         shown = [name for name in names if parts[name]]
         if shown:
-            extra = _extra(identity, study, found)
-            notes = [_note(_NOTES[name]) for name in shown]
-            grid = _grid([figure for name in shown for figure in parts[name]])
-            sections[identity] = _section(identity, heading, *notes, extra, grid)
+            content = [_part(name, parts[name], with_heading=len(names) > 1) for name in shown]
+            sections[identity] = _section(identity, heading, _extra(identity, study, found), *content)
     sections["setting"] = _section("setting", "What was run", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
     episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
@@ -179,21 +193,13 @@ def _section(identity: str, heading: str, *content: str) -> Html:
 def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
     if not any(run.evaluated for run in study.runs):
         return _section("results", "Results", element("p", "No round has been evaluated yet."))
+    course = [_part(name, parts[name], with_heading=True) for name in ("differences", "success") if parts[name]]
     if len(study.groups) == 1:
         group = study.groups[0]
-        table = before_and_after([group])
-        return _section("results", "Results", headline(group), _note(_NOTES["success"]), _grid(parts["success"]), table)
-    methods = _of(found, study.methods)
-    course = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section(
-        "results",
-        "Results",
-        methods_table(study, methods, "Methods: success on held-out tasks"),
-        _note(_TABLE_NOTE),
-        course,
-        _note(_NOTES["success"]),
-        _grid([*parts["differences"], *parts["success"]]),
-    )
+        return _section("results", "Results", headline(group), *course, before_and_after([group]))
+    table = methods_table(study, _of(found, study.methods), "Methods: success on held-out tasks")
+    unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
+    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *course)
 
 
 def _of(found: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
@@ -207,12 +213,18 @@ def _extra(identity: str, study: Study, found: Sequence[Standing]) -> Html:
         rows = _of(found, [*study.references.values(), *study.ablations])
         return methods_table(study, rows, "Ablations: success on held-out tasks")
     runs = len(timeline_runs(study.methods))
-    if identity == "costs" and runs > MOST_TIMELINES:
+    if identity == "time" and runs > MOST_TIMELINES:
         text = (
             f"Timelines are those of {MOST_TIMELINES} of {runs} runs, the first run of each method before any second."
         )
         return element("p", text, class_="notice")
     return Html("")
+
+
+def _part(name: str, figures: Sequence[Figure], *, with_heading: bool) -> Html:
+    heading, note = _PARTS[name]
+    title = [element("h3", heading)] if with_heading else []
+    return element("div", *title, _note(note), _grid(figures), class_="part")
 
 
 def _note(text: str) -> Html:
@@ -231,8 +243,8 @@ def _browser(study: Study, episodes: EpisodeData) -> Html:
     )
     if episodes.left_out:
         note += (
-            f" On this page are the first {episodes.shown} tasks of each environment, whatever their outcome and for every "
-            f"method and seed (at most {MOST_TASKS}, fewer where more would make the page too large)."
+            f" On this page are the first {episodes.shown} tasks of each environment, whatever their outcome and for "
+            f"every method and seed (at most {MOST_TASKS}, fewer where more would make the page too large)."
         )
     if study.ablations:
         note += " Of an ablation there are the episodes of its first seed."

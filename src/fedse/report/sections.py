@@ -10,6 +10,7 @@ from fedse.evaluation import macro_average
 from fedse.evaluation.bootstrap import Estimate
 from fedse.federation.run_folder import is_at_work
 from fedse.report.comparisons import Standing
+from fedse.report.figures import signed
 from fedse.report.groups import Group, environments_of
 from fedse.report.markup import Html, element, table
 from fedse.report.reading import Run
@@ -124,7 +125,7 @@ def _suite_progress(study: Study) -> Iterator[str]:
         f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
     )
     if not at_work and not is_at_work(SuiteLayout(study.suite).lock):
-        text += "No process works on it: it has stopped. "
+        text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
     signs = [sign for run in rest if (sign := run.last_sign)]
     if signs:
         last = max(signs, key=lambda sign: sign.ended)
@@ -174,7 +175,7 @@ def _gain_cell(found: Standing) -> Html:
     if gain is None:
         return Html(NONE)
     value, low, high = (100 * bound for bound in (gain.value, gain.low, gain.high))
-    text = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    text = f"{signed(value)} [{signed(low)}, {signed(high)}]"
     if low <= 0 <= high:
         return element("span", text)
     return element("strong", text, class_="better" if low > 0 else "worse")
@@ -198,7 +199,8 @@ def _seeds(found: Standing) -> str:
 
 
 def _points(gain: Estimate) -> str:
-    return f"{100 * gain.value:+.1f} points [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+    value, low, high = (signed(100 * bound) for bound in (gain.value, gain.low, gain.high))
+    return f"{value} points [{low}, {high}]"
 
 
 def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str]]:
@@ -227,7 +229,7 @@ def _result_row(label: str, rates: Mapping[int, SuccessRate]) -> list[str]:
         return [label, _rate(before), NONE, NONE, str(before.episodes), str(rounds[0])]
     change = NONE
     if before.episodes and after.episodes:
-        change = f"{100 * (after.rate - before.rate):+.0f} points"
+        change = f"{signed(100 * (after.rate - before.rate), 0)} points"
     return [label, _rate(before), _rate(after), change, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
 
 
@@ -241,7 +243,7 @@ def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
         macro_average({name: found[at] for name, found in rates.items()}) for at in (rounds[0], rounds[-1])
     )
     label = _row_label("mean of environments", group.label if is_compared else "")
-    shown = [f"{100 * before:.0f} %", f"{100 * after:.0f} %", f"{100 * (after - before):+.0f} points"]
+    shown = [f"{100 * before:.0f} %", f"{100 * after:.0f} %", f"{signed(100 * (after - before), 0)} points"]
     if len(rounds) == 1:
         shown[1:] = [NONE, NONE]
     return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]

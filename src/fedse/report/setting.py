@@ -13,6 +13,7 @@ from fedse.settings import dump_config
 
 _NONE = "–"
 _MOST_COLUMNS = 4
+_NOT_SETTINGS = ("seeds", "software")
 _SHARING = {
     "federated": "adapters; {method.aggregator}, server step {method.server_lr:g}",
     "pooled": "experience; one adapter is trained on that of all sites",
@@ -27,13 +28,14 @@ def setting(groups: Sequence[Group]) -> Html:
     caption = "Configuration in short" if len(groups) == 1 else "What all have in common"
     heading = groups[0].label if len(groups) == 1 else "all"
     parts = [table(["", heading], [[name, text] for name, text in common.items()], caption=caption, numbers_from=2)]
-    own = [[name, *(column[name] for column in columns)] for name in columns[0] if name not in common]
+    own = [[name, *(column[name] for column in columns)] for name in _NOT_SETTINGS if name not in common]
     if differing := [*own, *_differing(groups)]:
         parts.append(_by_group(groups, differing))
     for group in groups:
         run = group.runs[0]
         label = group.label if len(group.runs) == 1 else f"{group.label_of(run)} (the others differ in the seed)"
-        content = element("pre", dump_config(run.config), tabindex="0")
+        folders = element("p", f"In {', '.join(str(other.layout.root) for other in group.runs)}", class_="note")
+        content = Html.join([folders, element("pre", dump_config(run.config), tabindex="0")])
         parts.append(element("details", element("summary", f"{label}: whole configuration"), content))
     return Html.join(parts)
 
@@ -57,7 +59,6 @@ def _summary(group: Group) -> dict[str, str]:
     history = "all rounds" if method.history else "this round only"
     tasks = "all" if config.evaluation.tasks is None else str(config.evaluation.tasks)
     return {
-        "run folders": ", ".join(str(run.layout.root) for run in group.runs),
         "seeds": ", ".join(str(run.config.seed) for run in group.runs),
         "rounds": ", ".join(dict.fromkeys(_rounds(run) for run in group.runs)),
         "base model": config.model.name,

@@ -104,11 +104,11 @@ def draw_timeline(axes: Axes, found: Timeline) -> None:
     for start, seconds in found.pauses:
         axes.axvline(start / size, color=MUTED, linestyle=":", linewidth=1.2)
         text = f"pause {_duration(seconds)}"
-        axes.text(start / size, len(found.sites) - 0.42, text, color=MUTED, fontsize=8, ha="center", va="bottom")
+        axes.text(start / size, len(found.sites) - 0.4, text, color=MUTED, fontsize=8.5, ha="center", va="center")
     for at, kind in enumerate(KINDS):
         axes.bar(0, 0, color=PALETTE[at], label=kind.value)  # for the names above; draws nothing
     axes.set_yticks(range(len(found.sites)), [short(label) for label in found.sites], color=INK)
-    axes.set_ylim(len(found.sites) - 0.4, -0.6)
+    axes.set_ylim(len(found.sites) - (0.1 if found.pauses else 0.4), -0.6)
     axes.set_xlim(0, longest / size * 1.01)
     what = "time since the run began" if found.by_clock else "working time of the site"
     axes.set_xlabel(f"{what} ({unit}); numbers: rounds")

@@ -242,6 +242,7 @@
     let state = null;
     try { state = JSON.parse(recall("sessionStorage", "fedse-episode")); } catch { /* not ours */ }
     const restore = (select, value) => { if ([...select.options].some((option) => option.value === value)) select.value = value; };
+    restore(filters.method, data.preferred);
     Object.values(filters).forEach((select, at) => restore(select, state?.filters?.[at]));
     restore(changes, state?.change);
     search.value = state?.text ?? "";

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
+
+from fedse.federation.run_folder import is_at_work, locked
+from fedse.report import Study, follow, read_study, render_page
+from fedse.report.charts import all_figures
+from fedse.report.comparisons import Standing, standings
+from fedse.suites import SuiteLayout, read_suite
+from fedse.suites.table import suite_table
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_suite(tmp_path_factory.mktemp("suites") / "made")
+
+
+@pytest.fixture(scope="module")
+def study(suite: Path) -> Study:
+    return read_study([suite])
+
+
+@pytest.fixture(scope="module")
+def found(study: Study) -> dict[str, Standing]:
+    return {standing.group.label: standing for standing in standings(study)}
+
+
+def test_a_suite_is_read_with_its_methods_ablations_and_reference(study: Study) -> None:
+    assert [group.label for group in study.methods] == ["Nothing", "Alone", "Together"]
+    assert [group.label for group in study.ablations] == ["Rank 2", "The same again"]
+    assert [group.label for group in study.references.values()] == ["Together"]
+    assert study.is_complete
+    assert len(study.runs) == 8  # one method shares the runs of another
+
+
+def test_the_numbers_are_those_of_the_suites_own_table(suite: Path, found: dict[str, Standing]) -> None:
+    rows = {row.method.label: row for row in suite_table(read_suite(suite)).rows}
+    assert rows.keys() == found.keys()
+    for label, row in rows.items():
+        assert found[label].rates == row.environments
+        assert found[label].macro == row.macro
+        assert found[label].comparison == row.against
+
+
+def test_differences_have_paired_intervals_and_tests(found: dict[str, Standing]) -> None:
+    alone = found["Alone"]
+    assert alone.gain is not None
+    assert alone.gain.value == pytest.approx((4 + 5 - 11 - 12) / 24)
+    assert alone.gain.high < 0
+    assert alone.p_in("maze") < 0.05
+    assert found["Together"].gain is None
+    same = found["The same again"].gain
+    assert same is not None
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+
+
+def test_methods_that_do_not_pair_say_why(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="other", tasks=6)]
+    page = Page(render_page(read_study(runs)))
+    assert any("other is not compared: maze:" in text for text in page.texts["p"])
+
+
+def test_the_first_runs_named_are_the_reference_of_the_others(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="worse", successes=(0, 0, 1))]
+    study = read_study(runs)
+    assert [group.label for group in study.references.values()] == ["made"]
+    [reference, worse] = standings(study)
+    assert reference.comparison is None
+    assert worse.gain is not None
+    assert worse.gain.value == pytest.approx(-5 / 8)
+
+
+def test_runs_on_different_models_are_not_compared(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="other", model={"name": "tiny"})]
+    assert [standing.reference for standing in standings(read_study(runs))] == [None, None]
+
+
+def test_every_figure_of_a_suite_is_there(study: Study, found: dict[str, Standing]) -> None:
+    parts = {
+        part: [figure.name for figure in figures] for part, figures in all_figures(study, [*found.values()]).items()
+    }
+    assert parts["differences"] == ["difference-together"]
+    assert parts["success"] == ["success-mean", "success-maze", "success-wordle"]
+    assert parts["ablations"] == ["ablation-together", "success-mean-ablation"]
+    assert parts["bytes"] == ["bytes"]
+    assert parts["transfer"] == ["transfer-alone"]
+    assert parts["conflict"] == [f"conflict-{name}" for name in ("cosine-a", "cosine-b", "dilution", "error")]
+    assert len(parts["timeline"]) == 6
+    assert all(parts.values())
+
+
+def test_isolated_sites_send_nothing_and_have_no_conflict(study: Study, found: dict[str, Standing]) -> None:
+    figures = all_figures(study, [*found.values()])
+    shown = {row[0] for figure in [*figures["conflict"], *figures["bytes"]] for row in figure.rows}
+    assert any(label.startswith("Together") for label in shown)
+    assert not any(label.startswith("Alone") for label in shown)
+    assert [figure.title for figure in figures["traffic"]] == ["Together: adapters on their way"]
+
+
+def test_the_table_marks_what_is_significant(study: Study) -> None:
+    page = Page(render_page(study))
+    marks = [found for found in page.all("span") if found.get("class") == "worse"]
+    assert len(marks) == 4  # two methods in two environments
+    assert all("worse than the reference" in str(found["aria-label"]) for found in marks)
+    assert "reference" in page.texts["span"]
+    assert any(text.startswith("−") and "[−" in text for text in page.texts["strong"])
+
+
+def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_path: Path) -> None:
+    missing = {"smollm2-135m/alone/seed-1", "smollm2-135m/nothing/seed-0", "smollm2-135m/nothing/seed-1"}
+    folder = made_suite(tmp_path / "suite", leave_out=missing)
+    study = read_study([folder])
+    assert not study.is_complete
+    assert study.missing == tuple(f"{cell} (missing)" for cell in sorted(missing, key=lambda cell: cell[-1]))
+    page = Page(render_page(study))
+    notices = " ".join(page.texts["span"] + page.texts["p"])
+    assert "3 cells are missing" in notices
+    assert "No process works on it: it has stopped." in notices
+    assert "1 of 2" in page.texts["td"]
+    [alone] = [standing for standing in standings(study) if standing.group.label == "Alone"]
+    assert alone.comparison is not None
+    assert alone.comparison.seeds == 1
+
+
+def test_a_process_at_work_is_known_by_its_lock(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run", successes=(0, 2))
+    lock = read_study([folder]).runs[0].layout.lock
+    assert not is_at_work(lock)
+    with locked(lock):
+        assert is_at_work(lock)
+        working = " ".join(Page(render_page(read_study([folder]))).texts["span"])
+    assert "A process works on it." in working
+    dead = " ".join(Page(render_page(read_study([folder]))).texts["span"])
+    assert f"it has stopped. It goes on with fedse run --resume --out {folder}" in dead
+
+
+def test_a_page_tells_when_a_run_that_is_followed_dies_and_comes_back(tmp_path: Path) -> None:
+    layout = begin(tmp_path / "run", run := config(rounds=1))
+    finish_round(layout, run, 0, [episode("a", success=False)])
+    states: list[bool] = []
+    steps = iter(["begin", "nothing", "end", "finish"])
+    lock = locked(layout.lock)
+
+    def go_on(_: float) -> None:
+        match next(steps):
+            case "begin":
+                lock.__enter__()
+            case "end":
+                lock.__exit__(None, None, None)
+            case "finish":
+                finish_round(layout, run, 1, [episode("a", success=True)])
+
+    def look(study: Study) -> None:
+        states.append(study.runs[0].is_at_work)
+
+    follow([tmp_path / "run"], tmp_path / "page.html", on_page=look, wait=go_on)
+    assert states == [False, True, False, False]
+
+
+def test_a_suite_is_followed_until_it_is_complete(tmp_path: Path) -> None:
+    missing = "smollm2-135m/alone/seed-1"
+    folder = made_suite(tmp_path / "suite", tasks=3, leave_out={missing})
+    counts: list[int] = []
+
+    def go_on(_: float) -> None:
+        for path in (SuiteLayout(folder).suite, folder / "cells"):
+            path.rename(path.with_name("old"))
+            if path.suffix:
+                path.with_name("old").unlink()
+        made_suite(folder, tasks=3)
+
+    follow([folder], tmp_path / "page.html", on_page=lambda study: counts.append(len(study.missing)), wait=go_on)
+    assert counts == [1, 0]
