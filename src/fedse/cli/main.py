@@ -11,7 +11,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fedse.cli import compare, console, demos, diagnose, doctor, env, evaluate, model, play, report, run, runs, view
+from fedse.cli import (
+    compare,
+    console,
+    demos,
+    diagnose,
+    doctor,
+    env,
+    evaluate,
+    methods,
+    model,
+    plan,
+    play,
+    report,
+    run,
+    runs,
+    suite,
+    view,
+)
 from fedse.errors import ConfigError, FedseError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -68,6 +85,7 @@ def root(
 
 
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("eval", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("power", epilog=compare.POWER_EXAMPLES)(compare.power)
@@ -77,6 +95,8 @@ app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
+app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
+app.add_typer(suite.app, name="suite")
 app.add_typer(env.app, name="env")
 app.add_typer(model.app, name="model")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

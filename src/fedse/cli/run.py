@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from fedse.cli import model as models
 from fedse.cli.console import examples, stderr, stdout
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "fedse run --preset quickstart",
     "fedse run --preset quickstart --set rounds=5 --set seed=1 --out runs/longer",
+    "fedse run --preset quickstart --method fedit",
     "fedse run --config mine.yaml --dry-run",
     "fedse run --preset quickstart --resume",
 )
@@ -29,14 +31,20 @@ _INTERRUPTED = 130
 def run(
     preset: Annotated[str | None, typer.Option("--preset", "-p", help="A shipped configuration to begin from.")] = None,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; overrules the preset.")] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", "-m", help="A method (`fedse methods` lists them); overrules both.")
+    ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules both; can be repeated.")
+        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run folder.  [default: runs/<name>-seed<seed>]")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
 ) -> None:
     """Run a federation: demonstrate, then rounds of explore, train and aggregate; evaluate before and after.
@@ -45,9 +53,10 @@ def run(
     """
     from fedse.settings import dump_config
 
-    resolved = _resolve(preset, config, overrides or [], out if resume else None)
+    resolved = _resolve(preset, config, method, overrides or [], out if resume else None)
     if dry_run:
         stdout.print(dump_config(resolved), markup=False, end="")
+        _check(resolved, quiet=quiet)
         return
     folder = out or default_folder(resolved)
     try:
@@ -62,7 +71,9 @@ def default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{config.name}-seed{config.seed}"
 
 
-def _resolve(preset: str | None, file: Path | None, overrides: list[str], resumed: Path | None) -> RunConfig:
+def _resolve(
+    preset: str | None, file: Path | None, method: str | None, overrides: list[str], resumed: Path | None
+) -> RunConfig:
     from fedse.federation.layout import RunLayout
     from fedse.settings import load_config
 
@@ -71,7 +82,33 @@ def _resolve(preset: str | None, file: Path | None, overrides: list[str], resume
             file = RunLayout(resumed).config
         else:
             preset = "quickstart"
-    return load_config(preset, file, overrides)
+    return load_config(preset, file, overrides, method=method)
+
+
+def _check(config: RunConfig, *, quiet: bool) -> None:
+    """Set the sites up and plan the memory, without weights; told apart from the configuration, which can be piped.
+
+    Raises:
+        ConfigError, UnknownNameError, EnvironmentFault, AdapterError: if the run could not begin.
+    """
+    from fedse.cli.plan import show_plan
+    from fedse.errors import ModelError
+    from fedse.planning import check_run
+
+    sites = check_run(config)
+    if quiet:
+        return
+    table = Table("site", "environment", box=None, pad_edge=False)
+    for heading in ("training tasks", "held-out tasks", "demonstrations", "episodes a round"):
+        table.add_column(heading, justify="right")
+    for site in sites:
+        counts = (site.train_tasks, site.test_tasks, site.demonstrations, site.episodes)
+        table.add_row(site.name, site.environment, *(str(count) for count in counts))
+    stderr.print(table)
+    try:
+        show_plan(config, [], stderr)
+    except ModelError as error:  # a model of another kind may run all the same
+        stderr.print(f"No memory plan: {error.what}", style="yellow", markup=False)
 
 
 def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
@@ -85,12 +122,23 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
     with shown(config.rounds, quiet=quiet) as listener:
         result = run_federation(config, folder, resume=resume, listener=listener)
     show_result(result.records)
-    stdout.print(f"\nThe run is in {folder}; its adapter, which peft loads, in {result.adapter}", markup=False)
+    places = list(dict.fromkeys(result.adapters.values()))
+    where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
+    stdout.print(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}", markup=False)
     stdout.print("What next:")
-    for command, purpose in (
+    for command, purpose in _next(config, folder):
+        stdout.print(f"  {command:<52} {purpose}", markup=False)
+
+
+def _next(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
+    """Commands that make something of a finished run, and what for."""
+    learnt = [
         (f"fedse view {folder}", "read the episodes of the last round"),
         (f"fedse view {folder} --round 0 --mask", "see which tokens carry loss"),
+    ]
+    site = f" --client {config.clients[0].name}" if config.method.sharing == "isolated" and config.rounds else ""
+    return [
+        *(learnt if config.rounds else [(f"fedse view {folder} --evaluation", "read the held-out episodes")]),
         (f"fedse report {folder}", "all of it on one page, to open in a browser"),
-        (f"fedse eval {folder} --tasks 200", "measure on more tasks"),
-    ):
-        stdout.print(f"  {command:<52} {purpose}", markup=False)
+        (f"fedse eval {folder}{site} --tasks 200", "measure on more tasks"),
+    ]

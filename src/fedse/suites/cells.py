@@ -38,6 +38,10 @@ class Cell:
         """Another method of the suite has the same configuration, and its run serves for both."""
         return self.home != self.method
 
+    def is_of(self, model: str, method: str) -> bool:
+        """Whether it is one of the seeds of a method with a model."""
+        return (self.model, self.method) == (model, method)
+
     def folder(self, root: Path) -> Path:
         """The cell's run folder."""
         return root / "cells" / self.model / self.home / f"seed-{self.seed}"

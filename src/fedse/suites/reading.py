@@ -67,7 +67,7 @@ class SuiteResults:
 
     def of(self, model: str, method: str) -> tuple[CellResult, ...]:
         """The cells of a method with a model, seed by seed."""
-        return tuple(found for found in self.cells if (found.cell.model, found.cell.method) == (model, method))
+        return tuple(found for found in self.cells if found.cell.is_of(model, method))
 
     def done(self, model: str, method: str) -> tuple[CellResult, ...]:
         """Those of them that are done."""

@@ -15,7 +15,19 @@ from fedse.types import SuccessRate
 LEVEL = 0.05
 MACRO, WEIGHTED = "mean of environments", "mean of tasks"
 COLUMNS = (
-    *("model", "section", "method", "label", "runs_of", "seeds", "planned", "statistic", "environment", "site"),
+    *(
+        "model",
+        "section",
+        "method",
+        "label",
+        "runs_of",
+        "seeds",
+        "failed",
+        "planned",
+        "statistic",
+        "environment",
+        "site",
+    ),
     *("rate", "low", "high", "difference", "difference_low", "difference_high"),
     *("better", "worse", "p", "p_holm"),
 )
@@ -29,6 +41,7 @@ def headings(table: SuiteTable) -> list[str]:
 def cells(table: SuiteTable, row: TableRow) -> list[str]:
     """What the main table says of a method, column by column."""
     done = str(row.planned) if len(row.seeds) == row.planned else f"{len(row.seeds)}/{row.planned}"
+    done += f", {len(row.failed)} failed" if row.failed else ""
     texts = [row.method.label, done]
     texts += [_rate(row.environments.get(name)) + _mark(row, name) for name in table.environments]
     return [*texts, _mean(row.macro), _mean(row.task_weighted), _difference(row)]
@@ -107,6 +120,7 @@ def _csv_rows(row: TableRow) -> Iterator[dict[str, Any]]:
         "label": row.method.label,
         "runs_of": row.shared_with,
         "seeds": " ".join(str(seed) for seed in row.seeds),
+        "failed": " ".join(str(seed) for seed in row.failed),
         "planned": row.planned,
     }
     against = row.against
@@ -167,7 +181,7 @@ def _difference(row: TableRow) -> str:
     if row.shared_with:
         return f"the runs of {row.shared_with}"
     if row.against is None:
-        return "failed" if not row.seeds and row.notes else "–"
+        return "–"
     found = row.against.macro.difference
     return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError
+from fedse.federation.evaluators import evaluators
 from fedse.settings import Method, derive_config
 from fedse.suites.cells import Cell
 
@@ -77,6 +78,15 @@ class Suite:
             for seed in self.seeds
             for (model, method), config in configs.items()
         ]
+
+    def environments(self) -> tuple[str, ...]:
+        """The labels of all evaluations, in the order of the sites."""
+        labels: dict[str, int] = {}
+        for cell in self.cells():
+            sites = [client.name for client in cell.config.clients]
+            for label, site in evaluators(cell.config).items():
+                labels.setdefault(label, sites.index(site))
+        return tuple(sorted(labels, key=lambda label: labels[label]))
 
 
 def suite_error(origin: str, problems: Iterable[str]) -> ConfigError:

@@ -26,6 +26,7 @@ class TableRow:
         is_ablation: it belongs into the table of ablations.
         shared_with: name of the method whose runs these are, where both have one configuration; empty otherwise.
         seeds: the seeds that are done.
+        failed: those that have failed.
         planned: how many there are to be.
         environments: environment → success rate over the episodes of these seeds, with Wilson's interval.
         macro: mean of the environments, the primary endpoint; ``None`` without a finished seed.
@@ -40,6 +41,7 @@ class TableRow:
     is_ablation: bool
     shared_with: str
     seeds: tuple[int, ...]
+    failed: tuple[int, ...]
     planned: int
     environments: Mapping[str, SuccessRate]
     macro: Estimate | None
@@ -112,7 +114,7 @@ def suite_table(results: SuiteResults) -> SuiteTable:
         title=f"{suite.name}: {suite.description}" if suite.description else suite.name,
         reference=labels[suite.reference],
         models=tuple(model.name for model in suite.models),
-        environments=tuple(dict.fromkeys(name for row in rows for name in row.environments)),
+        environments=suite.environments(),
         rows=tuple(rows),
         transfer=tuple(transfer),
     )
@@ -138,7 +140,8 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
     suite = results.suite
     cells = results.of(model, method.name)
     runs = held_out.of(method.name)
-    notes = [f"seed {found.cell.seed} failed: {found.error}" for found in cells if found.state is CellState.FAILED]
+    failed = {found.cell.seed: found.error for found in cells if found.state is CellState.FAILED}
+    notes = [f"seed {seed} failed: {error}" for seed, error in failed.items()]
     macro = task_weighted = against = None
     if runs:
         try:
@@ -160,6 +163,7 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
         is_ablation=method in suite.ablations,
         shared_with=cells[0].cell.home if cells[0].cell.is_shared else "",
         seeds=tuple(run.config.seed for run in runs),
+        failed=tuple(failed),
         planned=len(cells),
         environments=_pooled(found.records[-1].evaluation for found in results.done(model, method.name)),
         macro=macro,
@@ -182,11 +186,13 @@ def _against(runs: Sequence[HeldOut], reference: Sequence[HeldOut]) -> Compariso
 def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[TransferRow]:
     if not done:
         return []
-    homes = {client: label for label, client in evaluators(done[0].cell.config).items()}
+    config = done[0].cell.config
+    homes = {client: label for label, client in evaluators(config).items()}
     transfers = [found.records[-1].transfer for found in done]
     return [
-        TransferRow(model, method, site, homes[site], _pooled(found[site] for found in transfers))
-        for site in transfers[0]
+        TransferRow(model, method, site.name, homes[site.name], _pooled(found[site.name] for found in transfers))
+        for site in config.clients
+        if site.name in transfers[0]
     ]
 
 

@@ -1,0 +1,203 @@
+"""``fedse suite``: every method with every model and seed, side by side, in one table."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from fedse.cli import model as models
+from fedse.cli import suite_live
+from fedse.cli.console import duration, examples, stderr, stdout
+
+if TYPE_CHECKING:
+    from fedse.suites import Suite, SuiteResults
+    from fedse.suites.table import SuiteTable, TableRow
+
+app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
+
+_INTERRUPTED = 130
+
+_Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
+
+
+@app.command("ls", epilog=examples("fedse suite ls"))
+def list_suites() -> None:
+    """List the shipped suites."""
+    from fedse.suites import load_suite, suite_names
+
+    table = Table("name", "description", box=None, pad_edge=False)
+    table.add_column("runs", justify="right")
+    for name in suite_names():
+        suite = load_suite(name)
+        table.add_row(name, suite.description, str(_count_runs(suite)))
+    stdout.print(table)
+
+
+@app.command(epilog=examples("fedse suite show tiny", "fedse suite show tiny > mine.yaml"))
+def show(name: _Name) -> None:
+    """Print a suite as YAML, with everything that it takes from presets and methods written out."""
+    from fedse.suites import dump_suite, load_suite
+
+    stdout.print(dump_suite(load_suite(name)), markup=False, end="")
+
+
+@app.command(
+    epilog=examples(
+        "fedse suite run tiny",
+        "fedse suite run mine.yaml --out suites/mine --jobs 4",
+        "fedse suite run tiny --dry-run",
+        "fedse suite run --resume --out suites/tiny",
+    )
+)
+def run(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The suite's folder.  [default: suites/<name>]")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side.  [default: the suite's, else one per core or GPU]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with their states and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
+) -> None:
+    """Run a suite: each method, model and seed is a run of its own, several side by side.
+
+    A suite that was interrupted, or killed, goes on with --resume and ends with the same table.
+    A run that fails does not stop the others; the exit status is then 1, and --resume tries it again.
+    """
+    suite, folder = _subject(name, out, resume=resume)
+    if dry_run:
+        _show_plan(suite, folder)
+        return
+    try:
+        results = _execute(suite, folder, resume=resume, jobs=jobs, quiet=quiet)
+    except KeyboardInterrupt:
+        stderr.print(
+            f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow", markup=False
+        )
+        raise typer.Exit(_INTERRUPTED) from None
+    _show_results(results)
+    if not results.is_complete:
+        again = f"fedse suite run --resume --out {folder}"
+        stderr.print(f"\nSome runs failed; this tries them again: {again}", style="red", markup=False)
+        raise typer.Exit(1)
+
+
+@app.command(epilog=examples("fedse suite table suites/tiny"))
+def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite's folder.")]) -> None:
+    """Print the table of a suite, also while it is at work."""
+    from fedse.suites import read_suite
+
+    _show_results(read_suite(folder))
+
+
+def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite, Path]:
+    """The suite to run and its folder; without a name the one that the folder holds already."""
+    from fedse.errors import ConfigError
+    from fedse.suites import SuiteLayout, load_suite, suite_names
+
+    if name is None:
+        if out is None or not resume or not SuiteLayout(out).suite.is_file():
+            raise ConfigError(
+                "which suite?",
+                f"name one ({', '.join(suite_names())}) or a YAML file; or go on with one: --resume --out DIR",
+            )
+        return load_suite(SuiteLayout(out).suite), out
+    suite = load_suite(name)
+    return suite, out or Path("suites") / suite.name
+
+
+def _execute(suite: Suite, folder: Path, *, resume: bool, jobs: int | None, quiet: bool) -> SuiteResults:
+    from fedse.suites.reading import read_results
+
+    for config in {cell.config.model.name: cell.config for cell in suite.cells()}.values():
+        models.ensure(config.model)
+    if not quiet:
+        stderr.print(f"{folder}: {_shape(suite)}", markup=False)
+    with nullcontext() if quiet else stderr.status("loading libraries"):
+        from fedse.suites.running import run_suite
+    with suite_live.shown(read_results(suite, folder), quiet=quiet) as listener:
+        return run_suite(suite, folder, resume=resume, jobs=jobs, listener=listener)
+
+
+def _show_plan(suite: Suite, folder: Path) -> None:
+    from fedse.suites.progress import SuiteProgress
+    from fedse.suites.reading import read_results
+
+    results = read_results(suite, folder)
+    listing = Table("run", "state", "model", "rounds", "folder", box=None, pad_edge=False)
+    for found in results.cells:
+        config = found.cell.config
+        state = f"the run of {found.cell.home}" if found.cell.is_shared else found.state.value
+        row = (str(found.cell), state, config.model.name, str(config.rounds), str(found.folder))
+        listing.add_row(*(Text(text) for text in row))
+    stdout.print(listing)
+    stdout.print(f"\n{_shape(suite)}; their configurations are valid", markup=False)
+    left = SuiteProgress(results).remaining()
+    known = left == left
+    told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
+    stdout.print(f"Estimate of the rest: {told}", markup=False)
+
+
+def _shape(suite: Suite) -> str:
+    methods = len(suite.methods) + len(suite.ablations)
+    parts = [f"{methods} methods", f"{len(suite.models)} models", f"{len(suite.seeds)} seeds"]
+    words = [part.removesuffix("s") if part.startswith("1 ") else part for part in parts]
+    return f"{' × '.join(words)}, {_count_runs(suite)} runs"
+
+
+def _count_runs(suite: Suite) -> int:
+    return sum(not cell.is_shared for cell in suite.cells())
+
+
+def _show_results(results: SuiteResults) -> None:
+    from fedse.suites import SuiteLayout
+    from fedse.suites.rendering import headings, legend, transfer_cells, transfer_headings
+    from fedse.suites.table import suite_table
+
+    found = suite_table(results)
+    stdout.print(found.title, style="bold", markup=False)
+    for model in found.models:
+        for title, is_ablation in (("Methods", False), ("Ablations", True)):
+            rows = [row for row in found.rows if row.model == model and row.is_ablation is is_ablation]
+            if rows:
+                _print_table(_titled(title, model, found), headings(found), [_texts(found, row) for row in rows])
+        transfer = [[Text(text) for text in transfer_cells(found, row)] for row in found.transfer if row.model == model]
+        if transfer:
+            _print_table(_titled("On the other sites", model, found), transfer_headings(found), transfer)
+    stdout.print(f"\n{legend(found)}", markup=False)
+    for row in found.rows:
+        for note in row.notes:
+            stdout.print(f"{row.method.label}: {note}", style="yellow", markup=False)
+    layout = SuiteLayout(results.folder)
+    stdout.print(f"\nThe suite is in {results.folder}, this table in {layout.markdown} and {layout.csv}", markup=False)
+
+
+def _texts(found: SuiteTable, row: TableRow) -> list[Text]:
+    from fedse.suites.rendering import cells, has_difference
+
+    texts = [Text(text) for text in cells(found, row)]
+    if has_difference(row):
+        texts[-1].stylize("bold")
+    return texts
+
+
+def _titled(title: str, model: str, found: SuiteTable) -> str:
+    return f"{title}, {model}" if len(found.models) > 1 else title
+
+
+def _print_table(title: str, heads: list[str], rows: list[list[Text]]) -> None:
+    shown = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
+    for index, head in enumerate(heads):
+        shown.add_column(head, justify="right" if index else "left")
+    for row in rows:
+        shown.add_row(*row)
+    stdout.print(shown)

@@ -1,0 +1,128 @@
+"""A suite at work on the screen: a table that fills on a terminal, one line per event elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from fedse.cli.console import duration, percent, stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedse.settings import Method
+    from fedse.suites import CellResult, SuiteResults
+    from fedse.suites.events import SuiteEvent, SuiteListener
+    from fedse.suites.progress import RunningCell, SuiteProgress
+
+_FRAMES_PER_SECOND = 2
+
+
+@contextmanager
+def shown(results: SuiteResults, *, quiet: bool, console: Console = stderr) -> Iterator[SuiteListener]:
+    """The listener that fits where the output goes.
+
+    Args:
+        results: the suite as it is before the work.
+        quiet: show nothing.
+        console: where to draw.
+    """
+    from fedse.suites.progress import SuiteProgress
+
+    progress = SuiteProgress(results)
+    if quiet:
+        yield progress
+    elif console.is_terminal:
+        with Live(
+            get_renderable=lambda: live_table(progress),
+            console=console,
+            transient=True,
+            refresh_per_second=_FRAMES_PER_SECOND,
+        ):
+            yield progress
+    else:
+
+        def listener(event: SuiteEvent) -> None:
+            progress(event)
+            if event.progress is None:
+                console.print(event_line(event, progress), markup=False)
+
+        yield listener
+
+
+def live_table(progress: SuiteProgress) -> Table:
+    """The suite as it is: methods in rows, environments in columns, and what each running cell is doing."""
+    suite = progress.suite
+    environments = suite.environments()
+    table = Table(box=None, pad_edge=False, caption=_summary(progress), caption_justify="left")
+    table.add_column("method", no_wrap=True)
+    table.add_column("seeds", justify="right")
+    for name in (*environments, "mean"):
+        table.add_column(name, justify="right")
+    table.add_column("at work")
+    for model in suite.models:
+        if len(suite.models) > 1:
+            table.add_row(model.name, style="bold")
+        for method in suite.methods:
+            table.add_row(*_row(progress, model.name, method, environments))
+        for method in suite.ablations:
+            table.add_row(*_row(progress, model.name, method, environments), style="dim")
+    return table
+
+
+def event_line(event: SuiteEvent, progress: SuiteProgress) -> str:
+    """A cell's beginning or end in one line."""
+    from fedse.evaluation import macro_average
+
+    said = f"{event.cell}: {event.step.value}"
+    if event.result is not None and event.result.error:
+        said += f": {event.result.error}"
+    elif event.result is not None:
+        said += f", mean of environments {percent(macro_average(event.result.records[-1].evaluation))}"
+    return f"{said}  ({_summary(progress)})"
+
+
+def _row(progress: SuiteProgress, model: str, method: Method, environments: Sequence[str]) -> list[Text]:
+    from fedse.evaluation import macro_average, pooled
+    from fedse.suites import CellState
+
+    found = progress.results(model, method.name)
+    evaluations = [result.records[-1].evaluation for result in found if result.state is CellState.DONE]
+    rates = [pooled(rates[name] for rates in evaluations if name in rates) for name in environments]
+    means = [macro_average(rates) for rates in evaluations]
+    at_work = [running for running in progress.running.values() if running.cell.is_of(model, method.name)]
+    texts = [
+        method.label,
+        f"{len(evaluations)}/{len(found)}",
+        *(percent(rate.rate) for rate in rates),
+        percent(math.fsum(means) / len(means) if means else math.nan),
+        "; ".join([*map(_at_work, at_work), *(_failed(result) for result in found if result.error)]),
+    ]
+    return [Text(text) for text in texts]
+
+
+def _at_work(running: RunningCell) -> str:
+    where = f"seed {running.cell.seed}"
+    event = running.event
+    if event is None:
+        return f"{where}: starting"
+    amount = f" {event.done}/{event.total}" if event.total else ""
+    site = f" {event.client}" if event.client else ""
+    return f"{where}: round {event.round}/{running.cell.config.rounds}{site} {event.phase.value}{amount}"
+
+
+def _failed(result: CellResult) -> str:
+    return f"seed {result.cell.seed}: failed, {result.error.partition(chr(10))[0]}"
+
+
+def _summary(progress: SuiteProgress) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    left = progress.remaining()
+    rest = "" if math.isnan(left) else f", about {duration(left)} left"
+    return f"{progress.done} of {progress.total} runs done{failed}, {duration(progress.seconds)} used{rest}"

@@ -1,0 +1,150 @@
+"""Following a suite at work: which cells are done or running, the time used, and an estimate of the rest."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fedse.progress import Event
+from fedse.suites.cells import Cell
+from fedse.suites.events import Step, SuiteEvent
+from fedse.suites.reading import CellResult, CellState, SuiteResults
+
+_Place = tuple[str, str, int]
+
+
+@dataclass
+class RunningCell:
+    """A cell at work.
+
+    Attributes:
+        cell: the cell.
+        since: when it was started, by the follower's clock.
+        event: the last that it told of its progress.
+        first_round: the round in which it was when it first did; later than 0 in a cell that goes on.
+    """
+
+    cell: Cell
+    since: float
+    event: Event | None = None
+    first_round: int = 0
+
+
+class SuiteProgress:
+    """A suite's listener that keeps what there is to know of it.
+
+    Args:
+        results: the suite as it was before the work.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(self, results: SuiteResults, clock: Callable[[], float] = time.monotonic) -> None:
+        self.suite = results.suite
+        self.running: dict[_Place, RunningCell] = {}
+        self._results = {_place(found.cell): _to_do(found) for found in results.cells}
+        self._clock = clock
+        self._began = clock()
+        self._took = {
+            place: found.seconds
+            for place, found in self._results.items()
+            if found.state is CellState.DONE and not found.cell.is_shared
+        }
+        self._width = 1
+
+    def __call__(self, event: SuiteEvent) -> None:
+        """See :class:`fedse.suites.events.SuiteListener`."""
+        place = _place(event.cell)
+        if event.step is Step.STARTED:
+            self.running[place] = RunningCell(event.cell, self._clock())
+            self._width = max(self._width, len(self.running))
+        elif event.progress is not None:
+            found = self.running[place]
+            if found.event is None:
+                found.first_round = event.progress.round
+            found.event = event.progress
+        elif event.result is not None:
+            took = self._clock() - self.running.pop(place).since
+            if event.step is Step.DONE:
+                self._took[place] = max(took, event.result.seconds)  # part of it may have been done before
+            self._results[place] = event.result
+
+    def results(self, model: str, method: str) -> list[CellResult]:
+        """The cells of a method with a model; those that share their runs with another method have its results."""
+        cells = [found.cell for found in self._results.values() if found.cell.is_of(model, method)]
+        return [self._results[model, cell.home, cell.seed] for cell in cells]
+
+    @property
+    def done(self) -> int:
+        """Runs that are complete."""
+        return sum(found.state is CellState.DONE for found in self._runs())
+
+    @property
+    def failed(self) -> int:
+        """Runs that have failed since the work began."""
+        return sum(found.state is CellState.FAILED for found in self._runs())
+
+    @property
+    def total(self) -> int:
+        """Runs that the suite has."""
+        return len(self._runs())
+
+    @property
+    def seconds(self) -> float:
+        """Time since the work began."""
+        return self._clock() - self._began
+
+    def remaining(self) -> float:
+        """An estimate of the seconds that are left; NaN while there is nothing to go by.
+
+        A cell is taken to last as its completed rounds say, else as long as other seeds of its method, else as other
+        methods of its model, on average.
+        """
+        ended = (CellState.DONE, CellState.FAILED)
+        left = [self._left(found.cell) for found in self._runs() if found.state not in ended]
+        if any(math.isnan(seconds) for seconds in left):
+            return math.nan
+        return max(sum(left) / self._width, *left) if left else 0.0
+
+    def _left(self, cell: Cell) -> float:
+        running = self.running.get(_place(cell))
+        if running is None:
+            return self._whole(cell)
+        elapsed = self._clock() - running.since
+        per_round = self._per_round(running)
+        if math.isnan(per_round):
+            return max(0.0, self._whole(cell) - elapsed)
+        return max(0.0, per_round * (cell.config.rounds + 1 - running.first_round) - elapsed)
+
+    def _whole(self, cell: Cell) -> float:
+        """How long a cell takes from its beginning to its end, in seconds."""
+        same = [took for place, took in self._took.items() if place[:2] == (cell.model, cell.method)]
+        paces = [
+            self._per_round(running) * (cell.config.rounds + 1)
+            for place, running in self.running.items()
+            if place[:2] == (cell.model, cell.method)
+        ]
+        others = [took for place, took in self._took.items() if place[0] == cell.model]
+        for known in (same, [seconds for seconds in paces if not math.isnan(seconds)], others):
+            if known:
+                return sum(known) / len(known)
+        return math.nan
+
+    def _per_round(self, running: RunningCell) -> float:
+        """Seconds for each round, round 0 included, that a running cell has completed since it was started."""
+        if running.event is None or running.event.round <= running.first_round:
+            return math.nan
+        return (self._clock() - running.since) / (running.event.round - running.first_round)
+
+    def _runs(self) -> list[CellResult]:
+        return [found for found in self._results.values() if not found.cell.is_shared]
+
+
+def _place(cell: Cell) -> _Place:
+    return cell.model, cell.method, cell.seed
+
+
+def _to_do(found: CellResult) -> CellResult:
+    """What has failed before is tried again."""
+    return replace(found, state=CellState.PARTIAL, error="") if found.state is CellState.FAILED else found

@@ -1,0 +1,171 @@
+"""Suites on the tiny model: results, failures, and kills at any moment."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from made_suites import TINY, cell, suite
+
+from fedse.errors import RunError
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import locked, read_records
+from fedse.suites import Suite, SuiteLayout, load_suite
+from fedse.suites.events import Step, SuiteEvent
+from fedse.suites.reading import read_results
+from fedse.suites.running import pending_cells, run_suite
+
+SMALL = suite(TINY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the small suite, done without interruption, two cells side by side."""
+    root = tmp_path_factory.mktemp("suite") / "whole"
+    events: list[SuiteEvent] = []
+    results = run_suite(SMALL, root, jobs=2, listener=events.append)
+    assert results.is_complete, [found.error for found in results.cells]
+    for step in (Step.STARTED, Step.DONE):
+        assert sum(event.step is step for event in events) == 6
+    assert any(event.progress is not None and event.progress.round == 2 for event in events)
+    return root
+
+
+def digests(root: Path, made: Suite) -> dict[str, list[str]]:
+    """Cell → digests of its adapters, round by round."""
+    return {
+        str(found): [record.adapter for record in read_records(RunLayout(found.folder(root)))] for found in made.cells()
+    }
+
+
+def tables(root: Path) -> tuple[bytes, bytes]:
+    layout = SuiteLayout(root)
+    return layout.markdown.read_bytes(), layout.csv.read_bytes()
+
+
+def start(root: Path, *words: str) -> subprocess.Popen[bytes]:
+    """``fedse suite run`` as a process group of its own."""
+    file = root.with_name(f"{root.name}.yaml")
+    file.write_text(TINY)
+    command = [sys.executable, "-m", "fedse", "suite", "run", str(file), "--out", str(root), "--jobs", "2", *words]
+    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a process group; those that nobody has waited for count as dead."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        if int(fields[2]) == group and fields[0] not in "ZX":
+            found.append(int(folder.name))
+    return found
+
+
+def test_cells_are_ordinary_runs_and_the_table_is_written(finished: Path) -> None:
+    folder = cell(SMALL, "fedit", 1).folder(finished)
+    assert [record.round for record in read_records(RunLayout(folder))] == [0, 1, 2]
+    assert load_suite(finished) == SMALL
+    assert "| FedIT | 2 |" in SuiteLayout(finished).markdown.read_text()
+    assert not (finished / "cells" / "tiny" / "rank-8").exists()
+
+
+def test_a_finished_suite_is_not_run_again(finished: Path) -> None:
+    before = tables(finished)
+    events: list[SuiteEvent] = []
+    assert run_suite(SMALL, finished, resume=True, listener=events.append).is_complete
+    assert events == []
+    assert tables(finished) == before
+    with pytest.raises(RunError, match="has a suite already"):
+        run_suite(SMALL, finished)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
+def test_a_suite_killed_again_and_again_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+
+    process = start(root)
+    wait_for(lambda: list(root.glob("cells/*/*/*/clients/*/phases/*")))
+    process.kill()  # the parent alone: its children must follow
+    process.wait()
+    wait_for(lambda: not members(process.pid), seconds=60)
+
+    process = start(root, "--resume")
+    wait_for(lambda: list(root.glob("cells/*/fedit/seed-0/rounds/001/global")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert pending_cells(read_results(SMALL, root))
+
+    results = run_suite(SMALL, root, resume=True, jobs=1)
+    assert results.is_complete
+    assert digests(root, SMALL) == digests(finished, SMALL)
+    assert tables(root) == tables(finished)
+
+
+def test_a_cell_that_fails_or_dies_does_not_stop_the_others_and_is_tried_again(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "failing"
+    blocked = cell(SMALL, "fed-se", 0)
+    blocker = blocked.folder(root) / "notes.txt"
+    dying = cell(SMALL, "fedit", 1)
+    killed: list[int] = []
+
+    def listener(event: SuiteEvent) -> None:
+        if event.step is Step.STARTED and event.cell == blocked:
+            blocker.parent.mkdir(parents=True)
+            blocker.write_text("this is no run")
+        if event.progress is not None and event.cell == dying and not killed:
+            for child in multiprocessing.active_children():
+                killed.append(child.pid or 0)
+                child.kill()
+
+    results = run_suite(SMALL, root, jobs=1, listener=listener)
+    failed = {(found.cell.method, found.cell.seed): found.error for found in results.cells if found.error}
+    assert failed.keys() == {("fed-se", 0), ("rank-8", 0), ("fedit", 1)}
+    assert "is not empty, and no run folder" in failed["fed-se", 0]
+    assert "was killed by signal 9" in failed["fedit", 1]
+    assert "1/2, 1 failed" in SuiteLayout(root).markdown.read_text()
+
+    blocker.unlink()
+    tried: list[str] = []
+
+    def note(event: SuiteEvent) -> None:
+        if event.step is Step.STARTED:
+            tried.append(str(event.cell))
+
+    results = run_suite(SMALL, root, resume=True, jobs=1, listener=note)
+    assert tried == [str(blocked), str(dying)]
+    assert results.is_complete
+    assert tables(root) == tables(finished)
+
+
+def test_a_suite_may_be_resumed_with_more_but_not_with_other_cells(finished: Path) -> None:
+    more = suite(TINY.replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    assert [found.seed for found in pending_cells(read_results(more, finished))] == [2, 2, 2]
+    other = suite(TINY.replace("steps: 1", "steps: 2"))
+    with pytest.raises(RunError, match="cells of other configurations:\n  - tiny/pre-trained/seed-0"):
+        run_suite(other, finished, resume=True)
+
+
+def test_a_folder_is_used_by_one_process_and_for_one_purpose(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "letters").write_text("dear")
+    with pytest.raises(RunError, match="not empty, and no suite folder"):
+        run_suite(SMALL, tmp_path)
+
+    with locked(SuiteLayout(finished).lock), pytest.raises(RunError, match="another process works in"):
+        run_suite(SMALL, finished, resume=True)
