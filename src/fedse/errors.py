@@ -59,6 +59,10 @@ class TrainingError(FedseError):
     """A local update has nothing to learn from, or diverged."""
 
 
+class DivergenceError(TrainingError):
+    """A local update left the finite numbers; it gives no adapter."""
+
+
 class StoreError(FedseError):
     """An experience store cannot be read or written."""
 

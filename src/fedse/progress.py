@@ -31,6 +31,7 @@ class Event:
         seconds: time since the phase began.
         loss: last training loss; NaN outside training.
         finished: the phase is over.
+        note: what to show beside the figures, as whose adapter plays, or that training diverged.
     """
 
     phase: Phase
@@ -43,6 +44,7 @@ class Event:
     seconds: float = 0.0
     loss: float = float("nan")
     finished: bool = False
+    note: str = ""
 
 
 Listener = Callable[[Event], None]

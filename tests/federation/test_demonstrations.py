@@ -145,3 +145,35 @@ def test_a_client_must_not_learn_from_its_test_tasks(shared: SharedModel, tmp_pa
         ConfigError, match="would learn from 7 of its test tasks: split 'train' of toy overlaps 'train'"
     ):
         Client(config, config.clients[0], shared, RunLayout(tmp_path))
+
+
+@pytest.mark.usefixtures("toy")
+class TestOtherSites:
+    """One adapter serves all sites, so what one is tested on no other may learn from."""
+
+    def test_their_test_tasks_are_not_learnt_from(self, shared: SharedModel, tmp_path: Path) -> None:
+        swapped = toy_client("beta", train_split="empty", test_split="train", options={"broken": "sometimes"})
+        config = toy_config(toy_client("alpha"), swapped)
+        message = "'alpha' would learn from 7 of the test tasks of client 'beta': split 'train' of toy overlaps 'train'"
+        with pytest.raises(ConfigError, match=message):
+            Client(config, config.clients[0], shared, RunLayout(tmp_path))
+
+    def test_tasks_of_another_world_are_no_matter(self, shared: SharedModel, tmp_path: Path) -> None:
+        other = toy_client("beta", train_split="test", test_split="train", options={"secret": "elsewhere"})
+        config = toy_config(toy_client("alpha"), other)
+        for client in config.clients:
+            Client(config, client, shared, RunLayout(tmp_path))
+
+    def test_their_test_tasks_are_not_taken_from_files(self, shared: SharedModel, tmp_path: Path) -> None:
+        alpha = toy_client("alpha", test_split="empty", demonstrations=20, demonstrations_file=str(toy_file(tmp_path)))
+        for config, refused in (
+            (toy_config(alpha), {}),
+            (toy_config(alpha, toy_client("beta")), {"held out for testing": 4}),
+        ):
+            layout = RunLayout(tmp_path / str(len(config.clients)))
+            metrics = Client(config, config.clients[0], shared, layout).demonstrate().metrics
+            assert metrics["file"]["refused"] == refused
+
+    def test_a_run_that_learns_nothing_may_have_any_splits(self, shared: SharedModel, tmp_path: Path) -> None:
+        config = toy_config(toy_client("alpha", test_split="train"), rounds=0)
+        Client(config, config.clients[0], shared, RunLayout(tmp_path))

@@ -49,6 +49,13 @@ def test_missing_and_rejected_clients_are_left_out_and_told() -> None:
     assert at_work.outcomes["c"] == "missing"
 
 
+def test_a_client_whose_training_diverged_is_left_out_and_told() -> None:
+    at_work = server()
+    adapter = at_work.round([update("a", 1)], diverged=["b"])
+    assert adapter.digest == random_state(1).digest
+    assert at_work.outcomes == {"a": "ok", "b": "diverged", "c": "missing"}
+
+
 def test_a_stranger_is_rejected() -> None:
     at_work = server()
     at_work.round([update("a", 1), update("mallory", 2)])

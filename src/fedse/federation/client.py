@@ -14,13 +14,14 @@ from fedse.agent import system_prompt
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
-from fedse.errors import ConfigError, EnvironmentFault
+from fedse.errors import ConfigError, DivergenceError, EnvironmentFault
 from fedse.evaluation.evaluate import evaluate, held_out_tasks, require_outcomes
 from fedse.experience.filters import apply_filter, make_filter
 from fedse.experience.store import ExperienceStore
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.demonstrations import import_demonstrations
+from fedse.federation.held_out_tasks import held_out_by
 from fedse.federation.layout import RunLayout
 from fedse.federation.partition import site_tasks
 from fedse.federation.phases import PhaseReport, once
@@ -79,7 +80,7 @@ class Client:
         try:
             self._instruction = system_prompt(environment, config.agent.prompt)
             self._train_tasks = site_tasks(config, client, environment)
-            self._held_out = frozenset(environment.tasks(client.test_split))
+            self._held_out = held_out_by(config, client, environment)
             self._test_tasks = held_out_tasks(environment, client.test_split, config.evaluation.tasks)
         finally:
             environment.close()
@@ -96,7 +97,7 @@ class Client:
         """
         return self._once(Phase.DEMONSTRATE, 0, self._demonstrate)
 
-    def round(self, round: int, adapter: AdapterState, *, start: AdapterState | None = None) -> ClientUpdate:
+    def round(self, round: int, adapter: AdapterState, *, start: AdapterState | None = None) -> ClientUpdate | None:
         """One round of local evolution: explore, filter, accumulate, fine-tune.
 
         With nothing to train on, the adapter that the update begins from is sent back, and the metrics say 0 examples.
@@ -106,14 +107,23 @@ class Client:
             adapter: the one after the round before, the global one or, where sites are isolated, the client's own.
             start: where the update begins; by default at ``adapter``.
 
+        Returns:
+            The update, or ``None`` if training diverged: the phase's metrics then say how, and an isolated client keeps
+            the adapter that it had.
+
         Raises:
             EnvironmentFault: if every episode was lost to a fault of the environment.
             AdapterError: if an adapter does not fit the model.
-            TrainingError: if training diverged.
             StorageError, StoreError: if a file cannot be written.
         """
         self.explore(round, adapter)
-        trained = self._once(Phase.TRAIN, round, lambda: self._train(round, start or adapter))
+        trained = once(
+            self._layout.marker(self.name, round, Phase.TRAIN), lambda: self._train(round, adapter, start or adapter)
+        )
+        failure = trained.metrics.get("diverged")
+        self._progress.finished(Phase.TRAIN, round, trained, note=f"diverged: {failure}" if failure else "")
+        if failure:
+            return None
         available = {"examples": float(trained.metrics["examples"])}
         return ClientUpdate(
             client=self.name,
@@ -150,8 +160,9 @@ class Client:
         else:
             marker = self._layout.marker(self.name, round, Phase.EVALUATE)
             episodes = self._layout.evaluation(self.name, round)
-        report = once(marker, lambda: self._evaluate(round, adapter, episodes))
-        self._progress.finished(Phase.EVALUATE, round, report)
+        note = f"adapter of {other}" if other else ""
+        report = once(marker, lambda: self._evaluate(round, adapter, episodes, note))
+        self._progress.finished(Phase.EVALUATE, round, report, note=note)
         return SuccessRate(**report.metrics)
 
     def experience(self, round: int) -> list[Trajectory]:
@@ -227,7 +238,7 @@ class Client:
             environment,
             instruction=self._instruction,
             count=self._config.demonstrations,
-            held_out=self._held_out,
+            held_out=frozenset().union(*self._held_out.values()),
             renderer=self._shared.renderer,
             on_progress=self._progress.demonstrations(),
         )
@@ -277,21 +288,26 @@ class Client:
             counts = store.counts_by_round_and_source()
         return sum(count for (made_in, _), count in counts.items() if made_in == round)
 
-    def _train(self, round: int, start: AdapterState) -> Mapping[str, Any]:
-        metrics = fine_tune(
-            self._shared.lora,
-            start,
-            self.experience(round),
-            round_settings(self._run, round, self._config.steps),
-            seed=self._seed(round, Phase.TRAIN),
-            on_step=self._progress.steps(round),
-        )
-        save_adapter(
-            self._shared.lora.state(), self._layout.update(round, self.name), base_name=self._shared.lora.base.name
-        )
+    def _train(self, round: int, adapter: AdapterState, start: AdapterState) -> Mapping[str, Any]:
+        examples = self.experience(round)
+        try:
+            updated, metrics = fine_tune(
+                self._shared.lora,
+                start,
+                examples,
+                round_settings(self._run, round, self._config.steps),
+                seed=self._seed(round, Phase.TRAIN),
+                on_step=self._progress.steps(round),
+            )
+        except DivergenceError as failure:
+            metrics = {"examples": len(examples), "steps": 0, "diverged": failure.what}
+            if self._run.method.sharing != "isolated":
+                return metrics
+            updated = adapter
+        save_adapter(updated, self._layout.update(round, self.name), base_name=self._shared.lora.base.name)
         return metrics
 
-    def _evaluate(self, round: int, adapter: AdapterState, episodes: Path) -> Mapping[str, Any]:
+    def _evaluate(self, round: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
         settings = self._run.evaluation
         self._shared.lora.load(adapter)
         rate, trajectories = evaluate(
@@ -303,7 +319,7 @@ class Client:
             decoding=settings.decoding,
             samples=settings.samples,
             seed=self._run.seed,
-            on_progress=self._progress.episodes(Phase.EVALUATE, round),
+            on_progress=self._progress.episodes(Phase.EVALUATE, round, note),
         )
         write_trajectories(
             episodes, [trajectory.with_origin(client=self.name, round=round) for trajectory in trajectories]
@@ -328,13 +344,16 @@ class Client:
                 f"client {self.name!r}: split {self._config.train_split!r} of {self._config.environment} has no tasks",
                 "choose another split or other options",
             )
-        leaked = sum(task in self._held_out for task in self._train_tasks)
-        if leaked:
-            raise ConfigError(
-                f"client {self.name!r} would learn from {leaked} of its test tasks: split {self._config.train_split!r} "
-                f"of {self._config.environment} overlaps {self._config.test_split!r}",
-                "choose splits that are disjoint, such as train and test",
-            )
+        for site in self._run.clients:
+            held_out = self._held_out.get(site.name, frozenset())
+            leaked = sum(task in held_out for task in self._train_tasks)
+            if leaked:
+                whose = "its test tasks" if site.name == self.name else f"the test tasks of client {site.name!r}"
+                raise ConfigError(
+                    f"client {self.name!r} would learn from {leaked} of {whose}: split {self._config.train_split!r} of "
+                    f"{self._config.environment} overlaps {site.test_split!r}",
+                    "choose splits that are disjoint, such as train and test, for all clients of an environment",
+                )
         unknown = sorted(self._scalars - SCALARS)
         if unknown:
             raise ConfigError(

@@ -61,7 +61,7 @@ class Pool:
 
         Raises:
             AdapterError: if the adapter does not fit the model.
-            TrainingError: if training diverged.
+            DivergenceError: if the update left the finite numbers; there is no other update to go on with.
             StorageError, StoreError: if a file cannot be read or written.
         """
         report = once(self._layout.pooled(round), lambda: self._train(round, start))
@@ -73,7 +73,7 @@ class Pool:
         steps = sum(client.planned_steps(round, held) for client, held in zip(self._clients, found, strict=True))
         # The seed of a client's own update where it is the only one; no client's name holds a plus sign.
         name = "+".join(client.name for client in self._clients)
-        metrics = fine_tune(
+        adapter, metrics = fine_tune(
             self._shared.lora,
             start,
             distinct([trajectory for held in found for trajectory in held]),
@@ -81,7 +81,5 @@ class Pool:
             seed=derive_seed(self._config.seed, name, round, Phase.TRAIN.value),
             on_step=self._progress.steps(round),
         )
-        save_adapter(
-            self._shared.lora.state(), self._layout.global_adapter(round), base_name=self._shared.lora.base.name
-        )
+        save_adapter(adapter, self._layout.global_adapter(round), base_name=self._shared.lora.base.name)
         return metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fedse.errors import AdapterError, UpdateRejectedError
 from fedse.federation.aggregation import Aggregator, server_step
@@ -12,6 +12,7 @@ from fedse.types import AdapterState, ClientUpdate
 
 OK = "ok"
 MISSING = "missing"
+DIVERGED = "diverged"
 
 
 class Server:
@@ -29,7 +30,7 @@ class Server:
     Attributes:
         adapter: the global adapter.
         rounds: rounds completed so far.
-        outcomes: client → what became of its update in the last round: "ok", "rejected: …" or "missing".
+        outcomes: client → what became of its update in the last round: "ok", "rejected: …", "diverged" or "missing".
     """
 
     def __init__(
@@ -50,10 +51,14 @@ class Server:
         self.rounds = rounds
         self.outcomes: Mapping[str, str] = {}
 
-    def round(self, updates: Sequence[ClientUpdate]) -> AdapterState:
+    def round(self, updates: Sequence[ClientUpdate], *, diverged: Collection[str] = ()) -> AdapterState:
         """Complete a round: validate every update, combine the sound ones, take the server's step.
 
         Clients whose update is missing or rejected are left out of this round; :attr:`outcomes` tells of each.
+
+        Args:
+            updates: what the clients sent.
+            diverged: clients that sent word that their training diverged, in place of an update.
 
         Returns:
             The new global adapter.
@@ -62,12 +67,14 @@ class Server:
             UpdateRejectedError: if no update can be used; the global adapter then stays as it was.
             AdapterError: if the aggregator's result is not an adapter like the global one.
         """
-        accepted = self._screen(updates)
+        accepted = self._screen(updates, diverged)
         if not accepted:
             found = "; ".join(f"{client} {outcome}" for client, outcome in self.outcomes.items())
             raise UpdateRejectedError(
                 f"round {self.rounds + 1} has no update that can be used: {found}",
-                "mend the clients, then redo the round",
+                "begin a new run with a lower training.learning_rate or method.server_lr"
+                if DIVERGED in self.outcomes.values()
+                else "mend the clients, then redo the round",
             )
         start = self._start or self.adapter
         combined = self._aggregator.combine(start, accepted)
@@ -76,9 +83,9 @@ class Server:
         self.rounds += 1
         return self.adapter
 
-    def _screen(self, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
+    def _screen(self, updates: Sequence[ClientUpdate], diverged: Collection[str]) -> list[ClientUpdate]:
         """The updates to combine; notes every client's outcome."""
-        outcomes = dict.fromkeys(self._clients, MISSING)
+        outcomes = {client: DIVERGED if client in diverged else MISSING for client in self._clients}
         sent = Counter(update.client for update in updates)
         accepted = []
         for update in updates:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedse.config import RunConfig, TrainingConfig
+from fedse.errors import DivergenceError
+from fedse.federation.validation import finite_problems, in_words
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
 from fedse.models.lora import LoraModel
@@ -35,11 +37,11 @@ def fine_tune(
     *,
     seed: int,
     on_step: Callable[[StepReport], None],
-) -> dict[str, Any]:
+) -> tuple[AdapterState, dict[str, Any]]:
     """Load an adapter and update it on examples; without any it stays as it is.
 
     Args:
-        lora: left with the updated adapter loaded.
+        lora: the model that is trained.
         start: the adapter that the update begins from.
         examples: trajectories with token records.
         settings: of the update.
@@ -47,11 +49,11 @@ def fine_tune(
         on_step: likewise.
 
     Returns:
-        The metrics of the phase.
+        The updated adapter, and the metrics of the phase.
 
     Raises:
         AdapterError: if the adapter does not fit the model.
-        TrainingError: if training diverged.
+        DivergenceError: if the update left the finite numbers.
     """
     lora.load(start)
     metrics: dict[str, Any] = {"examples": len(examples), "steps": 0}
@@ -64,7 +66,13 @@ def fine_tune(
             "first_loss": stats.first_loss,
             "last_loss": stats.last_loss,
         }
-    return metrics
+    updated = lora.state()
+    problems = finite_problems(updated)  # the last step may have gone too far, with nothing after it to show that
+    if problems:
+        raise DivergenceError(
+            f"the updated adapter is not finite: {in_words(problems)}", "lower training.learning_rate"
+        )
+    return updated, metrics
 
 
 def distinct(trajectories: Sequence[Trajectory]) -> list[Trajectory]:

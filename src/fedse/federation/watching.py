@@ -32,7 +32,7 @@ class ClientProgress:
             Event(Phase.DEMONSTRATE, 0, self._client, done, total, successes=done)
         )
 
-    def episodes(self, phase: Phase, round: int) -> Callable[[RolloutProgress], None]:
+    def episodes(self, phase: Phase, round: int, note: str = "") -> Callable[[RolloutProgress], None]:
         """For rollouts."""
         return lambda progress: self._listener(
             Event(
@@ -44,6 +44,7 @@ class ClientProgress:
                 successes=progress.successes,
                 tokens=progress.tokens,
                 seconds=progress.seconds,
+                note=note,
             )
         )
 
@@ -62,7 +63,7 @@ class ClientProgress:
             )
         )
 
-    def finished(self, phase: Phase, round: int, report: PhaseReport) -> None:
+    def finished(self, phase: Phase, round: int, report: PhaseReport, note: str = "") -> None:
         """The phase is complete, now or before a resume."""
         metrics = report.metrics
         done = metrics["steps"] if phase is Phase.TRAIN else metrics["episodes"]
@@ -78,5 +79,6 @@ class ClientProgress:
                 seconds=report.seconds,
                 loss=metrics.get("last_loss", math.nan),
                 finished=True,
+                note=note,
             )
         )

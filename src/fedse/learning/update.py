@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedse.config import TrainingConfig
-from fedse.errors import TrainingError
+from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.loss import agent_loss, check_head
 from fedse.learning.packing import MicroBatch, batches, loss_positions, pack
@@ -119,8 +119,8 @@ def local_update(
         on_step: called after every optimizer step; must not change the model.
 
     Raises:
-        TrainingError: if there is nothing to learn from, a trajectory has no token record, or the loss or gradient is
-            not finite.  In the last case the adapter is left as it was before the step that failed.
+        TrainingError: if there is nothing to learn from, or a trajectory has no token record.
+        DivergenceError: if a loss or gradient is not finite; the adapter is left as it was before the step that failed.
         ModelError: if the base model's architecture computes something that the fast path does not.
     """
     records = _learnable(trajectories)
@@ -143,7 +143,7 @@ def local_update(
             loss = accumulate_gradients(lora, batch)
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(
+                raise DivergenceError(
                     f"step {step + 1} of {steps}: the loss is {loss} and the gradient norm {norm}",
                     "lower training.learning_rate, or train in float32 (model.dtype=float32)",
                 )

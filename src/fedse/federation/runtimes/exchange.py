@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedse.config import RunConfig, Sharing
+from fedse.errors import DivergenceError
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.layout import RunLayout
 from fedse.federation.phases import PhaseReport, completed
 from fedse.federation.runtimes.sites import Job, Sites, Task
-from fedse.federation.server import Server
+from fedse.federation.server import DIVERGED, Server
 from fedse.progress import Event, Listener, Phase
-from fedse.types import AdapterState
+from fedse.types import AdapterState, ClientUpdate
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class Exchanged:
     Attributes:
         adapter: digest of the new global adapter; empty if there is none.
         adapters: client → digest of its own adapter, where sites are isolated.
-        outcomes: client → what became of its update, where updates are aggregated.
+        outcomes: client → what became of its update, where updates are aggregated; of isolated clients those alone
+            whose update came to nothing.
         pooled: of the update on all sites' experience, where that is pooled.
         seconds: of the aggregation.
     """
@@ -81,7 +83,7 @@ def exchange(federation: Federation, round: int) -> Exchanged:
 
 def _federated(federation: Federation, round: int) -> Exchanged:
     """Local updates, aggregated by the server."""
-    updates = federation.ask(Task.ROUND, round, federation.clients)
+    updates, diverged = _update(federation, round)
     began = time.monotonic()
     method, layout = federation.config.method, federation.layout
     server = Server(
@@ -92,7 +94,7 @@ def _federated(federation: Federation, round: int) -> Exchanged:
         rounds=round - 1,
         start=load_adapter(layout.global_adapter(0)) if method.restart else None,
     )
-    adapter = server.round(updates)
+    adapter = server.round(updates, diverged=diverged)
     federation.save(round, adapter)
     seconds = time.monotonic() - began
     told = Event(Phase.AGGREGATE, round, "", len(updates), len(updates), seconds=seconds, finished=True)
@@ -109,8 +111,20 @@ def _pooled(federation: Federation, round: int) -> Exchanged:
 
 def _isolated(federation: Federation, round: int) -> Exchanged:
     """Local updates, each kept by its site."""
-    updates = federation.ask(Task.ROUND, round, federation.clients)
-    return Exchanged(adapters={update.client: update.adapter.digest for update in updates})
+    updates, diverged = _update(federation, round)
+    if not updates:
+        raise DivergenceError(
+            f"the updates of all sites diverged in round {round}", "begin a new run with a lower training.learning_rate"
+        )
+    digests = {update.client: update.adapter.digest for update in updates}
+    digests |= {name: load_adapter(federation.layout.update(round, name)).digest for name in diverged}
+    return Exchanged(adapters=dict(sorted(digests.items())), outcomes=dict.fromkeys(diverged, DIVERGED))
+
+
+def _update(federation: Federation, round: int) -> tuple[list[ClientUpdate], list[str]]:
+    """The sites' updates, and which sites have none because their training diverged."""
+    updates = dict(zip(federation.clients, federation.ask(Task.ROUND, round, federation.clients), strict=True))
+    return [update for update in updates.values() if update], [name for name, update in updates.items() if not update]
 
 
 _EXCHANGES: Mapping[Sharing, Callable[[Federation, int], Exchanged]] = {

@@ -58,8 +58,8 @@ class Sites(Protocol):
         """Do jobs that do not depend on each other.
 
         Returns:
-            In the order of the jobs: an AdapterState, None, a ClientUpdate or a SuccessRate, by task.  An exploration
-            and a demonstration give None, initial and pooled adapters are an AdapterState.
+            In the order of the jobs, by task: an AdapterState (initialize, pool), None (demonstrate, explore), a
+            ClientUpdate or, if training diverged, None (round), or a SuccessRate (evaluate).
 
         Raises:
             FedseError: the first error of a job; see the methods of :class:`fedse.federation.client.Client`.
