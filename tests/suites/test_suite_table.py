@@ -69,7 +69,7 @@ def test_the_difference_to_the_reference_is_paired_and_marked(root: Path) -> Non
     assert against.environments["maze"].p_holm == pytest.approx(2 * against.environments["maze"].p)
     assert row(found, "fed-se").against is None
     shown = dict(zip(headings(found), cells(found, row(found, "fedit")), strict=True))
-    assert shown["maze"] == "50.0 [35, 65]*"
+    assert shown["maze"] == "50.0 [35, 65] ▼"
     assert shown["difference to Fed-SE"].startswith("-37.5 [")
     assert f"**{shown['difference to Fed-SE']}**" in markdown(found)
 

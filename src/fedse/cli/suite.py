@@ -65,7 +65,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side.  [default: the suite's, else one per core or GPU]")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the runs with their states and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the runs, list them with their states, and stop.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
 ) -> None:
     """Run a suite: each method, model and seed is a run of its own, several side by side.
@@ -132,6 +134,7 @@ def _show_plan(suite: Suite, folder: Path) -> None:
     from fedse.suites.progress import SuiteProgress
     from fedse.suites.reading import read_results
 
+    _check(suite)
     results = read_results(suite, folder)
     listing = Table("run", "state", "model", "rounds", "folder", box=None, pad_edge=False)
     for found in results.cells:
@@ -140,11 +143,39 @@ def _show_plan(suite: Suite, folder: Path) -> None:
         row = (str(found.cell), state, config.model.name, str(config.rounds), str(found.folder))
         listing.add_row(*(Text(text) for text in row))
     stdout.print(listing)
-    stdout.print(f"\n{_shape(suite)}; their configurations are valid", markup=False)
+    stdout.print(f"\n{_shape(suite)}; their environments, tasks and methods are there", markup=False)
     left = SuiteProgress(results).remaining()
     known = left == left
     told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
     stdout.print(f"Estimate of the rest: {told}", markup=False)
+
+
+def _check(suite: Suite) -> None:
+    """Set up what the cells name, without weights; once where several name the same.
+
+    Raises:
+        ConfigError: listing the methods whose runs could not begin.
+    """
+    from fedse.errors import ConfigError, FedseError
+    from fedse.planning import check_run
+
+    problems = []
+    checked = set()
+    for cell in suite.cells():
+        config = cell.config
+        subject = repr((config.clients, config.partition, config.method.aggregator, config.method.filter))
+        if subject in checked:
+            continue
+        checked.add(subject)
+        try:
+            check_run(config)
+        except FedseError as error:
+            problems.append(f"{cell.method}: {error}")
+    if problems:
+        raise ConfigError(
+            "some runs of the suite could not begin:" + "".join(f"\n  - {problem}" for problem in problems),
+            "mend the suite",
+        )
 
 
 def _shape(suite: Suite) -> str:

@@ -53,8 +53,8 @@ def legend(table: SuiteTable) -> str:
         "Success on held-out tasks after the last round, in %, over all seeds, with 95 % intervals: Wilson's for "
         "environments, a bootstrap over tasks and training seeds for means and differences. The primary endpoint is "
         f"the {MACRO}; its difference to {table.reference} is paired by seed and task, and bold where the interval "
-        f"excludes zero. A star marks an environment in which a method differs from {table.reference} (exact test over "
-        f"tasks, p < {LEVEL:g} after Holm's correction over the environments)."
+        f"excludes zero. ▲ and ▼ mark environments in which a method is better or worse than {table.reference} (exact "
+        f"test over tasks, p < {LEVEL:g} after Holm's correction over the environments)."
     )
 
 
@@ -174,7 +174,10 @@ def _percent(rate: float) -> str:
 def _mark(row: TableRow, environment: str) -> str:
     if row.against is None or environment not in row.against.environments:
         return ""
-    return "*" if row.against.environments[environment].p_holm < LEVEL else ""
+    found = row.against.environments[environment]
+    if found.p_holm >= LEVEL:
+        return ""
+    return " ▲" if found.rates.difference.value > 0 else " ▼"
 
 
 def _difference(row: TableRow) -> str:
