@@ -32,6 +32,22 @@ def test_a_training_line_tells_steps_and_loss() -> None:
     assert "succeeded" not in line
 
 
+def test_a_note_stands_beside_the_figures() -> None:
+    diverged = Event(Phase.TRAIN, 1, "maze", done=0, total=0, finished=True, note="diverged: the loss is nan")
+    assert phase_line(diverged, 3).endswith("diverged: the loss is nan")
+
+
+def test_adapters_that_one_site_plays_side_by_side_have_a_bar_each() -> None:
+    visits = [
+        Event(Phase.EVALUATE, 3, "maze", done, 8, finished=done == 8, note=f"adapter of {name}")
+        for done in (2, 8)
+        for name in ("wordle", "webshop")
+    ]
+    text = watched(visits, terminal=True)
+    for visit in visits[2:]:
+        assert phase_line(visit, 3) in text
+
+
 def test_without_a_terminal_there_is_one_plain_line_per_finished_phase() -> None:
     begun = Event(Phase.EXPLORE, 2, "maze", done=8, total=32, successes=1, seconds=4.0)
     text = watched([begun, EXPLORED, TRAINED], terminal=False)

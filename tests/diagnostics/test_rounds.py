@@ -143,6 +143,34 @@ class TestRounds:
         assert (first.clients, second.clients) == (("labyrinth",), ("labyrinth", "words"))
         assert first.conflicts["A"].dilution == pytest.approx(1)
 
+    def test_a_restarted_update_is_measured_from_where_it_began(self, folder: Path, tmp_path: Path) -> None:
+        import shutil
+
+        shutil.copytree(folder, tmp_path / "run")
+        layout = RunLayout(tmp_path / "run")
+        layout.config.write_text(layout.config.read_text().replace("restart: false", "restart: true"))
+        _, second = diagnose(layout.root)
+        one, two = (flat(layout.update(2, name), "A") - flat(layout.global_adapter(0), "A") for name in second.clients)
+        cosine = one @ two / np.sqrt((one @ one) * (two @ two))
+        assert second.conflicts["A"].mean_cosine == pytest.approx(cosine)
+
+    @pytest.mark.parametrize("sharing", ["pooled", "isolated"])
+    def test_without_updates_there_is_experience(self, folder: Path, tmp_path: Path, sharing: str) -> None:
+        import shutil
+
+        shutil.copytree(folder, tmp_path / "run")
+        config = RunLayout(tmp_path / "run").config
+        config.write_text(config.read_text().replace("sharing: federated", f"sharing: {sharing}"))
+        found = diagnose(tmp_path / "run")
+        assert [part.clients for part in found] == [(), ()]
+        assert found[1].buffers == diagnose(folder)[1].buffers
+        assert {row["metric"].split("_")[0] for row in csv.DictReader(as_csv(found).splitlines())} <= {
+            "buffer",
+            "episodes",
+            "successes",
+            "reward",
+        }
+
     def test_the_table_holds_every_figure(self, rounds: list[RoundDiagnostics]) -> None:
         rows = list(csv.DictReader(as_csv(rounds).splitlines()))
         assert tuple(rows[0]) == COLUMNS

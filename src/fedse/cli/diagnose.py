@@ -44,13 +44,19 @@ def diagnose(
         raise ConfigError("--tasks has no effect without --transfer", "add --transfer, or leave it out")
     rounds = diagnose_run(run)
     if not rounds:
-        raise RunError(f"{run} has no complete round yet", f"fedse run --resume --out {run} goes on with it")
+        raise RunError(
+            f"{run} has no complete round yet",
+            f"fedse run --resume --out {run} goes on with it, unless it is to have none (rounds: 0)",
+        )
     if csv is not None:
         from fedse.diagnostics.records import as_csv
         from fedse.storage import atomic_write
 
         atomic_write(csv, as_csv(rounds))
-    _show_updates(rounds)
+    if any(found.clients for found in rounds):
+        _show_updates(rounds)
+    else:
+        stdout.print("The sites of this run exchange no adapters: there are no updates to compare.\n")
     _show_experience(rounds)
     _show_lengths(rounds[-1])
     if transfer:

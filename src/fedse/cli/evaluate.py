@@ -25,6 +25,7 @@ EXAMPLES = examples(
     "fedse eval runs/quickstart-seed0 --tasks 200",
     "fedse eval runs/quickstart-seed0 --round 1 --env maze --base",
     "fedse eval runs/quickstart-seed0 --sampled --temperature 0.7 --episodes-to sampled.jsonl.gz",
+    "fedse eval runs/local-seed0 --client maze",
     "fedse eval my-adapter --model smollm2-135m --env wordle",
 )
 
@@ -32,6 +33,9 @@ EXAMPLES = examples(
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
     round: Annotated[int | None, typer.Option(min=0, help="Round of the run.  [default: the last]")] = None,
+    client: Annotated[
+        str | None, typer.Option(help="Whose adapter to take, of a run whose sites are isolated.")
+    ] = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.  [default: all]")] = None,
     split: Annotated[str | None, typer.Option(help="Tasks to play.  [default: as in the run]")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="Tasks per environment.  [default: as in the run]")] = None,
@@ -49,7 +53,7 @@ def evaluate(
     from fedse.cli.subject import find
     from fedse.federation.shared_model import SharedModel
 
-    subject = find(path, round=round, model=model)
+    subject = find(path, round=round, client=client, model=model)
     config = _configured(subject.config, split, tasks, sampled, temperature, seed)
     sites = _sites(config, env)
     models.ensure(config.model)

@@ -41,6 +41,10 @@ def play(
     adapter: Annotated[
         Path | None, typer.Option(help="Run folder or adapter of the model; without it the base model plays.")
     ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(help="Whose adapter to take, of a run whose sites are isolated.  [default: the one with ENV]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the task and varies the expert.")] = 0,
 ) -> None:
     """Play one episode, or watch one.
@@ -49,7 +53,7 @@ def play(
     """
     from fedse.environments import make
 
-    subject = _subject(adapter) if who is Player.MODEL else None
+    subject = _subject(adapter, client, name) if who is Player.MODEL else None
     options = _options(subject, name)
     environment = make(name, **options)
     try:
@@ -63,11 +67,11 @@ def play(
         environment.close()
 
 
-def _subject(path: Path | None) -> Subject:
+def _subject(path: Path | None, client: str | None, environment: str) -> Subject:
     from fedse.cli.subject import base, find
     from fedse.config import ModelConfig
 
-    return base(ModelConfig().name) if path is None else find(path)
+    return base(ModelConfig().name) if path is None else find(path, client=client, environment=environment)
 
 
 def _options(subject: Subject | None, name: str) -> dict[str, Any]:

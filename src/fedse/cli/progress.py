@@ -55,7 +55,7 @@ def phase_line(event: Event, rounds: int) -> str:
         parts.append(f"loss {event.loss:.3f}")
     if event.tokens:
         parts.append(_speed(event))
-    parts.append(duration(event.seconds))
+    parts += [duration(event.seconds), event.note]
     return "  ".join(part for part in parts if part)
 
 
@@ -78,7 +78,7 @@ class _LiveListener:
         self._lines = _LineListener(rounds, console)
         self._rounds = rounds
         self._started = time.monotonic()
-        self._tasks: dict[tuple[Phase, str], TaskID] = {}
+        self._tasks: dict[tuple[Phase, str, str], TaskID] = {}
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -95,7 +95,8 @@ class _LiveListener:
         self._bar.stop()
 
     def __call__(self, event: Event) -> None:
-        phase = (event.phase, event.client)
+        visitor = event.note if event.phase is Phase.EVALUATE else ""  # its adapters play side by side
+        phase = (event.phase, event.client, visitor)
         if event.finished:
             if phase in self._tasks:
                 self._bar.remove_task(self._tasks.pop(phase))

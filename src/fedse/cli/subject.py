@@ -29,17 +29,28 @@ class Subject:
     label: str
 
 
-def find(path: Path, *, round: int | None = None, model: str | None = None) -> Subject:
+def find(
+    path: Path,
+    *,
+    round: int | None = None,
+    client: str | None = None,
+    environment: str | None = None,
+    model: str | None = None,
+) -> Subject:
     """Read an adapter and the configuration that belongs to it.
 
     Args:
         path: a run folder, or an adapter folder inside a run folder or anywhere else.
         round: of the run; the last completed one by default.
+        client: whose adapter to take, of a run with isolated sites.
+        environment: what is to be played; where sites are isolated and a single one has it, that one is meant.
         model: base model of an adapter that lies in no run folder; by default the one that the adapter names.
 
     Raises:
         RunError: if there is no such folder, round or adapter.
-        ConfigError: if an adapter outside a run folder comes without its model.
+        ConfigError: if an adapter outside a run folder comes without its model, if a site is named where all have one
+            adapter, or none where each has its own.
+        UnknownNameError: if there is no such client.
         AdapterError: if the adapter is damaged.
     """
     from fedse.federation.layout import RunLayout
@@ -47,7 +58,7 @@ def find(path: Path, *, round: int | None = None, model: str | None = None) -> S
 
     layout = RunLayout(path)
     if layout.config.is_file():
-        return _of_run(layout, round)
+        return _of_run(layout, round, client, environment)
     if not (path / "adapter_config.json").is_file():
         found = "an ordinary folder" if path.is_dir() else "a file" if path.exists() else "nothing"
         raise RunError(
@@ -55,6 +66,8 @@ def find(path: Path, *, round: int | None = None, model: str | None = None) -> S
         )
     if round is not None:
         raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
+    if client is not None:
+        raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
     from fedse.federation.adapter_io import load_adapter
 
     adapter = load_adapter(path, expect=None)
@@ -68,23 +81,46 @@ def base(model: str) -> Subject:
     return Subject(_config(model, lora={}), None, model)
 
 
-def rounds_of(root: Path) -> list[int]:
-    """The rounds of a run whose global adapter is there, in order."""
-    return sorted(int(folder.parent.name) for folder in root.glob("rounds/[0-9][0-9][0-9]*/global"))
-
-
-def _of_run(layout: RunLayout, round: int | None) -> Subject:
+def _of_run(layout: RunLayout, round: int | None, client: str | None, environment: str | None) -> Subject:
     from fedse.federation.adapter_io import load_adapter
     from fedse.federation.run_folder import read_config
 
-    rounds = rounds_of(layout.root)
+    config = read_config(layout)
+    site = _site(layout.root, config, client, environment)
+    rounds = _rounds(layout, site)
     if not rounds:
         raise RunError(f"{layout.root} has no adapter yet", f"fedse run --resume --out {layout.root} makes one")
     chosen = rounds[-1] if round is None else round
     if chosen not in rounds:
         raise RunError(f"{layout.root} has no round {chosen}", f"it has the rounds {rounds[0]} to {rounds[-1]}")
-    adapter = load_adapter(layout.global_adapter(chosen), expect=None)
-    return Subject(read_config(layout), adapter, f"{layout.root}, round {chosen}")
+    adapter = load_adapter(layout.site_adapter(chosen, site, config.method.sharing), expect=None)
+    return Subject(config, adapter, f"{layout.root}, {f'site {site}, ' if site else ''}round {chosen}")
+
+
+def _site(root: Path, config: RunConfig, client: str | None, environment: str | None) -> str:
+    """The client whose adapter is meant; empty where all have one adapter."""
+    from fedse.names import unknown_name
+
+    if config.method.sharing != "isolated" or config.rounds == 0:
+        if client is not None:
+            raise ConfigError(f"all sites of {root} have one adapter", "leave --client out")
+        return ""
+    names = [site.name for site in config.clients]
+    if client is not None and client not in names:
+        raise unknown_name("client", client, names)
+    fitting = [site.name for site in config.clients if environment in (None, site.environment)]
+    if client is None and len(fitting) != 1:
+        raise ConfigError(
+            f"the sites of {root} are isolated: each has an adapter of its own", f"add --client: {', '.join(names)}"
+        )
+    return client or fitting[0]
+
+
+def _rounds(layout: RunLayout, site: str) -> list[int]:
+    """The rounds whose adapter is there, in order: the site's own if one is given, or the global one."""
+    own = layout.root.glob(f"rounds/[0-9][0-9][0-9]*/clients/{site}") if site else ()
+    shared = layout.root.glob("rounds/[0-9][0-9][0-9]*/global")
+    return sorted([*(int(folder.parents[1].name) for folder in own), *(int(folder.parent.name) for folder in shared)])
 
 
 def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:

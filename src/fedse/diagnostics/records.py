@@ -15,13 +15,8 @@ Row = tuple[int, str, str, str, float]
 def as_rows(rounds: Sequence[RoundDiagnostics]) -> Iterator[Row]:
     """One row per figure; ``client`` and ``other`` are empty for figures of the whole federation."""
     for found in rounds:
-        yield from _conflict_rows(found)
-        for factor, agreement in found.sign_agreement.items():
-            yield found.round, "", "", f"sign_agreement_{factor}", agreement
-        yield found.round, "", "", "gradient_heterogeneity", found.gradient_heterogeneity
-        yield found.round, "", "", "aggregation_error_of_product", found.error.of_product
-        yield found.round, "", "", "aggregation_error_of_update", found.error.of_update
-        yield found.round, "", "", "bytes_down", found.bytes_down
+        if found.clients:
+            yield from _update_rows(found)
         yield from _client_rows(found)
 
 
@@ -32,6 +27,16 @@ def as_csv(rounds: Sequence[RoundDiagnostics]) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(as_rows(rounds))
     return text.getvalue()
+
+
+def _update_rows(found: RoundDiagnostics) -> Iterator[Row]:
+    yield from _conflict_rows(found)
+    for factor, agreement in found.sign_agreement.items():
+        yield found.round, "", "", f"sign_agreement_{factor}", agreement
+    yield found.round, "", "", "gradient_heterogeneity", found.gradient_heterogeneity
+    yield found.round, "", "", "aggregation_error_of_product", found.error.of_product
+    yield found.round, "", "", "aggregation_error_of_update", found.error.of_update
+    yield found.round, "", "", "bytes_down", found.bytes_down
 
 
 def _conflict_rows(found: RoundDiagnostics) -> Iterator[Row]:

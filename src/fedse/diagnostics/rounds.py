@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,8 @@ class RoundDiagnostics:
 
     Attributes:
         round: from 1.
-        clients: those whose updates were combined, in the order of every matrix.
+        clients: those whose updates were combined, in the order of every matrix; none where sites exchange no adapters,
+            and then there is nothing about updates and traffic below.
         conflicts: "A" and "B" (deltas of the factors), "AB" (both together) and "BA" (changes of the products).
         sign_agreement: factor → agreement of the signs of its deltas.
         gradient_heterogeneity: the estimate of ζ².
@@ -70,7 +72,7 @@ def diagnose(folder: Path) -> list[RoundDiagnostics]:
     """
     layout = RunLayout(folder)
     config, records = read_config(layout), read_records(layout)
-    stores = {client.name: _stored(layout, client.name) for client in config.clients} if records else {}
+    stores = {client.name: _stored(layout, client.name) for client in config.clients} if records[1:] else {}
     return [_round(layout, config, record, stores) for record in records[1:]]
 
 
@@ -78,7 +80,10 @@ def _round(
     layout: RunLayout, config: RunConfig, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]]
 ) -> RoundDiagnostics:
     clients = tuple(name for name, metrics in sorted(record.clients.items()) if metrics.get("outcome") == OK)
-    before = load_adapter(layout.global_adapter(record.round - 1))
+    if config.method.sharing != "federated":
+        return _without_updates(layout, record.round, stores)
+    # A restarted update begins from the initial adapter, every other from the broadcast one.
+    before = load_adapter(layout.global_adapter(0 if config.method.restart else record.round - 1))
     updates = [load_adapter(layout.update(record.round, name), expect=before.meta) for name in clients]
     grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
     return RoundDiagnostics(
@@ -96,6 +101,21 @@ def _round(
         lengths={name: _lengths(layout, name, record.round) for name in stores},
         bytes_up={name: _encoded(config, record, name, update) for name, update in zip(clients, updates, strict=True)},
         bytes_down=before.nbytes,
+    )
+
+
+def _without_updates(layout: RunLayout, round: int, stores: Mapping[str, Sequence[Trajectory]]) -> RoundDiagnostics:
+    return RoundDiagnostics(
+        round=round,
+        clients=(),
+        conflicts={},
+        sign_agreement={},
+        gradient_heterogeneity=math.nan,
+        error=AggregationError(math.nan, math.nan),
+        buffers={name: buffer_at(stored, round) for name, stored in stores.items()},
+        lengths={name: _lengths(layout, name, round) for name in stores},
+        bytes_up={},
+        bytes_down=0,
     )
 
 

@@ -20,7 +20,7 @@ from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import read_config, read_records
 from fedse.federation.server import OK
 from fedse.federation.shared_model import SharedModel
-from fedse.types import SuccessRate
+from fedse.types import RoundRecord, SuccessRate
 
 BEFORE = "before"
 AFTER = "after"
@@ -33,7 +33,7 @@ class TransferMatrix:
     Attributes:
         round: the last completed one.
         rates: adapter → environment → success rate; adapters are :data:`BEFORE` (broadcast), ``client <name>`` (as the
-            client returned it) and :data:`AFTER` (the new global one).
+            client returned it) and :data:`AFTER` (the new global one), as far as the run's sites share such adapters.
     """
 
     round: int
@@ -44,6 +44,8 @@ def transfer_matrix(
     folder: Path, *, tasks: int | None = None, on_rate: Callable[[str, str, SuccessRate], None] | None = None
 ) -> TransferMatrix:
     """Play the held-out tasks of every environment with the adapters of a run's last round, as the run itself does.
+
+    A finished run with isolated sites has done so already: its record is taken unless ``tasks`` asks for others.
 
     Args:
         folder: the run folder.
@@ -58,15 +60,14 @@ def transfer_matrix(
     layout = RunLayout(folder)
     config, records = read_config(layout), read_records(layout)
     if len(records) < 2:
-        raise RunError(f"{folder} has no complete round yet", f"fedse run --resume --out {folder} goes on with it")
+        raise RunError(
+            f"{folder} has no complete round yet",
+            f"fedse run --resume --out {folder} goes on with it, unless it is to have none (rounds: 0)",
+        )
     last = records[-1]
-    places = {BEFORE: layout.global_adapter(last.round - 1)}
-    places |= {
-        f"client {name}": layout.update(last.round, name)
-        for name, metrics in sorted(last.clients.items())
-        if metrics.get("outcome") == OK
-    }
-    places[AFTER] = layout.global_adapter(last.round)
+    if last.transfer and tasks is None:
+        return TransferMatrix(last.round, {f"client {name}": rates for name, rates in last.transfer.items()})
+    places = _places(layout, config, last)
     shared = SharedModel.load(config)
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
@@ -78,6 +79,18 @@ def transfer_matrix(
             if on_rate:
                 on_rate(adapter, label, rate)
     return TransferMatrix(last.round, rates)
+
+
+def _places(layout: RunLayout, config: RunConfig, last: RoundRecord) -> dict[str, Path]:
+    """Adapter → its folder."""
+    if config.method.sharing == "isolated":
+        return {f"client {name}": layout.update(last.round, name) for name in sorted(last.clients)}
+    sent = [name for name, metrics in sorted(last.clients.items()) if metrics.get("outcome") == OK]
+    return {
+        BEFORE: layout.global_adapter(last.round - 1),
+        **{f"client {name}": layout.update(last.round, name) for name in sent},
+        AFTER: layout.global_adapter(last.round),
+    }
 
 
 def _rate(config: RunConfig, client: ClientConfig, shared: SharedModel, tasks: int | None) -> SuccessRate:

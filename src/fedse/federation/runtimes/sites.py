@@ -104,16 +104,16 @@ class LocalSites:
                 return None
             case Task.ROUND:
                 adapter = self._adapter(job.round - 1, job.client)
-                return self._clients[job.client].round(job.round, adapter, start=self._start(job))
+                return self._clients[job.client].round(job.round, adapter, start=self._start(job, adapter))
             case Task.POOL:
-                return self._pool.round(job.round, self._start(job))
+                return self._pool.round(job.round, self._start(job, self._adapter(job.round - 1, job.client)))
             case Task.EVALUATE:
                 adapter = self._adapter(job.round, job.other or job.client)
                 return self._clients[job.client].evaluate(job.round, adapter, other=job.other)
 
-    def _start(self, job: Job) -> AdapterState:
-        """Where the update of a round begins."""
-        return self._adapter(0 if self._config.method.restart else job.round - 1, job.client)
+    def _start(self, job: Job, adapter: AdapterState) -> AdapterState:
+        """Where the update of a round begins, given the adapter after the round before."""
+        return self._adapter(0, job.client) if self._config.method.restart else adapter
 
     def _adapter(self, round: int, client: str) -> AdapterState:
         folder = self._layout.site_adapter(round, client, self._config.method.sharing)
