@@ -51,7 +51,8 @@ def ablation_figures(ablations: Sequence[Group], references: Mapping[str, Group]
     for page, members in pages(ablations, len(PALETTE) - 1):
         reference = references.get(members[0].model)
         shown = ([reference] if reference else []) + list(members)
-        figures += _mean_panel([replace(group, colour=at) for at, group in enumerate(shown)], f"ablation {page}")
+        coloured = [replace(group, colour=at) for at, group in enumerate(shown)]
+        figures += _mean_panel(coloured, f"ablation {page}", f"ablations, {MEAN}")
     return figures
 
 
@@ -137,7 +138,7 @@ def pages(groups: Sequence[Group], size: int = len(PALETTE)) -> Iterator[tuple[s
             yield str(number) if number > 1 else "", members[start : start + size]
 
 
-def _mean_panel(groups: Sequence[Group], page: str) -> list[Figure]:
+def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Figure]:
     curves, rows = [], []
     for group in groups:
         single = [_means(run.records) for run in group.runs]
@@ -153,7 +154,7 @@ def _mean_panel(groups: Sequence[Group], page: str) -> list[Figure]:
     if not curves:
         return []
     headings = ("series and round", "success", "lowest and highest seed")
-    return [_rates(("success", "mean", page), MEAN, curves, headings, rows)]
+    return [_rates(("success", "mean", page), what, curves, headings, rows)]
 
 
 def _at(series: Sequence[Mapping[int, float]], round: int) -> list[float]:

@@ -204,7 +204,7 @@ def _timeline_figure(label: str, found: Timeline) -> Figure:
     ]
     return Figure(
         slug("timeline", label),
-        f"{label}: who did what when" if found.by_clock else f"{label}: working time of the sites",
+        f"{label}: who did what when" if found.by_clock else f"{label}: working time",
         partial(draw_timeline, found=found),
         ("site", *(f"{kind.value} (s)" for kind in KINDS), "done after (s)"),
         cells,

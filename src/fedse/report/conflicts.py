@@ -18,8 +18,8 @@ from fedse.types import RoundRecord
 MEASURES = {
     "cosine_A": "cosine of the updates' A factors",
     "cosine_B": "cosine of the updates' B factors",
-    "dilution": "κ, what averaging leaves of an update's length",
-    "error": "aggregation error, relative to the round's change (%)",
+    "dilution": "κ: what averaging leaves of the updates",
+    "error": "aggregation error, of the change (%)",
 }
 
 

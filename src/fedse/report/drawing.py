@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from fedse.report.figures import GRID, MARKERS, MUTED, PALETTE, PAPER
@@ -98,12 +99,25 @@ def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel:
 
 
 def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
-    """Heights of labels, rising, moved apart so that none covers the next; in shares of the axes' height."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(max(height, moved[-1] + gap) if moved else height)
-    excess = max(0.0, moved[-1] - 1) if moved else 0.0
-    return [height - excess for height in moved]
+    """Heights of labels moved apart so that none covers the next, each block of them about where it belongs.
+
+    Args:
+        heights: rising, in shares of the axes' height.
+        gap: least distance between two.
+
+    Returns:
+        Rising heights, the least squares fit to those given (pooled adjacent violators), moved into [0, 1] as a whole.
+    """
+    blocks: list[list[float]] = []  # of heights less the room that the labels below take
+    for at, height in enumerate(heights):
+        blocks.append([height - at * gap])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    places = [fmean(block) for block in blocks for _ in block]
+    moved = [place + at * gap for at, place in enumerate(places)]
+    shift = max(0.0, moved[-1] - 1) if moved else 0.0
+    return [height - min(shift, max(0.0, moved[0])) for height in moved]
 
 
 def _rounds_below(axes: Axes) -> None:

@@ -66,6 +66,7 @@ def measure(
                 yield Measurement(record.round, site, label, Phase.EVALUATE, metric, float(value))
         for site, done in record.clients.items():
             yield from _of_site(record.round, site, environments.get(site, ""), done)
+        yield from _numbers(record.round, "", "", Phase.TRAIN, record.pooled)
         if "aggregate" in record.seconds:
             yield Measurement(record.round, "", "", Phase.AGGREGATE, "seconds", float(record.seconds["aggregate"]))
     for (site, round), reports in phases.items():

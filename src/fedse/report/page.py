@@ -35,14 +35,11 @@ _TABLE_NOTE = (
     "that larger test sets count more."
 )
 _PARTS = {  # part of charts.all_figures → heading, and what to know to read it
-    "differences": (
-        "Against the reference",
-        "Bars are differences to the reference, whiskers the paired 95 % interval; grey where that includes zero.",
-    ),
     "success": (
         "Success over the rounds",
         "Bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where there is one run. Points "
-        "are measured, lines only join them; a dotted line is a method without rounds.",
+        "are measured, lines only join them; a dotted line is a method without rounds. Bars are differences to the "
+        "reference, whiskers the paired 95 % interval; grey where that includes zero.",
     ),
     "ablations": (
         "",
@@ -193,13 +190,13 @@ def _section(identity: str, heading: str, *content: str) -> Html:
 def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
     if not any(run.evaluated for run in study.runs):
         return _section("results", "Results", element("p", "No round has been evaluated yet."))
-    course = [_part(name, parts[name], with_heading=True) for name in ("differences", "success") if parts[name]]
+    course = _part("success", [*parts["differences"], *parts["success"]], with_heading=True)
     if len(study.groups) == 1:
         group = study.groups[0]
-        return _section("results", "Results", headline(group), *course, before_and_after([group]))
+        return _section("results", "Results", headline(group), course, before_and_after([group]))
     table = methods_table(study, _of(found, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *course)
+    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, course)
 
 
 def _of(found: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:

@@ -102,7 +102,9 @@ def _shown(value: Any) -> str:
         return "; ".join(_shown(entry) for entry in value)
     if isinstance(value, dict):
         return ", ".join(f"{name}={entry}" for name, entry in value.items() if entry not in (None, {}))
-    return "null" if value is None else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _listed(value: str | tuple[str, ...]) -> str:
