@@ -19,6 +19,7 @@ from fedse.cli import (
     doctor,
     env,
     evaluate,
+    export,
     methods,
     model,
     plan,
@@ -93,6 +94,7 @@ app.command("diagnose", epilog=diagnose.EXAMPLES)(diagnose.diagnose)
 app.command("play", epilog=play.EXAMPLES)(play.play)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("export", epilog=export.EXAMPLES)(export.export)
 app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)

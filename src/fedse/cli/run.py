@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from fedse.cli.results import show_result
 
 if TYPE_CHECKING:
     from fedse.config import RunConfig
+    from fedse.progress import Event, Listener
 
 EXAMPLES = examples(
     "fedse run --preset quickstart",
@@ -45,6 +47,9 @@ def run(
         bool,
         typer.Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop."),
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
 ) -> None:
     """Run a federation: demonstrate, then rounds of explore, train and aggregate; evaluate before and after.
@@ -60,7 +65,7 @@ def run(
         return
     folder = out or default_folder(resolved)
     try:
-        _execute(resolved, folder, resume=resume, quiet=quiet)
+        _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
         stderr.print(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow", markup=False)
         raise typer.Exit(_INTERRUPTED) from None
@@ -111,7 +116,7 @@ def _check(config: RunConfig, *, quiet: bool) -> None:
         stderr.print(f"No memory plan: {error.what}", style="yellow", markup=False)
 
 
-def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> None:
+def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
     models.ensure(config.model)
     if not quiet:
         sites = ", ".join(client.name for client in config.clients)
@@ -119,8 +124,8 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
         stderr.print(f"{folder}: {rounds} on {config.model.name}; sites: {sites}", markup=False)
     with nullcontext() if quiet else stderr.status("loading libraries"):
         from fedse.federation.runtimes.local import run as run_federation
-    with shown(config.rounds, quiet=quiet) as listener:
-        result = run_federation(config, folder, resume=resume, listener=listener)
+    with shown(config.rounds, quiet=quiet) as listener, _logged(tensorboard, folder, listener) as told:
+        result = run_federation(config, folder, resume=resume, listener=told)
     show_result(result.records)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
@@ -128,6 +133,25 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, quiet: bool) -> N
     stdout.print("What next:")
     for command, purpose in _next(config, folder):
         stdout.print(f"  {command:<52} {purpose}", markup=False)
+
+
+@contextmanager
+def _logged(logs: Path | None, folder: Path, listener: Listener) -> Iterator[Listener]:
+    """The listener, and beside it the event log of a run if one is asked for."""
+    if logs is None:
+        yield listener
+        return
+    from fedse.export import EventLog
+    from fedse.report import read_run
+
+    with EventLog(logs / folder.resolve().name) as log:
+
+        def told(event: Event) -> None:
+            listener(event)
+            log.follow(folder, event)
+
+        yield told
+        log.update(read_run(folder))
 
 
 def _next(config: RunConfig, folder: Path) -> list[tuple[str, str]]:

@@ -1,0 +1,116 @@
+"""``fedse export``: adapters and models with their cards, metrics for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fedse.cli.console import examples, stdout
+
+if TYPE_CHECKING:
+    from fedse.export import Origin
+    from fedse.report import Run
+
+EXAMPLES = examples(
+    "fedse export runs/quickstart-seed0 -o my-adapter",
+    "fedse export runs/quickstart-seed0 --merged -o my-model",
+    "fedse export runs/local-seed0 --client maze --round 3 -o maze-adapter",
+    "fedse export runs/quickstart-seed0 runs/quickstart-seed1 --metrics metrics.parquet",
+    "fedse export runs/quickstart-seed0 --tensorboard logs",
+)
+
+
+def export(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the adapter or the model here, with a model card.")
+    ] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
+    ] = False,
+    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.", show_default="the last")] = None,
+    client: Annotated[str | None, typer.Option(help="Whose adapter, of a run whose sites are isolated.")] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path"),
+    ] = None,
+    metrics: Annotated[
+        list[Path] | None, typer.Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the metrics here for TensorBoard, a folder for each run.")
+    ] = None,
+) -> None:
+    """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
+    from fedse.errors import ConfigError
+    from fedse.report import read_runs
+
+    if out is None and not metrics and tensorboard is None:
+        raise ConfigError("there is nothing to export", "say what: --out DIR, --metrics FILE or --tensorboard DIR")
+    if out is not None and len(folders) != 1:
+        raise ConfigError("--out takes the adapter of one run", "name one run, or leave --out away")
+    if base is not None and merged:
+        raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
+    runs = read_runs(folders)
+    if out is not None:
+        _export_model(_origin(runs[0], round, client), out, base, merged=merged)
+    for path in metrics or []:
+        _export_metrics(path, runs)
+    if tensorboard is not None:
+        _export_events(tensorboard, runs)
+
+
+def _origin(run: Run, round: int | None, client: str | None) -> Origin:
+    from fedse.cli.subject import find
+    from fedse.errors import RunError
+    from fedse.export import Origin
+
+    last = run.records[-1].round
+    chosen = last if round is None else round
+    if chosen > last:
+        raise RunError(f"{run.layout.root} has no round {chosen}", f"it has the rounds 0 to {last}")
+    subject = find(run.layout.root, round=chosen, client=client)
+    assert subject.adapter is not None  # a run folder's subject has one
+    return Origin(run, chosen, client or "", subject.adapter)
+
+
+def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) -> None:
+    from fedse.cli import model as models
+    from fedse.export import export_adapter, export_merged
+    from fedse.storage import read_json
+
+    if merged:
+        models.ensure(origin.run.config.model)
+        export_merged(origin, out)
+        stdout.print(f"The model is in {out}; transformers loads it. Its card is README.md", markup=False)
+        return
+    export_adapter(origin, out, base=base)
+    called = read_json(out / "adapter_config.json")["base_model_name_or_path"]
+    stdout.print(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md", markup=False)
+
+
+def _export_metrics(path: Path, runs: list[Run]) -> None:
+    from fedse.errors import ConfigError
+    from fedse.export import write_parquet
+    from fedse.report import write_csv
+
+    writers = {".csv": write_csv, ".parquet": write_parquet}
+    if path.suffix not in writers:
+        raise ConfigError(f"--metrics {path}: unknown kind of file", f"name it {' or '.join(f'*{k}' for k in writers)}")
+    writers[path.suffix](path, runs)
+    stdout.print(f"The metrics are in {path}", markup=False)
+
+
+def _export_events(folder: Path, runs: list[Run]) -> None:
+    from fedse.errors import ConfigError
+    from fedse.export import export_events
+
+    names = [run.layout.root.resolve().name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"several runs have a folder called {', '.join(twice)}", "export them into different folders")
+    for name, run in zip(names, runs, strict=True):
+        export_events(folder / name, run)
+    stdout.print(f"Event files are in {folder}; look at them with: tensorboard --logdir {folder}", markup=False)

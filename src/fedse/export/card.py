@@ -1,0 +1,283 @@
+"""The model card of an exported adapter or model: every number in it is read from the run folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from fedse.config import RunConfig
+from fedse.evaluation import macro_average, task_weighted_average
+from fedse.export.origin import Origin, found_base, hub_id
+from fedse.federation.aggregation import get_aggregator
+from fedse.federation.evaluators import evaluators
+from fedse.progress import Phase
+from fedse.settings import dump_config
+from fedse.types import SuccessRate
+
+CARD_NAME = "README.md"
+Kind = Literal["adapter", "merged"]
+
+_PAPER = "[arXiv 2512.08870](https://arxiv.org/abs/2512.08870)"
+
+
+def model_card(origin: Origin, kind: Kind) -> str:
+    """The card as Markdown, with the header that the Hugging Face hub reads.
+
+    The header names no licence: that of the base model and that of the data are the publisher's to weigh.
+
+    Args:
+        origin: the adapter and its run.
+        kind: what the folder holds.
+    """
+    sections = [
+        _title(origin, kind),
+        "## Use\n\n" + _use(origin, kind),
+        "## Data\n\n" + _data(origin),
+        "## Method\n\n" + _method(origin),
+        "## Results\n\n" + _results(origin),
+        "## What left the sites\n\n" + _left_the_sites(origin),
+        "## Limits\n\n" + _limits(origin),
+        "## How it was made\n\n" + _making(origin),
+    ]
+    return _header(origin, kind) + "\n" + "\n\n".join(sections) + "\n"
+
+
+def _header(origin: Origin, kind: Kind) -> str:
+    from huggingface_hub import EvalResult, ModelCardData  # about a second to import
+
+    config = origin.run.config
+    splits = {client.name: client.test_split for client in config.clients}
+    sites = evaluators(config)
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=f"fedse/{label}",
+            dataset_name=f"{label}, {rate.episodes} held-out tasks",
+            dataset_split=splits[sites[label]],
+            metric_type="success_rate",
+            metric_name="success rate",
+            metric_value=round(rate.rate, 4),
+        )
+        for label, rate in origin.after.items()
+        if rate.episodes
+    ]
+    data = ModelCardData(
+        base_model=hub_id(config.model.name),
+        library_name="peft" if kind == "adapter" else "transformers",
+        pipeline_tag="text-generation",
+        tags=["agent", "federated-learning", "fed-se", "lora"],
+        model_name=config.name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def _title(origin: Origin, kind: Kind) -> str:
+    config = origin.run.config
+    meta = origin.adapter.meta
+    size = sum(array.size for array in origin.adapter.tensors.values())
+    what = f"A LoRA adapter of rank {meta.rank} ({size:,} numbers) for {_base_words(config)}"
+    if kind == "merged":
+        what = f"{_base_words(config)}, with a LoRA adapter of rank {meta.rank} merged into its weights"
+    who = f"the site {origin.client}" if origin.client else f"{len(config.clients)} site{_s(len(config.clients))}"
+    environments = ", ".join(dict.fromkeys(client.environment for client in config.clients))
+    return (
+        f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
+        f"thought and an action in each turn, and was made by [fedse](https://pypi.org/project/fedse/) at {who}."
+    )
+
+
+def _base_words(config: RunConfig) -> str:
+    name = hub_id(config.model.name)
+    return f"[{name}](https://huggingface.co/{name})" if name else f"the base model `{config.model.name}`"
+
+
+def _use(origin: Origin, kind: Kind) -> str:
+    name = origin.run.config.model.name
+    if kind == "merged":
+        code = (
+            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+            'model = AutoModelForCausalLM.from_pretrained("this-folder")\n'
+            'tokenizer = AutoTokenizer.from_pretrained("this-folder")'
+        )
+    elif hub_id(name):
+        code = (
+            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
+            'model = AutoPeftModelForCausalLM.from_pretrained("this-folder")\n'
+            f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
+        )
+    else:
+        code = (
+            "from peft import PeftModel\n\n"
+            "from fedse.config import ModelConfig\nfrom fedse.models.base import load_base\n\n"
+            f'base = load_base(ModelConfig(name="{name}"))\n'
+            'model = PeftModel.from_pretrained(base.model, "this-folder")\ntokenizer = base.tokenizer'
+        )
+    note = ""
+    if kind == "adapter" and not hub_id(name) and found_base(name):
+        note = (
+            "\n\nOn the machine that it was made on, `AutoPeftModelForCausalLM` loads the folder as well: "
+            "`adapter_config.json` has the path of the base model there."
+        )
+    chat = (
+        f"The agent expects an environment's instruction (style `{origin.run.config.agent.prompt}`) as the system "
+        f"message and observations as user messages. `fedse play` and `fedse eval` do that."
+    )
+    return f"```python\n{code}\n```{note}\n\n{chat}"
+
+
+def _data(origin: Origin) -> str:
+    run = origin.run
+    head = [
+        "site",
+        "environment",
+        "training split",
+        "held-out split",
+        "demonstrations",
+        "explored",
+        "successful",
+        "kept",
+    ]
+    rows = []
+    for client in run.config.clients:
+        options = ", ".join(f"{key}={value}" for key, value in client.options.items())
+        explored = [_total(origin, client.name, Phase.EXPLORE, name) for name in ("episodes", "successes", "kept")]
+        rows.append(
+            [
+                client.name,
+                client.environment + (f" ({options})" if options else ""),
+                client.train_split,
+                client.test_split,
+                _total(origin, client.name, Phase.DEMONSTRATE, "episodes"),
+                *explored,
+            ]
+        )
+    sources = [client.name for client in run.config.clients if client.demonstrations_file]
+    shown = "Demonstrations are episodes of the environments' scripted experts"
+    if sources:
+        shown += f"; at {', '.join(sources)}, episodes of a file that were replayed and succeeded"
+    return (
+        f"Episodes up to round {origin.round}, counted at each site:\n\n{_table(head, rows)}\n\n{shown}. Explored "
+        f"episodes were played by the model itself. Only thoughts and actions of the agent carry loss; held-out tasks "
+        f"were never trained on."
+    )
+
+
+def _total(origin: Origin, site: str, phase: Phase, metric: str) -> str:
+    series = origin.run.series(phase, metric, site=site)
+    return f"{sum(value for round, value in series.items() if round <= origin.round):,.0f}"
+
+
+def _method(origin: Origin) -> str:
+    config = origin.run.config
+    method, training = config.method, config.training
+    budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
+    batch = f"{training.batch_size} episodes" if training.batch_tokens is None else f"{training.batch_tokens} tokens"
+    rows = [
+        ["sites share", {"federated": "adapters", "pooled": "experience", "isolated": "nothing"}[method.sharing]],
+        ["exploration", f"after {method.warmup_rounds} rounds" if method.explore else "no"],
+        ["filter of episodes", method.filter],
+        ["experience of earlier rounds", "kept" if method.history else "dropped"],
+        ["local updates begin from", "the initial adapter" if method.restart else "the current adapter"],
+        ["rounds, of the run and here", f"{config.rounds}, {origin.round}"],
+        ["LoRA", f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {config.lora.target_modules}"],
+        ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round, {batch} a step"],
+        ["rollouts", f"temperature {config.rollout.temperature:g}, {config.rollout.max_context} tokens of context"],
+    ]
+    if method.sharing == "federated":
+        rows.insert(1, ["aggregation", f"{method.aggregator}, server learning rate {method.server_lr:g}"])
+    about = f"Federated self-evolution of agents, after Fed-SE ({_PAPER}), in the variant that these settings describe:"
+    return f"{about}\n\n{_table(['setting', 'value'], rows)}"
+
+
+def _results(origin: Origin) -> str:
+    config = origin.run.config
+    if not origin.after:
+        return f"The adapter of round {origin.round} was not evaluated."
+    rows = [
+        [label, str(rate.episodes), _rate(origin.before.get(label)), _rate(rate)]
+        for label, rate in origin.after.items()
+    ]
+    if len(rows) > 1:
+        for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
+            rows.append([label, "", _percent(average(origin.before)), _percent(average(origin.after))])
+    decoding = "greedy decoding"
+    if config.evaluation.decoding == "sampled":
+        decoding = f"{config.evaluation.samples} samples a task at temperature {config.rollout.temperature:g}"
+    text = f"Success on held-out tasks, {decoding}, with 95 % Wilson intervals over episodes. Before is the base model:"
+    text += "\n\n" + _table(["environment", "episodes", "before", f"after round {origin.round}"], rows)
+    if origin.elsewhere:
+        others = [[label, str(rate.episodes), _rate(rate)] for label, rate in origin.elsewhere.items()]
+        text += "\n\nThe same adapter in the environments of the other sites:\n\n"
+        text += _table(["environment", "episodes", f"after round {origin.round}"], others)
+    lost = sum(rate.errors for rate in origin.after.values())
+    return text + (f"\n\n{lost} episodes were lost to faults and are in no rate." if lost else "")
+
+
+def _left_the_sites(origin: Origin) -> str:
+    config = origin.run.config
+    if config.method.sharing == "isolated":
+        return "Nothing: each site trained its own adapter on its own experience, and this is one of them."
+    if config.method.sharing == "pooled":
+        return (
+            "Everything that the sites kept: demonstrations and episodes were pooled and trained on together. This is "
+            "the baseline that federated learning exists to avoid."
+        )
+    needs = sorted(get_aggregator(config.method.aggregator).needs)
+    numbers = f"; with each, {', '.join(needs)} as a number" if needs else " and nothing else"
+    size = origin.adapter.nbytes / 2**20
+    return (
+        f"In each round the adapter of each site, {size:.2f} MiB in float32{numbers}. Instructions, observations, "
+        f"thoughts, actions and success of single episodes stayed at their sites."
+    )
+
+
+def _limits(origin: Origin) -> str:
+    config = origin.run.config
+    tasks = ", ".join(f"{rate.episodes} of {label}" for label, rate in origin.after.items())
+    points = [
+        "It was trained and measured in simulated text environments; nothing is known of it elsewhere.",
+        f"One training seed ({config.seed}): the intervals tell what other tasks would do, not what other seeds would.",
+        "No differential privacy and no secure aggregation were used. An adapter can give away what it was trained on.",
+        "The base model's own limits, biases and terms of use remain.",
+    ]
+    if tasks:
+        points.insert(2, f"The rates rest on few episodes ({tasks}): mind the intervals.")
+    if origin.round < config.rounds:
+        points.insert(0, f"It is from round {origin.round} of a run of {config.rounds}.")
+    return "\n".join(f"- {point}" for point in points)
+
+
+def _making(origin: Origin) -> str:
+    versions = [
+        f"{name} {version}" for name, version in origin.run.versions.items() if name != "schema_version" and version
+    ]
+    software = f"Versions: {', '.join(versions)}." if versions else "The versions of the software were not kept."
+    return (
+        f"Adapter {origin.adapter.digest}. {software} With the configuration below as `config.yaml`, "
+        f"`fedse run --config config.yaml` runs the same again.\n\n```yaml\n{dump_config(origin.run.config)}```"
+    )
+
+
+def _rate(rate: SuccessRate | None) -> str:
+    if rate is None or not rate.episodes:
+        return "–"
+    return f"{_percent(rate.rate)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
+
+
+def _percent(rate: float) -> str:
+    return "–" if math.isnan(rate) else f"{100 * rate:.0f} %"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,115 @@
+"""The metrics of a run as TensorBoard reads them, written while it runs or afterwards.
+
+The run knows nothing of it: whoever watches reads its folder again when a phase is finished, and writes what is new.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fedse.errors import ConfigError, StorageError
+from fedse.progress import Event
+from fedse.report import Run, read_run
+from fedse.report.measures import Measurement
+from fedse.settings import dump_config
+from fedse.storage import atomic_directory, storage_errors
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_EVENTS = "events.out.tfevents."
+
+
+class EventLog:
+    """Writes the numbers of a run as scalars over its rounds, each once; a context manager.
+
+    Tags are ``phase/metric/site``, as in ``train/last_loss/maze``; of evaluations ``evaluate/rate/environment``.
+
+    Args:
+        folder: TensorBoard shows it as one run; event files that are there are replaced.
+
+    Raises:
+        ConfigError: if tensorboard is not installed.
+        StorageError: if the folder holds something else, or cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        _clear(folder)
+        self._writer = _writer(folder)
+        self._written: set[Measurement] = set()
+
+    def update(self, run: Run) -> None:
+        """Write what the run has measured and this log does not have yet."""
+        if not self._written:
+            self._writer.add_text("config", f"```yaml\n{dump_config(run.config)}```")
+        for found in run.measurements:
+            if found not in self._written:
+                self._written.add(found)
+                self._writer.add_scalar(tag(found), found.value, found.round)
+        self._writer.flush()
+
+    def follow(self, run: Path, event: Event) -> None:
+        """Read a run folder anew when a phase is finished.
+
+        Raises:
+            RunError, ConfigError, StorageError: see :func:`fedse.report.read_run`.
+        """
+        if event.finished:
+            self.update(read_run(run, allow_unfinished_start=True))
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+def export_events(folder: Path, run: Run) -> None:
+    """Write a run's numbers as a folder of event files, whole or not at all.
+
+    Args:
+        folder: TensorBoard shows it as one run; replaced if it holds event files.
+        run: as read from its folder.
+
+    Raises:
+        ConfigError: if tensorboard is not installed.
+        StorageError: if the folder holds something else, or cannot be written.
+    """
+    _check(folder)
+    with atomic_directory(folder) as scratch, EventLog(scratch) as log:
+        log.update(run)
+
+
+def tag(found: Measurement) -> str:
+    """The name of a number's curve; TensorBoard groups by its first part."""
+    place = found.environment if found.phase == "evaluate" else found.site
+    return "/".join(part for part in (found.phase.value, found.metric, place) if part)
+
+
+def _writer(folder: Path) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as cause:
+        raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
+    with storage_errors("write", folder):
+        return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+
+def _check(folder: Path) -> None:
+    with storage_errors("read", folder):
+        foreign = [path for path in folder.iterdir() if not path.name.startswith(_EVENTS)] if folder.exists() else []
+    if foreign:
+        raise StorageError(f"{folder} holds more than event files, as {foreign[0].name}", "choose another folder")
+
+
+def _clear(folder: Path) -> None:
+    """Remove event files: the new ones begin from round 0 again, and TensorBoard would show both."""
+    _check(folder)
+    with storage_errors("write", folder):
+        for path in folder.glob(f"{_EVENTS}*"):
+            path.unlink()

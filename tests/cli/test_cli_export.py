@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_calls import Cli
+
+from fedse.storage import read_json
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the tiny model, one round of one site with nothing but a demonstration."""
+    from fedse.federation.runtimes.local import run as run_federation
+    from fedse.progress import silent
+    from fedse.settings import load_config
+
+    settings = ["clients=[{name: site, environment: wordle, demonstrations: 1}]", "rounds=1", "training.steps=1"]
+    settings += ["method.explore=false", "evaluation.tasks=1", "rollout.max_turns=1", "rollout.max_response_tokens=4"]
+    folder = tmp_path_factory.mktemp("export") / "run"
+    run_federation(load_config("tiny", None, settings), folder, resume=False, listener=silent)
+    return folder
+
+
+def test_an_adapter_and_a_model_are_exported_with_their_cards(cli: Cli, run: Path, tmp_path: Path) -> None:
+    result = cli("export", run, "-o", tmp_path / "adapter", "--round", 0)
+    assert result.exit_code == 0, result.output
+    assert "peft loads it on tiny" in result.stdout
+    assert read_json(tmp_path / "adapter" / "fedse.json")["round"] == 0
+    result = cli("export", run, "-o", tmp_path / "model", "--merged")
+    assert result.exit_code == 0, result.output
+    assert read_json(tmp_path / "model" / "fedse.json")["round"] == 1
+    assert "# tiny, round 1" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow: fedse[parquet]")
+    pytest.importorskip("tensorboard", reason="needs tensorboard: fedse[tensorboard]")
+    files = [tmp_path / "metrics.csv", tmp_path / "metrics.parquet"]
+    result = cli("export", run, "--metrics", files[0], "--metrics", files[1], "--tensorboard", tmp_path / "logs")
+    assert result.exit_code == 0, result.output
+    assert all(file.stat().st_size for file in files)
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "there is nothing to export"),
+        (("--metrics", "metrics.xlsx"), "name it *.csv or *.parquet"),
+        (("-o", "out", "--round", 7), "has no round 7"),
+        (("-o", "out", "--client", "site"), "leave --client out"),
+        (("-o", "out", "--merged", "--base", "x"), "--base is a field of an adapter"),
+    ],
+)
+def test_what_cannot_be_exported_is_explained(cli: Cli, run: Path, words: tuple[object, ...], message: str) -> None:
+    result = cli("export", run, *words)
+    assert result.exit_code != 0
+    assert message in result.stderr
+    assert not Path("out").exists()
