@@ -149,14 +149,18 @@ def test_samples_of_one_task_are_paired_in_their_order(tmp_path: Path) -> None:
     }
 
 
-def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_path: Path) -> None:
-    layout = begin(tmp_path / "run", run := config(rounds=1))
+def noisy_run(folder: Path, *, tasks: int, length: int, name: str = "made") -> Path:
+    """A run whose observations cannot be compressed to less than half; they are ``2 * length`` characters long."""
+    layout = begin(folder, run := config(rounds=1, name=name))
     for round in (0, 1):
-        noise = [numpy_generator(round, index).bytes(6000).hex() for index in range(MOST_TASKS + 5)]
-        finish_round(
-            layout, run, round, [episode(f"task/{at}", success=True, text=text) for at, text in enumerate(noise)]
-        )
-    write_page(tmp_path / "page.html", read_study([tmp_path / "run"]))
+        noise = [numpy_generator(name, round, index).bytes(length).hex() for index in range(tasks)]
+        held_out = [episode(f"task/{at}", success=True, text=text) for at, text in enumerate(noise)]
+        finish_round(layout, run, round, held_out)
+    return folder
+
+
+def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", read_study([noisy_run(tmp_path / "run", tasks=MOST_TASKS + 5, length=6000)]))
     assert (tmp_path / "page.html").stat().st_size < LARGEST_PAGE
     page = Page((tmp_path / "page.html").read_text())
     episodes = page.episodes
@@ -169,13 +173,14 @@ def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_pat
 
 def test_the_episodes_take_no_more_than_their_budget(tmp_path: Path) -> None:
     """Every shelf loses the same tasks, the last ones."""
-    study = read_study([made_run(tmp_path / "run", tasks=40), made_run(tmp_path / "other", tasks=40, name="other")])
-    whole = episode_data(study, budget=100_000)
-    assert (whole.shown, whole.left_out) == (40, 0)
-    part = episode_data(study, budget=len(whole.packed) // 2)
-    assert 0 < part.shown < 40
+    study = read_study([noisy_run(tmp_path / name, tasks=20, length=400, name=name) for name in ("a", "b")])
+    whole = episode_data(study, budget=1_000_000)
+    assert (whole.shown, whole.left_out) == (20, 0)
+    budget = len(whole.packed) // 2
+    part = episode_data(study, budget=budget)
+    assert 5 < part.shown < 15
     assert part.left_out == 2
-    assert len(part.packed) < len(whole.packed)
+    assert len(part.packed) < 1.1 * budget
 
 
 def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
@@ -222,7 +227,8 @@ def test_runs_of_one_seed_are_not_passed_off_as_independent(tmp_path: Path) -> N
 def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config())
     finish_round(layout, run, 0, [episode("a", success=True), episode("b", success=None)])
-    notices = [text for text in Page(rendered(tmp_path / "run")).texts["p"] if "round" in text]
+    page = Page(rendered(tmp_path / "run"))
+    notices = [text for text in page.texts["p"] + page.texts["span"] if "round" in text]
     assert any("made is not complete: 0 of 2 rounds done" in text for text in notices)
     assert any("1 held-out episodes of round 0 were lost to faults" in text for text in notices)
 

@@ -21,7 +21,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_has_every_number_once(tmp_path: Path) -> None:
-    write_csv(tmp_path / "metrics.csv", read_runs([made_run(tmp_path / "run", seed=3)]))
+    write_csv(tmp_path / "metrics.csv", runs := read_runs([made_run(tmp_path / "run", seed=3)]))
     rows = rows_of(tmp_path / "metrics.csv")
     keys = [(row["round"], row["site"], row["phase"], row["metric"]) for row in rows]
     assert len(keys) == len(set(keys))
@@ -30,10 +30,21 @@ def test_the_table_has_every_number_once(tmp_path: Path) -> None:
     assert values["2", "west", "evaluate", "seconds"] == 4
     assert values["2", "west", "train", "last_loss"] == 0.5
     assert values["1", "west", "explore", "dropped.failure"] == 2
-    assert values["1", "west", "aggregate", "bytes_up"] == values["1", "west", "aggregate", "bytes_down"] == 1000
+    sent, received = runs[0].layout.update(1, "west"), runs[0].layout.global_adapter(0)
+    assert values["1", "west", "aggregate", "bytes_up"] == sum(file.stat().st_size for file in sent.iterdir())
+    assert values["1", "west", "aggregate", "bytes_down"] == sum(file.stat().st_size for file in received.iterdir())
     assert values["1", "west", "aggregate", "accepted"] == 1
     assert values["1", "", "aggregate", "seconds"] == 0.5
     assert {(row["name"], row["seed"], row["environment"]) for row in rows if row["site"]} == {("made", "3", "maze")}
+
+
+def test_the_table_has_the_update_on_pooled_experience(tmp_path: Path) -> None:
+    folder = made_run(tmp_path / "run")
+    metrics = read_run(folder).layout.metrics
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    lines[1]["pooled"] = {"examples": 12, "steps": 8, "seconds": 3.5}
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert read_run(folder).series(Phase.TRAIN, "steps", site="") == {1: 8}
 
 
 def test_the_round_under_way_is_read_from_its_phases(tmp_path: Path) -> None:
@@ -114,7 +125,7 @@ def test_the_command_follows_a_run(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     result = fedse("report", "--live", tmp_path / "run", "--out", page)
     assert result.exit_code == 0
-    assert "The run is complete" in result.output
+    assert "All is complete" in result.output
     assert page.exists()
 
 
@@ -122,4 +133,4 @@ def test_the_command_explains_what_is_wrong(tmp_path: Path) -> None:
     result = fedse("report", tmp_path)
     assert result.exit_code == 1
     assert "is no run folder" in result.output
-    assert fedse("report", "--live", tmp_path, tmp_path).exit_code == 2
+    assert fedse("report", "--live", tmp_path, "--csv", "metrics.csv").exit_code == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
 
+from fedse.errors import RunError
 from fedse.federation.run_folder import is_at_work, locked
 from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
@@ -83,7 +84,7 @@ def test_every_figure_of_a_suite_is_there(study: Study, found: dict[str, Standin
         part: [figure.name for figure in figures] for part, figures in all_figures(study, [*found.values()]).items()
     }
     assert parts["differences"] == ["difference-together"]
-    assert parts["success"] == ["success-mean", "success-maze", "success-wordle"]
+    assert parts["success"] == ["success-mean", "success-wordle", "success-maze"]
     assert parts["ablations"] == ["ablation-together", "success-mean-ablation"]
     assert parts["bytes"] == ["bytes"]
     assert parts["transfer"] == ["transfer-alone"]
@@ -110,11 +111,10 @@ def test_the_table_marks_what_is_significant(study: Study) -> None:
 
 
 def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_path: Path) -> None:
-    missing = {"smollm2-135m/alone/seed-1", "smollm2-135m/nothing/seed-0", "smollm2-135m/nothing/seed-1"}
-    folder = made_suite(tmp_path / "suite", leave_out=missing)
-    study = read_study([folder])
+    missing = [f"smollm2-135m/{cell}" for cell in ("nothing/seed-0", "nothing/seed-1", "alone/seed-1")]
+    study = read_study([made_suite(tmp_path / "suite", leave_out=missing)])
     assert not study.is_complete
-    assert study.missing == tuple(f"{cell} (missing)" for cell in sorted(missing, key=lambda cell: cell[-1]))
+    assert study.missing == tuple(f"{cell} (missing)" for cell in missing)
     page = Page(render_page(study))
     notices = " ".join(page.texts["span"] + page.texts["p"])
     assert "3 cells are missing" in notices
@@ -174,3 +174,12 @@ def test_a_suite_is_followed_until_it_is_complete(tmp_path: Path) -> None:
 
     follow([folder], tmp_path / "page.html", on_page=lambda study: counts.append(len(study.missing)), wait=go_on)
     assert counts == [1, 0]
+
+
+def test_a_suite_without_results_is_refused_unless_it_is_followed(tmp_path: Path) -> None:
+    cells = [str(cell) for cell in read_suite(made_suite(tmp_path / "whole", tasks=1)).suite.cells()]
+    folder = made_suite(tmp_path / "suite", leave_out=cells)
+    with pytest.raises(RunError, match="no run of the suite"):
+        read_study([folder])
+    page = Page(render_page(read_study([folder], allow_unfinished_start=True)))
+    assert "No round has been evaluated yet." in page.texts["p"]

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from report_runs import SECONDS, begin, config, finish_phase
 
+from fedse.federation.run_folder import append_record
 from fedse.progress import Phase
 from fedse.report import read_run
 from fedse.report.timeline import timeline
+from fedse.types import RoundRecord
 
 CLIENTS = [{"name": "west", "environment": "maze"}, {"name": "east", "environment": "wordle"}]
 ROUND = [
@@ -25,11 +27,12 @@ def folder_with(root: Path, ends: list[float]) -> Path:
     for (site, round, phase), end in zip(ROUND, ends, strict=True):
         finish_phase(layout, site, round, phase, {})
         os.utime(layout.marker(site, round, phase), (end, end))
+    append_record(layout, RoundRecord(0, {}, {}, "digest", {}))
     return root
 
 
 def test_phases_lie_where_the_clock_has_them(tmp_path: Path) -> None:
-    found = timeline(read_run(folder_with(tmp_path, [1001.0, 1003.0, 1005.0, 1010.0]), allow_unfinished_start=True))
+    found = timeline(read_run(folder_with(tmp_path, [1001.0, 1003.0, 1005.0, 1010.0])))
     assert found.by_clock
     assert [(span.kind, span.start, span.end) for span in found.sites["west"]] == [
         (Phase.DEMONSTRATE, 0.0, 1.0),
@@ -41,7 +44,7 @@ def test_phases_lie_where_the_clock_has_them(tmp_path: Path) -> None:
 
 
 def test_a_copy_without_its_times_puts_the_phases_in_a_row(tmp_path: Path) -> None:
-    found = timeline(read_run(folder_with(tmp_path, [1000.0] * 4), allow_unfinished_start=True))
+    found = timeline(read_run(folder_with(tmp_path, [1000.0] * 4)))
     assert not found.by_clock
     assert [span.start for span in found.sites["west"]] == [0.0, 1.0, 3.0]
     assert found.seconds == sum(SECONDS[phase] for site, _, phase in ROUND if site == "west")
@@ -49,7 +52,7 @@ def test_a_copy_without_its_times_puts_the_phases_in_a_row(tmp_path: Path) -> No
 
 def test_a_pause_of_all_sites_is_cut_out(tmp_path: Path) -> None:
     ends = [1001.0, 1002.0, 1004.0, 1004.0 + 3600 + SECONDS[Phase.TRAIN]]
-    found = timeline(read_run(folder_with(tmp_path, ends), allow_unfinished_start=True))
+    found = timeline(read_run(folder_with(tmp_path, ends)))
     assert found.by_clock
     [(start, seconds)] = found.pauses
     assert (start, seconds) == pytest.approx((4.0, 3600.0))

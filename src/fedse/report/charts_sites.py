@@ -57,17 +57,25 @@ def exploration_figures(groups: Sequence[Group]) -> list[Figure]:
 
 
 def loss_figures(groups: Sequence[Group]) -> list[Figure]:
-    """Training loss at the end of each round: a panel for each group, a line for each site."""
+    """Training loss at the end of each round: a panel for each group, a line for each site.
+
+    Where experience is pooled there is one line, for all sites together.
+    """
     figures = []
     for group in groups:
-        first = {site: group.mean(Phase.TRAIN, "first_loss", site=site) for site in group.sites}
-        last = {site: group.mean(Phase.TRAIN, "last_loss", site=site) for site in group.sites}
+        labels = {site: site for site in group.sites} | {"": "all sites"}
+        first, last = (
+            {label: group.mean(Phase.TRAIN, metric, site=site) for site, label in labels.items()}
+            for metric in ("first_loss", "last_loss")
+        )
         singles = {
-            site: [run.series(Phase.TRAIN, "last_loss", site=site) for run in group.runs] if len(group.runs) > 1 else []
-            for site in group.sites
+            label: [run.series(Phase.TRAIN, "last_loss", site=site) for run in group.runs]
+            if len(group.runs) > 1
+            else []
+            for site, label in labels.items()
         }
         curves = [
-            Curve(site, found, at, single=singles[site]) for at, (site, found) in enumerate(last.items()) if found
+            Curve(label, found, at, single=singles[label]) for at, (label, found) in enumerate(last.items()) if found
         ]
         for page, shown in _pages(curves):
             rows = [

@@ -10,7 +10,7 @@ from fedse.config import RunConfig
 from fedse.federation.evaluators import evaluators
 from fedse.federation.phases import PhaseReport
 from fedse.progress import Phase
-from fedse.types import RoundRecord
+from fedse.types import RoundRecord, SuccessRate
 
 Phases = Mapping[tuple[str, int], Mapping[Phase, PhaseReport]]
 Traffic = Mapping[tuple[str, int, str], int]
@@ -67,6 +67,9 @@ def measure(
         for site, done in record.clients.items():
             yield from _of_site(record.round, site, environments.get(site, ""), done)
         yield from _numbers(record.round, "", "", Phase.TRAIN, record.pooled)
+        yield from _numbers(record.round, "", "", Phase.TRAIN, record.pooled)  # the server's, on all sites' experience
+        for site, rates in record.transfer.items():
+            yield from _transfer(record.round, site, rates)
         if "aggregate" in record.seconds:
             yield Measurement(record.round, "", "", Phase.AGGREGATE, "seconds", float(record.seconds["aggregate"]))
     for (site, round), reports in phases.items():
@@ -87,6 +90,13 @@ def _of_site(round: int, site: str, environment: str, done: Mapping[str, Any]) -
             yield Measurement(round, site, environment, Phase.AGGREGATE, "accepted", accepted)
         else:
             yield from _numbers(round, site, environment, Phase(name), metrics)
+
+
+def _transfer(round: int, site: str, rates: Mapping[str, SuccessRate]) -> Iterator[Measurement]:
+    """Success of a site's own adapter in every environment."""
+    for environment, rate in rates.items():
+        for metric, value in {"successes": rate.successes, "episodes": rate.episodes, "errors": rate.errors}.items():
+            yield Measurement(round, site, environment, Phase.EVALUATE, f"transfer.{metric}", float(value))
 
 
 def _numbers(

@@ -142,7 +142,8 @@ def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequenc
         if shown:
             content = [_part(name, parts[name], with_heading=len(names) > 1) for name in shown]
             sections[identity] = _section(identity, heading, _extra(identity, study, found), *content)
-    sections["setting"] = _section("setting", "What was run", setting(study.groups))
+    if study.groups:
+        sections["setting"] = _section("setting", "What was run", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
     episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
     if episodes.packed:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import RunError, boundary
 from fedse.federation.layout import RunLayout
-from fedse.federation.phases import phase_reports
+from fedse.federation.phases import completed, phase_reports
 from fedse.federation.run_folder import is_at_work, read_config, read_records
 from fedse.progress import Phase
 from fedse.report.measures import Measurement, Phases, measure
@@ -23,7 +23,7 @@ class FinishedPhase:
     """A phase that a site has completed.
 
     Attributes:
-        site: the client.
+        site: the client; empty for training on the experience of all, where that is pooled.
         round: of the federation.
         phase: what it did.
         seconds: how long that took.
@@ -122,16 +122,27 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     phases = _phases(layout, config, len(records) + 1)
     with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
         found = tuple(measure(config, records, phases, _traffic(layout, config, records)))
-    return Run(layout, config, versions, records, found, _finished(layout, phases), is_at_work(layout.lock))
+    finished = (*_finished(layout, phases), *_finished_together(layout, len(records) + 1))
+    return Run(layout, config, versions, records, found, finished, is_at_work(layout.lock))
 
 
-def _finished(layout: RunLayout, phases: Phases) -> tuple[FinishedPhase, ...]:
-    with storage_errors("read", layout.root):
-        return tuple(
-            FinishedPhase(site, round, phase, report.seconds, layout.marker(site, round, phase).stat().st_mtime)
-            for (site, round), reports in phases.items()
-            for phase, report in reports.items()
-        )
+def _finished(layout: RunLayout, phases: Phases) -> Iterator[FinishedPhase]:
+    for (site, round), reports in phases.items():
+        for phase, report in reports.items():
+            ended = _modified(layout.marker(site, round, phase))
+            yield FinishedPhase(site, round, phase, report.seconds, ended)
+
+
+def _finished_together(layout: RunLayout, rounds: int) -> Iterator[FinishedPhase]:
+    """The updates on the experience of all sites, where that is pooled."""
+    for round in range(1, rounds):
+        if (marker := layout.pooled(round)).is_file():
+            yield FinishedPhase("", round, Phase.TRAIN, completed(marker).seconds, _modified(marker))
+
+
+def _modified(path: Path) -> float:
+    with storage_errors("read", path):
+        return path.stat().st_mtime
 
 
 def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> Phases:

@@ -141,7 +141,7 @@ def _card(name: str, before: SuccessRate, after: SuccessRate, is_course: bool) -
 
 
 def _card_of(name: str, value: str, small: str, *, class_: str) -> Html:
-    parts = (element("span", name, class_="what"), element("b", value), element("small", small))
+    parts = (element("span", name, class_="what"), element("strong", value), element("small", small))
     return element("div", *parts, class_=class_)
 
 

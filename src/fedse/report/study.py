@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedse.errors import RunError
 from fedse.report.groups import Group, group_runs
 from fedse.report.reading import Run, read_run, read_runs
 from fedse.settings import Method
@@ -69,7 +70,7 @@ def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False)
         RunError, StorageError: see :func:`~fedse.report.reading.read_run`.
     """
     if len(folders) == 1 and is_suite(folders[0]):
-        return study_of_suite(folders[0])
+        return study_of_suite(folders[0], allow_unfinished_start=allow_unfinished_start)
     return study_of_runs(read_runs(folders, allow_unfinished_start=allow_unfinished_start))
 
 
@@ -85,12 +86,16 @@ def study_of_runs(runs: Sequence[Run]) -> Study:
     return Study(", ".join(names), "", tuple(groups), (), references)
 
 
-def study_of_suite(folder: Path) -> Study:
+def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Study:
     """The cells of a suite as far as they have got.
+
+    Args:
+        folder: the suite's.
+        allow_unfinished_start: accept a suite none of whose runs has completed its round 0 yet.
 
     Raises:
         ConfigError: if the folder has no valid suite.
-        RunError, StorageError: if a cell's run is damaged or cannot be read.
+        RunError, StorageError: if there is nothing to report, or a cell's run is damaged or cannot be read.
     """
     results = read_suite(folder)
     suite = results.suite
@@ -98,6 +103,11 @@ def study_of_suite(folder: Path) -> Study:
     for cell in results.cells:
         if cell.records and cell.folder not in runs:
             runs[cell.folder] = read_run(cell.folder)
+    if not runs and not allow_unfinished_start:
+        raise RunError(
+            f"no run of the suite {folder} has a completed round 0 yet, so there is nothing to report",
+            f"go on with it (fedse suite run --resume --out {folder}), or follow it (fedse report --live {folder})",
+        )
     methods = _groups(results, runs, suite.methods)
     ablations = _groups(results, runs, suite.ablations, first_colour=1)  # colour 0 is the reference beside them
     references = {group.model: group for group in (*methods, *ablations) if group.method == suite.reference}

@@ -70,15 +70,17 @@ def timeline(run: Run) -> Timeline:
     A marker is written when its phase ends, so its modification time and the phase's seconds say when it began.  In a
     folder that was copied without its files' times the phases of a site would overlap; they are then put in a row.
     """
+    names = {client.name: client.name for client in run.config.clients} | {"": "all sites"}
     sites = {
-        client.name: sorted(
+        label: sorted(
             (
                 Span(found.phase, found.round, found.ended - found.seconds, found.seconds)
-                for found in run.phases_of(client.name)
+                for found in run.phases_of(site)
             ),
             key=lambda span: (span.round, KINDS.index(span.kind)),
         )
-        for client in run.config.clients
+        for site, label in names.items()
+        if site or run.phases_of(site)
     }
     if any(_overlap(spans) for spans in sites.values()):
         return Timeline({site: _in_a_row(spans) for site, spans in sites.items()}, by_clock=False)

@@ -203,15 +203,17 @@
     browser.classList.toggle("marks-loss", mark.checked);
 
     const MOVES = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -Infinity, End: Infinity };
+    // On a phone the other episode may be out of sight.
+    const go = (place) => { place.focus({ preventScroll: true }); place.scrollIntoView({ block: "nearest", inline: "start" }); };
     const inList = (key) => {
-      if (key === "Enter") before.focus();
+      if (key === "Enter") go(before);
       else if (key in MOVES) choose(chosen + MOVES[key]);
       else return false;
       return true;
     };
     const inEpisodes = (key) => {
-      if (key === "ArrowLeft") before.focus();
-      else if (key === "ArrowRight") after.focus();
+      if (key === "ArrowLeft") go(before);
+      else if (key === "ArrowRight") go(after);
       else if (key === "Escape") tasks.focus();
       else return false;
       return true;
