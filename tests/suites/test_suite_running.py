@@ -54,7 +54,7 @@ def start(root: Path, *words: str) -> subprocess.Popen[bytes]:
     """``fedse suite run`` as a process group of its own."""
     file = root.with_name(f"{root.name}.yaml")
     file.write_text(TINY)
-    command = [sys.executable, "-m", "fedse", "suite", "run", str(file), "--out", str(root), "--jobs", "2", *words]
+    command = [sys.executable, "-m", "fedse", "suite", "run", str(file), "--out", str(root), *words]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -100,13 +100,13 @@ def test_a_finished_suite_is_not_run_again(finished: Path) -> None:
 def test_a_suite_killed_again_and_again_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
 
-    process = start(root)
+    process = start(root, "--jobs", "1")
     wait_for(lambda: list(root.glob("cells/*/*/*/clients/*/phases/*")))
     process.kill()  # the parent alone: its children must follow
     process.wait()
     wait_for(lambda: not members(process.pid), seconds=60)
 
-    process = start(root, "--resume")
+    process = start(root, "--jobs", "2", "--resume")
     wait_for(lambda: list(root.glob("cells/*/fedit/seed-0/rounds/001/global")))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from made_suites import TWO_SITES, begin, cell, fail, finish, suite
+from rich.console import Console
+from typer.testing import CliRunner
+
+from fedse.cli import suite_live
+from fedse.cli.main import app
+from fedse.progress import Event, Phase
+from fedse.settings import method_names
+from fedse.suites import Suite, SuiteResults, load_suite, read_suite, suite_names
+from fedse.suites.events import Step, SuiteEvent, SuiteListener
+from fedse.suites.reading import read_cell
+
+MADE = suite(TWO_SITES)
+VERDICTS = {"maze": [True, False], "wordle": [False, False]}
+
+
+def cli(*words: str | Path) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "made.yaml"
+    path.write_text(TWO_SITES)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "suite"
+    begin(MADE, folder)
+    for found in MADE.cells():
+        if not found.is_shared:
+            finish(found, folder, VERDICTS)
+    return folder
+
+
+def instead_of_running(monkeypatch: pytest.MonkeyPatch, work: Callable[..., SuiteResults]) -> None:
+    from fedse.suites import running
+
+    monkeypatch.setattr(running, "run_suite", work)
+
+
+def test_methods_are_listed_with_their_settings() -> None:
+    printed = cli("methods").stdout
+    assert all(name in printed for name in method_names())
+    assert "method.sharing=isolated" in printed
+
+
+def test_suites_are_listed_and_shown_as_files_that_run_them_again(tmp_path: Path) -> None:
+    assert all(name in cli("suite", "ls").stdout for name in suite_names())
+    file = tmp_path / "copy.yaml"
+    file.write_text(cli("suite", "show", "tiny").stdout)
+    assert load_suite(file) == load_suite("tiny")
+
+
+def test_a_dry_run_lists_the_runs_and_makes_nothing(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = cli("suite", "run", file, "--out", out, "--dry-run")
+    assert result.exit_code == 0
+    assert "tiny/no-history/seed-1" in result.stdout
+    assert "the run of fed-se" in result.stdout
+    assert "6 methods × 1 model × 2 seeds, 10 runs" in result.stdout
+    assert "no run is done yet" in result.stdout
+    assert not out.exists()
+
+
+def test_a_dry_run_estimates_from_what_is_done(file: Path, root: Path) -> None:
+    (root / "cells/tiny/fedit/seed-1/metrics.jsonl").unlink()
+    printed = cli("suite", "run", file, "--out", root, "--dry-run").stdout
+    assert "tiny/fedit/seed-1" in next(line for line in printed.splitlines() if "partial" in line)
+    assert "about 0:10" in printed  # two rounds of five seconds, as the other seed
+
+
+def test_a_dry_run_finds_what_could_not_begin(file: Path) -> None:
+    file.write_text(TWO_SITES.replace("fedit,", "{name: odd, set: {method.aggregator: median-of-means}},"))
+    result = cli("suite", "run", file, "--dry-run")
+    assert result.exit_code == 2
+    assert "odd: there is no aggregator 'median-of-means'" in result.stderr
+
+
+def test_a_finished_suite_prints_its_table(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def work(made: Suite, folder: Path, *, listener: SuiteListener, **options: Any) -> SuiteResults:
+        seen.update(options, suite=made, folder=folder)
+        return read_suite(folder)
+
+    instead_of_running(monkeypatch, work)
+    result = cli("suite", "run", "--resume", "--out", root, "--jobs", "3")
+    assert result.exit_code == 0
+    assert seen == {"suite": MADE, "folder": root, "resume": True, "jobs": 3}
+    assert "Methods" in result.stdout
+    assert "Ablations" in result.stdout
+    assert "difference to Fed-SE" in result.stdout
+    assert cli("suite", "table", root).stdout == result.stdout
+
+
+def test_a_suite_with_a_failure_says_so_and_ends_with_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root / "cells/tiny/fedit/seed-1/metrics.jsonl").unlink()
+    fail(cell(MADE, "fedit", 1), root, "the disk [sda] is full\n  → free some")
+    instead_of_running(monkeypatch, lambda *_, **__: read_suite(root))
+    result = cli("suite", "run", "--resume", "--out", root, "--quiet")
+    assert result.exit_code == 1
+    assert "1/2, 1 failed" in result.stdout
+    assert "seed 1 failed: the disk [sda] is full" in result.stdout
+    assert f"fedse suite run --resume --out {root}" in result.stderr
+
+
+def test_an_interrupted_suite_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: Any, **__: Any) -> SuiteResults:
+        raise KeyboardInterrupt
+
+    instead_of_running(monkeypatch, work)
+    result = cli("suite", "run", "--resume", "--out", root, "--quiet")
+    assert result.exit_code == 130
+    assert f"fedse suite run --resume --out {root}" in result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--resume"], ["--resume", "--out", "nowhere"]])
+def test_a_run_without_a_suite_is_refused(words: list[str]) -> None:
+    result = cli("suite", "run", *words)
+    assert result.exit_code == 2
+    assert "name one (" in result.stderr
+
+
+def test_the_live_table_fills_as_cells_complete_and_tells_what_runs(tmp_path: Path) -> None:
+    begin(MADE, tmp_path)
+    with suite_live.shown(read_suite(tmp_path), quiet=True) as progress:
+        done, failed, running = cell(MADE, "fed-se", 0), cell(MADE, "fedit", 0), cell(MADE, "local", 0)
+        for found in (done, failed, running):
+            progress(SuiteEvent(Step.STARTED, found))
+        finish(done, tmp_path, VERDICTS)
+        progress(SuiteEvent(Step.DONE, done, result=read_cell(done, tmp_path)))
+        fail(failed, tmp_path, "it [broke]\n  → mend it")
+        progress(SuiteEvent(Step.FAILED, failed, result=read_cell(failed, tmp_path)))
+        progress(SuiteEvent(Step.PROGRESS, running, progress=Event(Phase.TRAIN, 1, "west", 3, 8)))
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(suite_live.live_table(progress))  # type: ignore[arg-type]
+    lines = console.export_text().splitlines()
+    [row] = [line.split() for line in lines if line.startswith("Fed-SE")]
+    assert row[1:] == ["1/2", "50", "%", "0", "%", "25", "%"]
+    [shared] = [line.split() for line in lines if line.startswith("rank 8")]
+    assert shared[2:] == row[1:]
+    assert "seed 0: round 1/1 west train 3/8" in next(line for line in lines if line.startswith("Local"))
+    assert "seed 0: failed, it [broke]" in next(line for line in lines if line.startswith("FedIT"))
+    assert any(line.startswith("1 of 10 runs done, 1 failed, ") for line in lines)
+
+
+def test_without_a_terminal_there_is_a_line_for_every_beginning_and_end(tmp_path: Path) -> None:
+    begin(MADE, tmp_path)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    found = cell(MADE, "fedit", 1)
+    with suite_live.shown(read_suite(tmp_path), quiet=False, console=console) as listener:
+        listener(SuiteEvent(Step.STARTED, found))
+        listener(SuiteEvent(Step.PROGRESS, found, progress=Event(Phase.TRAIN, 1, "west", 3, 8)))
+        finish(found, tmp_path, VERDICTS)
+        listener(SuiteEvent(Step.DONE, found, result=read_cell(found, tmp_path)))
+    started, done = console.export_text().splitlines()
+    assert started.startswith("tiny/fedit/seed-1: started  (0 of 10 runs done, ")
+    assert done.startswith("tiny/fedit/seed-1: done, mean of environments 25 %  (1 of 10 runs done, ")
