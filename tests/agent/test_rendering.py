@@ -88,3 +88,42 @@ def test_the_fingerprint_follows_vocabulary_and_template(tokenizer: PreTrainedTo
     assert ChatRenderer(tiny_tokenizer()).fingerprint == before
     tokenizer.chat_template = str(tokenizer.chat_template).replace("<|im_end|>", " <|im_end|>")
     assert ChatRenderer(tokenizer).fingerprint != before
+
+
+#: In the manner of Qwen3: without thinking a turn opens with an empty thought, which later turns no longer show.
+THINKING = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
+)
+#: In the manner of Llama 2: no header, the system message inside the first user message, spaces around replies.
+SPACED = (
+    "{% if messages[0].role == 'system' %}{% set rules = '<<' + messages[0].content + '>>' %}"
+    "{% set rest = messages[1:] %}{% else %}{% set rules = '' %}{% set rest = messages %}{% endif %}"
+    "{% for message in rest %}{% if message.role == 'user' %}"
+    "{{ '[INST] ' + (rules if loop.first else '') + message.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + message.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_template_that_can_think_is_asked_not_to(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = THINKING
+    renderer = ChatRenderer(tokenizer)
+    record = renderer.render(trajectory(("one", "Thought: a\nAction: b"), ("two", "Thought: c\nAction: d")))
+    opened = "<|im_start|>assistant\n<think>\n\n</think>\n\nThought: "
+    assert tokenizer.decode(record.ids).count(opened) == 2
+    pieces = [tokenizer.decode(record.ids[start:end]) for start, end in record.spans]
+    assert pieces == ["Thought: a\nAction: b<|im_end|>", "Thought: c\nAction: d<|im_end|>"]
+    assert tokenizer.decode(renderer.opening("r", "o")).endswith("</think>\n\n")
+
+
+def test_spaces_around_replies_are_left_out(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = SPACED
+    renderer = ChatRenderer(tokenizer)
+    assert renderer.end_token == tokenizer.eos_token_id
+    record = renderer.render(trajectory(("one", "Thought: a\nAction: b"), ("two", "Thought: c\nAction: d")))
+    assert tokenizer.decode(record.ids) == (
+        "[INST] <<Walk to the goal.>>one [/INST]Thought: a\nAction: b<|im_end|>"
+        "[INST] two [/INST]Thought: c\nAction: d<|im_end|>"
+    )

@@ -6,7 +6,10 @@ agent's tokens again, and so on.  Sampling and rendering of expert turns build t
 demonstration and a rollout with the same text have the same ids and the same mask.
 
 The pieces come from the tokenizer's own chat template, which must keep its prefix: adding a turn may not change what
-was there before.  That is checked when the renderer is made.
+was there before.  That is checked when the renderer is made.  Two liberties are taken.  Templates that can ask for a
+thinking mode are told not to (the agent's thought is part of its reply); the empty thought with which Qwen3 then opens
+a turn stays in the history, where the template itself would drop it.  And spaces that a template puts around a reply,
+as Llama 2's does, are left out.
 """
 
 from __future__ import annotations
@@ -97,7 +100,9 @@ class ChatRenderer:
 
     def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         chat = [{"role": message.role, "content": message.content} for message in self._folded(messages)]
-        return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
+        thinking = {"enable_thinking": False} if "enable_thinking" in str(self._tokenizer.chat_template) else {}
+        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **thinking)
+        return str(text)
 
     def _folded(self, messages: Sequence[Message]) -> list[Message]:
         # Some templates (Gemma's) refuse a system message; it then opens the first user message.
@@ -113,7 +118,7 @@ class ChatRenderer:
             Message("assistant", _PROBE),
             Message("user", observation),
         ]
-        return self._text(chat).split(_PROBE, 1)[1]
+        return self._text(chat).split(_PROBE, 1)[1].lstrip(" ")
 
     def _accepts_system(self) -> bool:
         chat = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "u"}]
@@ -125,8 +130,10 @@ class ChatRenderer:
     def _check_prefix(self) -> None:
         opening = [Message("system", "s"), Message("user", _OTHER)]
         longer = [*opening, Message("assistant", _PROBE), Message("user", "v")]
-        before, after = self._text(opening), self._text(longer)
-        if not after.startswith(before + _PROBE):
+        bare, before, after = self._text(opening, generate=False), self._text(opening), self._text(longer)
+        header, found, _ = after.removeprefix(bare).partition(_PROBE)
+        kept = before.startswith(bare) and after.startswith(bare) and bool(found)
+        if not kept or not before.removeprefix(bare).startswith(header.rstrip(" ")):
             raise ModelError(
                 "the tokenizer's chat template rewrites earlier turns when a turn is added",
                 "rollouts need a template that only appends; set such a template in tokenizer_config.json",
