@@ -59,9 +59,7 @@ def test_the_round_before_the_first_is_that_of_all_sites(cli: Cli, isolated: tup
     assert "rounds 0 to 1" in cli("eval", isolated[0], "--client", "east", "--round", "7").stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "mend"), [([], "--client: east, west"), (["--client", "est"], "did you mean")]
-)
+@pytest.mark.parametrize(("words", "mend"), [([], "--client: east, west"), (["--client", "est"], "did you mean")])
 def test_whose_adapter_must_be_said(cli: Cli, isolated: tuple[Path, Result], words: list[str], mend: str) -> None:
     result = cli("eval", isolated[0], *words)
     assert result.exit_code == 2

@@ -66,7 +66,6 @@ def measure(
                 yield Measurement(record.round, site, label, Phase.EVALUATE, metric, float(value))
         for site, done in record.clients.items():
             yield from _of_site(record.round, site, environments.get(site, ""), done)
-        yield from _numbers(record.round, "", "", Phase.TRAIN, record.pooled)
         yield from _numbers(record.round, "", "", Phase.TRAIN, record.pooled)  # the server's, on all sites' experience
         for site, rates in record.transfer.items():
             yield from _transfer(record.round, site, rates)
