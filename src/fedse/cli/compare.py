@@ -54,11 +54,11 @@ def compare(
 def power(
     gain: Annotated[float, typer.Argument(help="The difference to find, in percentage points.")],
     rate: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Success of the weaker method, in %.  [default: several]")
+        float | None, typer.Option(min=0, max=100, help="Success of the weaker method, in %.", show_default="several")
     ] = None,
     discordance: Annotated[
         float | None,
-        typer.Option(min=0, max=100, help="Tasks that only one method solves, in %.  [default: several]"),
+        typer.Option(min=0, max=100, help="Tasks that only one method solves, in %.", show_default="several"),
     ] = None,
     alpha: Annotated[float, typer.Option(help="Two-sided level of the test.")] = 0.05,
     power: Annotated[float, typer.Option(help="Chance of finding the difference.")] = 0.8,

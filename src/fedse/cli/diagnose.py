@@ -33,7 +33,7 @@ def diagnose(
         bool, typer.Option("--transfer", help="Also play each client's last update in every environment.")
     ] = False,
     tasks: Annotated[
-        int | None, typer.Option(min=1, help="Tasks per environment of --transfer.  [default: as in the run]")
+        int | None, typer.Option(min=1, help="Tasks per environment of --transfer.", show_default="as in the run")
     ] = None,
 ) -> None:
     """Show drift and conflict of the updates, aggregation error, experience and traffic by round."""

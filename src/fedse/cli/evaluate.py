@@ -32,16 +32,20 @@ EXAMPLES = examples(
 
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
-    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.  [default: the last]")] = None,
+    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.", show_default="the last")] = None,
     client: Annotated[
         str | None, typer.Option(help="Whose adapter to take, of a run whose sites are isolated.")
     ] = None,
-    env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.  [default: all]")] = None,
-    split: Annotated[str | None, typer.Option(help="Tasks to play.  [default: as in the run]")] = None,
-    tasks: Annotated[int | None, typer.Option(min=1, help="Tasks per environment.  [default: as in the run]")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.", show_default="all")] = None,
+    split: Annotated[str | None, typer.Option(help="Tasks to play.", show_default="as in the run")] = None,
+    tasks: Annotated[
+        int | None, typer.Option(min=1, help="Tasks per environment.", show_default="as in the run")
+    ] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="Sample, whatever decoding the run has.")] = False,
-    temperature: Annotated[float | None, typer.Option(min=0.01, help="Of --sampled.  [default: as in the run]")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the sampling.  [default: as in the run]")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0.01, help="Of --sampled.", show_default="as in the run")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the sampling.", show_default="as in the run")] = None,
     base: Annotated[bool, typer.Option("--base", help="Play with the bare base model, too, and compare.")] = False,
     model: Annotated[str | None, typer.Option(help="Base model of an adapter that lies in no run folder.")] = None,
     episodes_to: Annotated[

@@ -35,7 +35,7 @@ class Player(StrEnum):
 
 def play(
     name: Annotated[str, typer.Argument(metavar="ENV", help="A name from `fedse env ls`.")],
-    task: Annotated[str | None, typer.Option(help="Id or index of a task.  [default: drawn by the seed]")] = None,
+    task: Annotated[str | None, typer.Option(help="Id or index of a task.", show_default="drawn by the seed")] = None,
     split: Annotated[str, typer.Option(help="Where the task is taken from.")] = "test",
     who: Annotated[Player, typer.Option(help="Who acts.")] = Player.HUMAN,
     adapter: Annotated[
@@ -43,7 +43,7 @@ def play(
     ] = None,
     client: Annotated[
         str | None,
-        typer.Option(help="Whose adapter to take, of a run whose sites are isolated.  [default: the one with ENV]"),
+        typer.Option(help="Whose adapter to take, of a run whose sites are isolated.", show_default="the one with ENV"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Draws the task and varies the expert.")] = 0,
 ) -> None:

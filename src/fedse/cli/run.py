@@ -40,7 +40,7 @@ def run(
         list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run folder.  [default: runs/<name>-seed<seed>]")
+        Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
     dry_run: Annotated[

@@ -59,11 +59,11 @@ def run(
         str | None, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The suite's folder.  [default: suites/<name>]")
+        Path | None, typer.Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side.  [default: the suite's, else one per core or GPU]")
+        int | None, typer.Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the runs, list them with their states, and stop.")

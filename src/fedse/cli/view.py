@@ -34,7 +34,7 @@ def view(
     client: Annotated[str | None, typer.Option(help="Only of this client.")] = None,
     round: Annotated[
         int | None,
-        typer.Option(min=0, help="Only of this round; 0 holds the demonstrations.  [default for a run: the last]"),
+        typer.Option(min=0, help="Only of this round; 0 holds the demonstrations.", show_default="the last"),
     ] = None,
     outcome: Annotated[bool | None, typer.Option("--success/--failure", help="Only these outcomes.")] = None,
     evaluation: Annotated[
@@ -45,7 +45,7 @@ def view(
         bool, typer.Option("--mask", help="Show the recorded tokens; those that carry loss are coloured.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer reads --mask.  [default: that of the run]")
+        str | None, typer.Option(help="Model whose tokenizer reads --mask.", show_default="that of the run")
     ] = None,
 ) -> None:
     """Show recorded episodes."""
