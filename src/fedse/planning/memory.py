@@ -174,7 +174,7 @@ class _Shapes:
             Item("adapter", 4 * self.adapter),
             Item("its gradients", 4 * self.adapter),
             Item("moments of AdamW", 8 * self.adapter),
-            Item("temporaries of the optimizer step, or factors in the base's dtype", 4 * self.adapter),
+            Item("temporaries of the optimizer, or cast factors", 4 * self.adapter),
             # In float32 logits and probabilities; in bfloat16 a copy of the gradient as well: 8 bytes either way.
             Item("logits, some rows at a time", 8 * min(LOGITS_AT_ONCE, tokens * self.model.vocabulary)),
         ]
