@@ -117,7 +117,7 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
     text = json.dumps(
         {"preferred": preferred, "shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":")
     )
-    packed = base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
+    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return EpisodeData(packed, shown, sum(shelf.total > shown for shelf in shelves))
 
 
@@ -138,7 +138,7 @@ class _Packer:
         added = json.dumps(
             [row, self._texts.values(self._sizes[0]), self._episodes.values(self._sizes[1])], separators=(",", ":")
         )
-        packed = self._compressor.compress(added.encode(errors="replace")) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        packed = self._compressor.compress(added.encode()) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
         self._budget -= len(packed)
         self._characters -= len(added)
         if self._budget < 0 or self._characters < 0:
