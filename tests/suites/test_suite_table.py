@@ -10,7 +10,7 @@ from made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
 from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
 from fedse.suites import CellState, read_suite
-from fedse.suites.rendering import cells, csv_text, headings, markdown
+from fedse.suites.rendering import cells, csv_text, headings, legend, markdown
 from fedse.suites.table import SuiteTable, TableRow, suite_table
 from fedse.types import SuccessRate
 
@@ -101,6 +101,11 @@ def test_a_method_with_fewer_seeds_is_compared_on_those_that_both_have(tmp_path:
     assert found.macro.value == pytest.approx(0.25)
     assert found.against.macro.difference.value == pytest.approx(-0.5)
     assert found.against.seeds == 1
+    assert "With one training seed" in legend(table(tmp_path))
+
+
+def test_several_seeds_need_no_caution(root: Path) -> None:
+    assert "With one training seed" not in markdown(table(root))
 
 
 def test_methods_that_share_runs_have_a_row_each(root: Path) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
 
 _INTERRUPTED = 130
+_FILE_WIDTH = 240  # of a table that goes to a file or a pipe, so that nothing is cut
 
 _Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
 
@@ -231,4 +232,4 @@ def _print_table(title: str, heads: list[str], rows: list[list[Text]]) -> None:
         shown.add_column(head, justify="right" if index else "left")
     for row in rows:
         shown.add_row(*row)
-    stdout.print(shown)
+    stdout.print(shown, width=None if stdout.is_terminal else _FILE_WIDTH)
