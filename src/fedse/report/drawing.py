@@ -78,7 +78,7 @@ def draw_curves(
 def label_room(curves: Sequence[Curve]) -> float:
     """Share of a figure's width that labels at the ends of lines need."""
     longest = max((len(short(curve.label)) for curve in curves), default=0) if len(curves) > 1 else 0
-    return 0.1 + 0.017 * longest
+    return 0.12 + 0.017 * longest
 
 
 def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel: str) -> None:
@@ -168,4 +168,6 @@ def short(label: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 10 or value == 0 else f"{value:.2g}"
+    if abs(value) >= 10 or value == 0:
+        return f"{value:.0f}"
+    return f"{value:.2g}" if abs(value) >= 0.01 else f"{value:.1g}"

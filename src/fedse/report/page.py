@@ -34,17 +34,16 @@ _TABLE_NOTE = (
     "with one episode per task) with Holm's correction over the environments. All episodes: successes out of all, so "
     "that larger test sets count more."
 )
+_BARS_NOTE = "Bars are differences to the reference, whiskers the paired 95 % interval; grey where that includes zero."
 _PARTS = {  # part of charts.all_figures → heading, and what to know to read it
     "success": (
         "Success over the rounds",
         "Bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where there is one run. Points "
-        "are measured, lines only join them; a dotted line is a method without rounds. Bars are differences to the "
-        "reference, whiskers the paired 95 % interval; grey where that includes zero.",
+        "are measured, lines only join them; a dotted line is a method without rounds.",
     ),
     "ablations": (
         "",
-        "Each ablation changes one thing in the reference. Bars are its difference to the reference, whiskers the "
-        "paired 95 % interval; grey where that includes zero.",
+        f"Each ablation changes one thing in the reference. {_BARS_NOTE}",
     ),
     "bytes": (
         "Success against bytes",
@@ -141,7 +140,9 @@ def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequenc
         shown = [name for name in names if parts[name]]
         if shown:
             content = [_part(name, parts[name], with_heading=len(names) > 1) for name in shown]
-            sections[identity] = _section(identity, heading, _extra(identity, study, found), *content)
+            sections[identity] = _section(
+                identity, heading, _extra(identity, study, found), element("div", *content, class_="parts")
+            )
     if study.groups:
         sections["setting"] = _section("setting", "What was run", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
@@ -192,12 +193,13 @@ def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequen
     if not any(run.evaluated for run in study.runs):
         return _section("results", "Results", element("p", "No round has been evaluated yet."))
     course = _part("success", [*parts["differences"], *parts["success"]], with_heading=True)
+    bars = [_note(_BARS_NOTE)] if parts["differences"] else []
     if len(study.groups) == 1:
         group = study.groups[0]
         return _section("results", "Results", headline(group), course, before_and_after([group]))
     table = methods_table(study, _of(found, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, course)
+    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
 
 
 def _of(found: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
