@@ -58,3 +58,15 @@ def test_what_cannot_be_exported_is_explained(cli: Cli, run: Path, words: tuple[
     assert result.exit_code != 0
     assert message in result.stderr
     assert not Path("out").exists()
+
+
+def test_a_run_tells_tensorboard_while_it_goes_on(cli: Cli, run: Path, tmp_path: Path) -> None:
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard: fedse[tensorboard]"
+    )
+    result = cli("run", "-c", run / "config.yaml", "-o", tmp_path / "again", "--tensorboard", tmp_path / "logs", "-q")
+    assert result.exit_code == 0, result.output
+    found = reader.EventAccumulator(str(tmp_path / "logs" / "again"))
+    found.Reload()
+    assert {"evaluate/rate/wordle", "train/last_loss/site"} <= set(found.Tags()["scalars"])
+    assert [event.step for event in found.Scalars("evaluate/rate/wordle")] == [0, 1]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -100,7 +101,9 @@ class ChatRenderer:
 
     def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         chat = [{"role": message.role, "content": message.content} for message in self._folded(messages)]
-        thinking = {"enable_thinking": False} if "enable_thinking" in str(self._tokenizer.chat_template) else {}
+        thinking: dict[str, Any] = (
+            {"enable_thinking": False} if "enable_thinking" in str(self._tokenizer.chat_template) else {}
+        )
         text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **thinking)
         return str(text)
 

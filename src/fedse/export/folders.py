@@ -78,12 +78,13 @@ def export_merged(origin: Origin, folder: Path) -> None:
 def _dtype(model: ModelConfig) -> Literal["float32", "bfloat16"]:
     if model.dtype != "auto":
         return model.dtype
-    if model.name == "tiny":
-        return "float32"
+    place = loadable_base(model.name)
+    if place is None:
+        return "float32"  # as the tiny model is made
     from transformers import AutoConfig
 
     with boundary(ModelError, f"cannot read the configuration of {model.name!r}"):
-        stored = AutoConfig.from_pretrained(loadable_base(model.name)).dtype
+        stored = AutoConfig.from_pretrained(place).dtype
     # Half precision of other kinds has less range than training had; bfloat16 is what such a model was run in.
     return "float32" if stored is None or str(stored) == "torch.float32" else "bfloat16"
 

@@ -66,7 +66,7 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def export_events(folder: Path, run: Run) -> None:
@@ -97,7 +97,7 @@ def _writer(folder: Path) -> SummaryWriter:
     except ImportError as cause:
         raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
     with storage_errors("write", folder):
-        return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(folder))
 
 
 def _check(folder: Path) -> None:
