@@ -23,3 +23,9 @@ def texts(command: click.Command, path: str = "fedse") -> Iterator[tuple[str, st
 def test_no_help_text_loses_what_stands_in_brackets(place: str, text: str) -> None:
     # rich takes [words] for markup and drops them; a default in words belongs into show_default.
     assert Text.from_markup(text).plain == text, place
+
+
+def test_help_says_what_an_argument_is() -> None:
+    # Some versions of click drop what typer was told about arguments.
+    help_text = dict(texts(typer.main.get_command(app)))["fedse report folders"]
+    assert help_text == "The folder of a suite, or run folders."
