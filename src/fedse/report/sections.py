@@ -184,13 +184,16 @@ def _gain_cell(found: Standing) -> Html:
 def _rate_cell(found: Standing, environment: str) -> Html:
     if environment not in found.rates:
         return Html(NONE)
-    text = element("span", _percent(found.rates[environment]))
+    rate = found.rates[environment]
+    text = element("span", _percent(rate))
+    bounds = element("small", f"[{100 * rate.low:.0f}–{100 * rate.high:.0f}]" if rate.episodes else "")
     gain = found.gain_in(environment)
     if gain is None or not found.p_in(environment) < _LEVEL:
-        return text
+        return Html.join([text, bounds])
     name, mark = ("better", "▲") if gain.value > 0 else ("worse", "▼")
     title = f"{name} than the reference: {_points(gain)}, p {found.p_in(environment):.2g}"
-    return Html.join([text, Html(" "), element("span", mark, class_=name, role="img", aria_label=title, title=title)])
+    sign = element("span", mark, class_=name, role="img", aria_label=title, title=title)
+    return Html.join([text, Html(" "), sign, bounds])
 
 
 def _seeds(found: Standing) -> str:
