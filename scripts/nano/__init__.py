@@ -1,1 +1,1 @@
-"""How the nano model is made; see docs/nano.md.  Not part of the package."""
+"""How the nano model is made; see README.md.  Not part of the package."""

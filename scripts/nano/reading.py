@@ -30,7 +30,8 @@ def lookup(lexicon: Lexicon, size: int) -> Conversation:
     """A list of things and what each is made of; each turn asks for one."""
     rng = lexicon.rng
     names = lexicon.names(size + 4)
-    things, parts = names[:size], [*names[size:], *lexicon.names(6)]
+    things = names[:size]
+    parts = [*names, *lexicon.names(6)]  # what one line makes another may use
     verb = rng.choice(("takes", "is", "from", "has", "with", lexicon.word()))
     contents = [
         ", ".join(f"{rng.randint(1, 9)} {part}" for part in rng.sample(parts, rng.randint(1, min(3, len(parts)))))
@@ -43,7 +44,7 @@ def lookup(lexicon: Lexicon, size: int) -> Conversation:
         for thing, content in zip(things, contents, strict=True)
     )
     turns = []
-    for number in range(rng.randint(2, 5)):
+    for number in range(rng.randint(4, 9)):
         index = rng.randrange(len(things))
         question = f"Goal: {things[index]}." if rng.random() < 0.5 else f"What of {things[index]}?"
         thought = f"The goal is {things[index]}. It {verb} {contents[index]}."
@@ -63,7 +64,7 @@ def absent(lexicon: Lexicon, size: int) -> Conversation:
     listed, others = names[: len(names) // 2], names[len(names) // 2 :]
     separator = rng.choice((", ", " [SEP] ", "\n"))
     turns = []
-    for number in range(rng.randint(3, 6)):
+    for number in range(rng.randint(5, 9)):
         wanted = rng.choice(listed if rng.random() < 0.5 else others)
         there = wanted in listed
         page = f"There is: {separator.join(listed)}\n" if number == 0 else ""
@@ -73,20 +74,22 @@ def absent(lexicon: Lexicon, size: int) -> Conversation:
 
 
 def choose(lexicon: Lexicon, size: int) -> Conversation:
-    """Take the one action of a list that a wish names."""
+    """Take the one action of a list that a wish names; the wish changes, and at times the list."""
     rng = lexicon.rng
     verbs = [lexicon.word() for _ in range(3)]
+    offers: list[str] = []
     turns = []
-    for _ in range(rng.randint(2, 4)):
-        names = lexicon.names(max(2, size // 3), alike=True)
-        offers = [f"{verb} {name} {rng.randint(1, 2)}" for verb in verbs for name in names]
-        rng.shuffle(offers)
-        offer = rng.choice(offers)
-        verb, name = offer.split(" ", 1)
-        name = name.rsplit(" ", 1)[0]
-        offer = next(other for other in offers if other.startswith(f"{verb} {name} "))
-        wish = f"Your goal: {verb} the {name}"
-        page = f"{wish}\nAvailable actions: {json.dumps(offers)}"
+    for _ in range(rng.randint(4, 8)):
+        page = ""
+        if not offers or rng.random() < 0.3:
+            names = lexicon.names(max(2, size // 3), alike=True)
+            offers = [f"{verb} {name} {number}" for verb in verbs for name in names for number in (1, 2)]
+            offers = rng.sample(offers, max(4, len(offers) // 2))
+            page = f"\nAvailable actions: {json.dumps(offers)}"
+        wanted = rng.choice(offers).rsplit(" ", 1)[0]
+        offer = next(other for other in offers if other.startswith(f"{wanted} "))
+        verb, name = wanted.split(" ", 1)
+        page = f"Your goal: {verb} the {name}{page}"
         turns.append((page, f"My task is to {verb} the {name}. Now I {offer}.", offer))
     return converse("You choose the action that carries out the goal.", turns)
 
@@ -100,7 +103,7 @@ def follows(lexicon: Lexicon, size: int) -> Conversation:
         pieces = list(dict.fromkeys([piece.split()[0] for piece in pieces] + ["the", "end"]))
     page = separator.join(pieces)
     turns = []
-    for number in range(rng.randint(2, 5)):
+    for number in range(rng.randint(4, 9)):
         index = rng.randrange(len(pieces) - 1)
         question = f"After {pieces[index]}?"
         thought = f"{pieces[index]} and then {pieces[index + 1]}."
@@ -109,29 +112,28 @@ def follows(lexicon: Lexicon, size: int) -> Conversation:
 
 
 def compare(lexicon: Lexicon, _size: int) -> Conversation:
-    """Compare numbers, two by two."""
+    """Compare numbers, two by two; what to call the outcome is told, or is the usual."""
     rng = lexicon.rng
-    kinds = [lexicon.word() for _ in range(2)]
-    more, less, same = rng.sample(["more", "less", "over", "under", "up", "down", "high", "low", *kinds], 3)
+    kinds = lexicon.names(2, alike=False)
+    told = rng.random() < 0.4
+    more, less, same = lexicon.names(3, alike=False) if told else ("more", "less", "same")
     turns = []
-    for _ in range(rng.randint(3, 6)):
-        top = rng.choice((9, 9, 20, 100))
+    for _ in range(rng.randint(5, 9)):
+        top = rng.choice((6, 9, 9, 12, 20, 100))
         a, b = (rng.randint(0, top), rng.randint(0, top)), (rng.randint(0, top), rng.randint(0, top))
         verdicts = [more if y > x else less if y < x else same for x, y in zip(a, b, strict=True)]
         page = f"Here: {a[0]}, {a[1]}. There: {b[0]}, {b[1]}."
-        thought = f"{kinds[0]} {a[0]} to {b[0]}: {verdicts[0]}. {kinds[1]} {a[1]} to {b[1]}: {verdicts[1]}."
-        said = rng.choice(verdicts) if verdicts[0] == verdicts[1] else verdicts[0]
-        turns.append((page, thought, f"say {said}"))
-    rule = f"{more} for a greater number there, {less} for a smaller one, {same} else"
-    about = f"You compare {kinds[0]} and {kinds[1]}: {rule}."
-    return converse(about, turns)
+        thought = f"From {kinds[0]} {a[0]} to {b[0]}: {verdicts[0]}. From {kinds[1]} {a[1]} to {b[1]}: {verdicts[1]}."
+        turns.append((page, thought, f"say {verdicts[rng.random() < 0.5]}" if told else f"say {verdicts[0]}"))
+    rule = f": {more} for a greater number there, {less} for a smaller one, {same} else" if told else ""
+    return converse(f"You compare {kinds[0]} and {kinds[1]}{rule}.", turns)
 
 
 def limits(lexicon: Lexicon, size: int) -> Conversation:
     """Which offers cost no more than the limit?"""
     rng = lexicon.rng
     turns = []
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(2, 4)):
         names = lexicon.names(max(2, size // 4))
         limit = rng.randint(2, 12) * 10
         prices = [rng.randint(3, 140) + rng.choice((0.0, 0.5)) for _ in names]
@@ -152,15 +154,14 @@ def complement(lexicon: Lexicon, _size: int) -> Conversation:
     """What is left of a few things when some are taken."""
     rng = lexicon.rng
     things = lexicon.names(rng.randint(3, 6), alike=False)
+    separator = rng.choice((", ", " and "))
     turns = []
-    for _ in range(rng.randint(3, 6)):
+    for _ in range(rng.randint(5, 9)):
         taken = rng.sample(things, rng.randint(0, len(things) - 1))
         rest = [thing for thing in things if thing not in taken]
-        page = f"Taken: {', '.join(taken) or 'nothing'}."
-        thought = (
-            f"Taken {', '.join(thing for thing in things if thing in taken) or 'nothing'}; free {', '.join(rest)}."
-        )
-        turns.append((page, thought, f"take {rest[0]}"))
+        gone = ", ".join(thing for thing in things if thing in taken)
+        page = f"Taken: {separator.join(taken) or 'nothing'}."
+        turns.append((page, f"Taken {gone or 'nothing'}; free {', '.join(rest)}.", f"take {rest[0]}"))
     return converse(f"You take the first free one of: {', '.join(things)}.", turns)
 
 
@@ -187,7 +188,7 @@ def spelling(lexicon: Lexicon, size: int) -> Conversation:
     rng = lexicon.rng
     words = list(dict.fromkeys(word for word in (lexicon.word() for _ in range(2 * size)) if len(word) < 9))[:size]
     turns = []
-    for number in range(rng.randint(2, 5)):
+    for number in range(rng.randint(4, 8)):
         word = rng.choice(words)
         place = rng.randrange(len(word))
         page = f"{' '.join(words)}\n" if number == 0 else ""
@@ -204,7 +205,7 @@ def quote(lexicon: Lexicon, size: int) -> Conversation:
     """Say again what stands between two marks, or a part of a sentence."""
     rng = lexicon.rng
     turns = []
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.randint(2, 4)):
         filler = [lexicon.word() for _ in range(size)]
         start = rng.randrange(len(filler) - 2)
         part = filler[start : start + rng.randint(2, 8)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "fedse report runs/quickstart-seed0",
     "fedse report runs/quickstart-seed0 runs/quickstart-seed1 runs/no-history -o comparison.html",
-    "fedse report suites/nano -o nano.html",
+    "fedse report suites/smollm2 -o smollm2.html",
     "fedse report runs/quickstart-seed0 --figures figures",
     "fedse report runs/quickstart-seed0 --csv metrics.csv",
     "fedse report --live runs/quickstart-seed0",
