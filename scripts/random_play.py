@@ -1,51 +1,58 @@
-"""What random play reaches on the quickstart's held-out tasks: the floor that its results stand on.
+"""What players without a clue reach on the held-out tasks of a preset: the floor that its results stand on.
 
-    python scripts/random_play.py [--tasks 40] [--repeats 50]
+    python scripts/random_play.py [--preset quickstart] [--repeats 50]
 
-Maze: one of the four moves, evenly, within the quickstart's turns.  Wordle: a word of the list, evenly, in each try.
+They do at random what an environment lets them do, whatever the goal is; nano/players.py says what that is in each.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
+from nano.players import PLAYERS
+
+from fedse.agent import system_prompt
+from fedse.config import ClientConfig, RunConfig
 from fedse.environments import make
-from fedse.environments.base import Environment
-from fedse.environments.wordle.vocabulary import common_words
+from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.scripted import play
 from fedse.seeding import python_random
 from fedse.settings import load_config
+from fedse.types import Source
 
-MOVES = ("move up", "move down", "move left", "move right")
 
-
-def rate(environment: Environment, actions: Sequence[str], turns: int, *, tasks: int, repeats: int) -> float:
-    """Share of episodes that random actions win."""
+def rate(config: RunConfig, client: ClientConfig, repeats: int) -> tuple[float, int, int]:
+    """Share of episodes that a site's player wins; how many tasks it played, and turns it had."""
+    environment = make(client.environment, **client.options)
     rng = python_random("random-play", environment.name)
-    won = 0
-    for task in list(environment.tasks("test"))[:tasks] * repeats:
-        environment.reset(task)
-        for _ in range(turns):
-            result = environment.step(rng.choice(actions))
-            if result.done:
-                won += result.reward > environment.spec.success_above
-                break
-    return won / (tasks * repeats)
+    instruction = system_prompt(environment, config.agent.prompt)
+    tasks = list(environment.tasks(client.test_split))[: config.evaluation.tasks]
+    turns = min(config.rollout.max_turns or environment.spec.max_turns, environment.spec.max_turns)
+    won = sum(
+        play(
+            environment,
+            EpisodeRequest(task, number),
+            lambda _: PLAYERS[client.environment](instruction, rng),
+            instruction=instruction,
+            source=Source.POLICY,
+            turns=turns,
+        ).success
+        is True
+        for number, task in enumerate(tasks * repeats)
+    )
+    return won / (len(tasks) * repeats), len(tasks), turns
 
 
 def main() -> None:
     """Print one line per site."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=40)
+    parser.add_argument("--preset", default="quickstart")
     parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args()
-    config = load_config("quickstart", None, [])
+    config = load_config(options.preset, None, [])
     for client in config.clients:
-        environment = make(client.environment, **client.options)
-        actions = MOVES if client.environment == "maze" else common_words(client.options["size"]).words
-        limit = min(config.rollout.max_turns or environment.spec.max_turns, environment.spec.max_turns)
-        won = rate(environment, actions, limit, tasks=options.tasks, repeats=options.repeats)
-        print(f"{client.name:<8} {won:.0%} of {options.tasks} tasks, {options.repeats} times each, {limit} turns")
+        won, tasks, turns = rate(config, client, options.repeats)
+        print(f"{client.name:<9} {won:.0%} of {tasks} tasks, {options.repeats} times each, {turns} turns", flush=True)
 
 
 if __name__ == "__main__":
