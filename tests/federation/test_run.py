@@ -317,8 +317,17 @@ class TestResume:
         assert after > 5
         assert fingerprint(tmp_path / "run") == fingerprint(finished)
 
-    def test_without_history_and_with_a_weighted_mean(self, tmp_path: Path) -> None:
-        config = toy_config(method={"history": False, "aggregator": "weighted_mean", "filter": "none"})
+    @pytest.mark.parametrize(
+        "method",
+        [
+            {"history": False, "aggregator": "weighted_mean", "filter": "none"},
+            {"sharing": "pooled"},
+            {"sharing": "isolated", "restart": True},
+            {"restart": True, "server_lr": 2.0},
+        ],
+    )
+    def test_with_other_methods(self, tmp_path: Path, method: dict[str, Any]) -> None:
+        config = toy_config(method=method)
         run(config, tmp_path / "whole")
         for after in (20, 45):
             assert interrupted(config, tmp_path / str(after), after=after)
