@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.config import RunConfig
+from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.diagnostics.drift import (
     FACTORS,
     AggregationError,
@@ -25,7 +26,6 @@ from fedse.experience import ExperienceStore
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import read_config, read_records
-from fedse.federation.server import OK
 from fedse.federation.trajectory_files import read_trajectories
 from fedse.federation.transport import encode_update
 from fedse.learning.schedule import learning_rate_factor, round_factor
@@ -79,11 +79,10 @@ def diagnose(folder: Path) -> list[RoundDiagnostics]:
 def _round(
     layout: RunLayout, config: RunConfig, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]]
 ) -> RoundDiagnostics:
-    clients = tuple(name for name, metrics in sorted(record.clients.items()) if metrics.get("outcome") == OK)
+    clients = combined_sites(record)
     if config.method.sharing != "federated":
         return _without_updates(layout, record.round, stores)
-    # A restarted update begins from the initial adapter, every other from the broadcast one.
-    before = load_adapter(layout.global_adapter(0 if config.method.restart else record.round - 1))
+    before = load_adapter(layout.global_adapter(starting_round(config, record.round)))
     updates = [load_adapter(layout.update(record.round, name), expect=before.meta) for name in clients]
     grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
     return RoundDiagnostics(
@@ -96,7 +95,7 @@ def _round(
         },
         sign_agreement={factor: sign_agreement(before, updates, factor) for factor in FACTORS},
         gradient_heterogeneity=gradient_heterogeneity(grams, _learning_rate_sums(config, record, clients)),
-        error=aggregation_error(before, updates, _weights(config, record, clients)),
+        error=aggregation_error(before, updates, update_weights(config, record, clients)),
         buffers={name: buffer_at(stored, record.round) for name, stored in stores.items()},
         lengths={name: _lengths(layout, name, record.round) for name in stores},
         bytes_up={name: _encoded(config, record, name, update) for name, update in zip(clients, updates, strict=True)},
@@ -141,12 +140,6 @@ def _learning_rate_sums(
         factors = (learning_rate_factor(step, steps, settings.schedule, settings.warmup) for step in range(steps))
         sums.append(peak * sum(factors))
     return {"A": sums, "B": [settings.b_ratio * total for total in sums]}
-
-
-def _weights(config: RunConfig, record: RoundRecord, clients: Sequence[str]) -> list[float]:
-    if config.method.aggregator == "weighted_mean":
-        return [float(record.clients[name]["train"]["examples"]) for name in clients]
-    return [1.0] * len(clients)
 
 
 def _encoded(config: RunConfig, record: RoundRecord, client: str, adapter: AdapterState) -> int:

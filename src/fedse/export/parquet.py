@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedse.errors import ConfigError
 from fedse.report import Run
-from fedse.report.table import COLUMNS
+from fedse.report.table import COLUMNS, rows
 from fedse.storage import atomic_write
 
 
@@ -26,22 +26,8 @@ def write_parquet(path: Path, runs: Sequence[Run]) -> None:
         raise ConfigError("Parquet needs pyarrow", "pip install 'fedse[parquet]', or name a *.csv file") from cause
     types = {"seed": pyarrow.int64(), "round": pyarrow.int64(), "value": pyarrow.float64()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
-    rows = [
-        (
-            str(run.layout.root),
-            run.config.name,
-            run.config.seed,
-            found.round,
-            found.site,
-            found.environment,
-            found.phase.value,
-            found.metric,
-            found.value,
-        )
-        for run in runs
-        for found in run.measurements
-    ]
-    columns = {name: [row[index] for row in rows] for index, name in enumerate(COLUMNS)}
+    table = list(rows(runs))
+    columns = {name: [row[index] for row in table] for index, name in enumerate(COLUMNS)}
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(columns, schema=schema), content)
     atomic_write(path, content.getvalue())

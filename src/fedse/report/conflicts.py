@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 
+from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.diagnostics.drift import FACTORS, aggregation_error, conflict, factor_gram
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.layout import RunLayout
-from fedse.federation.server import OK
 from fedse.report.groups import Group
 from fedse.report.reading import Run
-from fedse.types import RoundRecord
 
 #: Measure → what it is; each is a panel.
 MEASURES = {
@@ -37,20 +36,13 @@ def _of_run(run: Run) -> dict[int, Mapping[str, float]]:
         return {}
     found = {}
     for record in run.records[1:]:
-        sites = tuple(sorted(site for site, done in record.clients.items() if done.get("outcome") == OK))
-        # A restarted update begins from the initial adapter, every other from that of the round before.
-        start = 0 if run.config.method.restart else record.round - 1
+        sites = combined_sites(record)
+        start = starting_round(run.config, record.round)
         places = [run.layout.global_adapter(start), *(run.layout.update(record.round, site) for site in sites)]
         if len(sites) > 1 and all(place.is_dir() for place in places):
-            weights = _weights(run, record, sites)
+            weights = update_weights(run.config, record, sites)
             found[record.round] = _measured(run.layout, record.round, start, sites, weights)
     return found
-
-
-def _weights(run: Run, record: RoundRecord, sites: Sequence[str]) -> tuple[float, ...]:
-    if run.config.method.aggregator == "weighted_mean":
-        return tuple(float(record.clients[site]["train"]["examples"]) for site in sites)
-    return (1.0,) * len(sites)
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedse.evaluation.rates import wilson_interval
+from fedse.evaluation.rates import pooled, wilson_interval
 from fedse.progress import Phase
 from fedse.report.reading import Run
 from fedse.types import SuccessRate
@@ -78,7 +78,7 @@ class Group:
             for record in run.records:
                 if environment in record.evaluation:
                     found.setdefault(record.round, []).append(record.evaluation[environment])
-        return {round: _pooled(rates) for round, rates in sorted(found.items())}
+        return {round: pooled(rates) for round, rates in sorted(found.items())}
 
     def final(self) -> dict[str, SuccessRate]:
         """Environment → pooled success after the last round that was evaluated there."""
@@ -124,11 +124,3 @@ def rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:
     """A success rate with its Wilson interval, from counts."""
     low, high = wilson_interval(successes, episodes)
     return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
-
-
-def _pooled(rates: Sequence[SuccessRate]) -> SuccessRate:
-    if len(rates) == 1:
-        return rates[0]
-    return rate_of(
-        sum(rate.successes for rate in rates), sum(rate.episodes for rate in rates), sum(rate.errors for rate in rates)
-    )

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedse.report.reading import Run
 from fedse.storage import atomic_write
 
 COLUMNS = ("run", "name", "seed", "round", "site", "environment", "phase", "metric", "value")
+
+
+#: As the columns say.
+Row = tuple[str, str, int, int, str, str, str, str, float]
+
+
+def rows(runs: Sequence[Run]) -> Iterator[Row]:
+    """Every number of the runs, one a row."""
+    for run in runs:
+        place, config = str(run.layout.root), run.config
+        for found in run.measurements:
+            where = (found.round, found.site, found.environment, found.phase.value)
+            yield place, config.name, config.seed, *where, found.metric, found.value
 
 
 def write_csv(path: Path, runs: Sequence[Run]) -> None:
@@ -22,19 +35,5 @@ def write_csv(path: Path, runs: Sequence[Run]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(COLUMNS)
-    for run in runs:
-        for found in run.measurements:
-            writer.writerow(
-                [
-                    run.layout.root,
-                    run.config.name,
-                    run.config.seed,
-                    found.round,
-                    found.site,
-                    found.environment,
-                    found.phase.value,
-                    found.metric,
-                    f"{found.value:.10g}",
-                ]
-            )
+    writer.writerows((*row[:-1], f"{row[-1]:.10g}") for row in rows(runs))
     atomic_write(path, text.getvalue().encode(errors="replace"))
