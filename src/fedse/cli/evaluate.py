@@ -126,9 +126,7 @@ def _rates(
     played: list[Trajectory],
 ) -> dict[str, SuccessRate]:
     """Play every site's held-out tasks with an adapter; the episodes are added to ``played``."""
-    from fedse.environments import make
-    from fedse.evaluation.evaluate import evaluate as play_tasks
-    from fedse.evaluation.evaluate import held_out_tasks
+    from fedse.evaluation.evaluate import evaluate_site
     from fedse.progress import Event, Phase
     from fedse.rollout.engine import RolloutProgress
 
@@ -152,20 +150,7 @@ def _rates(
                 )
             )
 
-        environment = make(site.environment, **site.options)
-        tasks = held_out_tasks(environment, site.test_split, config.evaluation.tasks)
-        environment.close()
-        rates[label], trajectories = play_tasks(
-            shared.engine,
-            site.environment,
-            tasks,
-            options=site.options,
-            prompt=config.agent.prompt,
-            decoding=config.evaluation.decoding,
-            samples=config.evaluation.samples,
-            seed=config.seed,
-            on_progress=tell,
-        )
+        rates[label], trajectories = evaluate_site(shared.engine, config, site, on_progress=tell)
         played += trajectories
     return rates
 

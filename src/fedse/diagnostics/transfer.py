@@ -10,15 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedse.config import ClientConfig, RunConfig
-from fedse.environments import registry
+from fedse.config import RunConfig
+from fedse.diagnostics.combined import combined_sites
 from fedse.errors import RunError
-from fedse.evaluation.evaluate import evaluate, held_out_tasks
+from fedse.evaluation.evaluate import evaluate_site
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import read_config, read_records
-from fedse.federation.server import OK
 from fedse.federation.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
 
@@ -68,13 +67,15 @@ def transfer_matrix(
     if last.transfer and tasks is None:
         return TransferMatrix(last.round, {f"client {name}": rates for name, rates in last.transfer.items()})
     places = _places(layout, config, last)
+    if tasks:
+        config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"tasks": tasks})})
     shared = SharedModel.load(config)
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
     for adapter, place in places.items():
         shared.lora.load(load_adapter(place))
         for label, name in evaluators(config).items():
-            rate = _rate(config, clients[name], shared, tasks)
+            rate, _ = evaluate_site(shared.engine, config, clients[name])
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:
                 on_rate(adapter, label, rate)
@@ -85,29 +86,8 @@ def _places(layout: RunLayout, config: RunConfig, last: RoundRecord) -> dict[str
     """Adapter → its folder."""
     if config.method.sharing == "isolated":
         return {f"client {name}": layout.update(last.round, name) for name in sorted(last.clients)}
-    sent = [name for name, metrics in sorted(last.clients.items()) if metrics.get("outcome") == OK]
     return {
         BEFORE: layout.global_adapter(last.round - 1),
-        **{f"client {name}": layout.update(last.round, name) for name in sent},
+        **{f"client {name}": layout.update(last.round, name) for name in combined_sites(last)},
         AFTER: layout.global_adapter(last.round),
     }
-
-
-def _rate(config: RunConfig, client: ClientConfig, shared: SharedModel, tasks: int | None) -> SuccessRate:
-    """Of the adapter that is loaded, in the client's environment."""
-    environment = registry.make(client.environment, **client.options)
-    try:
-        chosen = held_out_tasks(environment, client.test_split, tasks or config.evaluation.tasks)
-    finally:
-        environment.close()
-    rate, _ = evaluate(
-        shared.engine,
-        client.environment,
-        chosen,
-        options=client.options,
-        prompt=config.agent.prompt,
-        decoding=config.evaluation.decoding,
-        samples=config.evaluation.samples,
-        seed=config.seed,
-    )
-    return rate

@@ -15,6 +15,7 @@ from fedse.seeding import derive_seed
 from fedse.types import StopReason, SuccessRate, Task, Trajectory
 
 if TYPE_CHECKING:
+    from fedse.config import ClientConfig, RunConfig
     from fedse.rollout.engine import RolloutEngine, RolloutProgress
 
 
@@ -86,6 +87,39 @@ def evaluate(
     )
     require_outcomes(trajectories, f"evaluation on {environment}")
     return success_rate(trajectories), trajectories
+
+
+def evaluate_site(
+    engine: RolloutEngine,
+    config: RunConfig,
+    site: ClientConfig,
+    *,
+    on_progress: Callable[[RolloutProgress], None] | None = None,
+) -> tuple[SuccessRate, list[Trajectory]]:
+    """Play the held-out tasks of a run's site as the run's evaluation does; see :func:`evaluate`.
+
+    Raises:
+        UnknownNameError: if the site's environment or test split is not known.
+        ConfigError: if there are no tasks.
+        EnvironmentFault: if the environment cannot be brought up, or every episode was lost to a fault.
+    """
+    settings = config.evaluation
+    environment = registry.make(site.environment, **site.options)
+    try:
+        tasks = held_out_tasks(environment, site.test_split, settings.tasks)
+    finally:
+        environment.close()
+    return evaluate(
+        engine,
+        site.environment,
+        tasks,
+        options=site.options,
+        prompt=config.agent.prompt,
+        decoding=settings.decoding,
+        samples=settings.samples,
+        seed=config.seed,
+        on_progress=on_progress,
+    )
 
 
 def require_outcomes(trajectories: Sequence[Trajectory], what: str) -> None:
