@@ -21,7 +21,7 @@ from fedse.experience.store import ExperienceStore
 from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.demonstrations import import_demonstrations
-from fedse.federation.held_out_tasks import held_out_by
+from fedse.federation.held_out_tasks import check_learnable, held_out_by
 from fedse.federation.layout import RunLayout
 from fedse.federation.partition import site_tasks
 from fedse.federation.phases import PhaseReport, once
@@ -333,27 +333,7 @@ class Client:
         return derive_seed(self._run.seed, self.name, round, phase.value)
 
     def _check(self) -> None:
-        explores = self._run.method.explore and self._config.episodes_per_round > 0
-        if not explores and self._config.demonstrations == 0:
-            raise ConfigError(
-                f"client {self.name!r} has nothing to learn from: it neither explores nor has demonstrations",
-                f"raise clients.{self.name}.demonstrations, or let it explore",
-            )
-        if not self._train_tasks:
-            raise ConfigError(
-                f"client {self.name!r}: split {self._config.train_split!r} of {self._config.environment} has no tasks",
-                "choose another split or other options",
-            )
-        for site in self._run.clients:
-            held_out = self._held_out.get(site.name, frozenset())
-            leaked = sum(task in held_out for task in self._train_tasks)
-            if leaked:
-                whose = "its test tasks" if site.name == self.name else f"the test tasks of client {site.name!r}"
-                raise ConfigError(
-                    f"client {self.name!r} would learn from {leaked} of {whose}: split {self._config.train_split!r} of "
-                    f"{self._config.environment} overlaps {site.test_split!r}",
-                    "choose splits that are disjoint, such as train and test, for all clients of an environment",
-                )
+        check_learnable(self._run, self._config, self._train_tasks, self._held_out)
         unknown = sorted(self._scalars - SCALARS)
         if unknown:
             raise ConfigError(

@@ -9,6 +9,7 @@ from fedse.environments import registry
 from fedse.errors import ConfigError
 from fedse.experience.filters import make_filter
 from fedse.federation.aggregation import get_aggregator
+from fedse.federation.held_out_tasks import check_learnable, held_out_by
 from fedse.federation.partition import site_tasks
 
 
@@ -38,7 +39,7 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
 
     Raises:
         UnknownNameError: if an environment, a split, the aggregator or the filter is not known.
-        ConfigError: if an option is wrong, or a split is empty.
+        ConfigError: if an option is wrong, a split is empty, or a site would learn from tasks that one is tested on.
         EnvironmentFault: if an environment cannot be brought up.
     """
     get_aggregator(config.method.aggregator)
@@ -49,21 +50,23 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
 def _site(config: RunConfig, client: ClientConfig) -> SiteCheck:
     environment = registry.make(client.environment, **client.options)
     try:
-        train = len(site_tasks(config, client, environment))
+        train = site_tasks(config, client, environment)
+        tested = held_out_by(config, client, environment)
         held_out = len(environment.tasks(client.test_split))
     finally:
         environment.close()
-    for split, count in ((client.train_split, train), (client.test_split, held_out)):
-        if not count:
-            raise ConfigError(
-                f"client {client.name!r}: the split {split!r} of {client.environment} has no tasks",
-                f"fedse env show {client.environment} lists its splits",
-            )
+    if config.rounds:  # else nothing is learnt
+        check_learnable(config, client, train, tested)
+    if not held_out:
+        raise ConfigError(
+            f"client {client.name!r}: the split {client.test_split!r} of {client.environment} has no tasks",
+            f"fedse env show {client.environment} lists its splits",
+        )
     wanted = config.evaluation.tasks
     return SiteCheck(
         name=client.name,
         environment=client.environment,
-        train_tasks=train,
+        train_tasks=len(train),
         test_tasks=held_out if wanted is None else min(wanted, held_out),
         demonstrations=client.demonstrations,
         episodes=client.episodes_per_round if config.method.explore else 0,

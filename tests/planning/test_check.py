@@ -1,0 +1,24 @@
+"""A run's sites are checked before a model is loaded, by the rules of the run itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from fedse.errors import ConfigError
+from fedse.planning import check_run
+from fedse.settings import load_config
+
+
+def test_training_on_tasks_that_are_tested_on_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"would learn from \d+ of its test tasks"):
+        check_run(load_config("tiny", None, ["clients.0.train_split=test"]))
+
+
+def test_a_site_without_anything_to_learn_from_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing to learn from"):
+        check_run(load_config("tiny", None, ["clients.0.demonstrations=0", "method.explore=false"]))
+
+
+def test_a_run_that_learns_nothing_needs_nothing_to_learn_from() -> None:
+    settings = ["rounds=0", "clients.0.train_split=test", "clients.0.demonstrations=0", "method.explore=false"]
+    assert check_run(load_config("tiny", None, settings))[0].test_tasks > 0
