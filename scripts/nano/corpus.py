@@ -1,4 +1,4 @@
-"""The corpus of the nano model: reading tasks, and episodes of players without a clue, as rows of tokens.
+"""The corpus of the nano model: reading tasks, and episodes of players and narrators, as rows of tokens.
 
 A document is a conversation in the chat template of the model; its loss is on what the assistant says.  Documents are
 packed whole into rows of one length.
@@ -7,7 +7,7 @@ packed whole into rows of one length.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,16 @@ from tokenizers import Tokenizer
 from fedse.agent import system_prompt
 from fedse.environments import registry
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.scripted import play
+from fedse.rollout.scripted import Policy, play
 from fedse.types import Source
-from nano.players import PLAYERS
 from nano.reading import TASKS, Conversation
 from nano.training import Batch, Document
 from nano.words import Lexicon
 
-#: Environment → variants that players play, on training tasks.
+#: Environment → who plays there: made from the instruction and a random generator.
+Cast = Mapping[str, Callable[[str, random.Random], Policy]]
+
+#: Environment → variants that are played, on training tasks.
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "babyai": ({},),
     "maze": ({}, {"max_path": 5}),
@@ -31,14 +33,16 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "webshop": ({},),
     "wordle": ({"size": 20}, {"size": 40}),
 }
+#: Environment → its share of the episodes.  WebShop's are the longest, and those of TextCraft teach most.
+SHARES: Mapping[str, float] = {"babyai": 0.2, "maze": 0.25, "textcraft": 0.36, "webshop": 0.09, "wordle": 0.1}
 #: Players stop here, so that most episodes fit into a row.
 _TURNS = 12
 _CHUNK = 256
 _POOL = 64
 
 
-def episodes(environment: str, rng: random.Random) -> Iterator[Conversation]:
-    """Episodes of an environment's player, without end."""
+def episodes(environment: str, rng: random.Random, cast: Cast) -> Iterator[Conversation]:
+    """Episodes of an environment's player or narrator, without end."""
     variants = []
     for options in VARIANTS[environment]:
         opened = registry.make(environment, **options)
@@ -48,7 +52,7 @@ def episodes(environment: str, rng: random.Random) -> Iterator[Conversation]:
         trajectory = play(
             opened,
             EpisodeRequest(rng.choice(choice), rng.getrandbits(32)),
-            lambda _, instruction=instruction: PLAYERS[environment](instruction, rng),  # type: ignore[misc]
+            lambda _, instruction=instruction: cast[environment](instruction, rng),  # type: ignore[misc]
             instruction=instruction,
             source=Source.POLICY,
             turns=rng.randint(2, _TURNS),
@@ -94,13 +98,20 @@ def encode(tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[
     return documents
 
 
-def mixture(tokenizer: Tokenizer, lexicon: Lexicon, sizes: tuple[int, int], players: float) -> Iterator[Document]:
-    """Documents without end; a share of them are players' episodes, of the five environments evenly."""
+def mixture(
+    tokenizer: Tokenizer, lexicon: Lexicon, sizes: tuple[int, int], cast: Cast, share: float
+) -> Iterator[Document]:
+    """Documents without end; a share of them are episodes of the cast, the others reading tasks."""
     rng = lexicon.rng
     reading = tasks(lexicon, sizes)
-    playing = [episodes(name, rng) for name in sorted(PLAYERS)]
+    names = sorted(cast)
+    playing = {name: episodes(name, rng, cast) for name in names}
+    weights = [SHARES[name] for name in names]
     while True:
-        drawn = [next(rng.choice(playing)) if rng.random() < players else next(reading) for _ in range(_CHUNK)]
+        drawn = [
+            next(playing[rng.choices(names, weights)[0]]) if rng.random() < share else next(reading)
+            for _ in range(_CHUNK)
+        ]
         yield from encode(tokenizer, drawn)
 
 

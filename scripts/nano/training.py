@@ -47,8 +47,6 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
-        # On a CPU, compiled, it trains rows of this length faster than the fused kernels do.
-        attn_implementation="eager",
     )
     return LlamaForCausalLM(config)
 
@@ -57,16 +55,18 @@ class Trainer:
     """Trains a model in place, step by step.
 
     Args:
-        model: in float32; it is turned into bfloat16, and its float32 weights are kept beside it.
+        model: it is turned into bfloat16, and float32 weights are kept beside it.
         learning_rate: the peak; it rises over the first steps, and falls to zero over the last third.
         steps: of the whole training.
+        attention: ``eager`` or ``sdpa``.
     """
 
-    def __init__(self, model: LlamaForCausalLM, *, learning_rate: float, steps: int) -> None:
+    def __init__(self, model: LlamaForCausalLM, *, learning_rate: float, steps: int, attention: str) -> None:
         self._model = model
         self._learning_rate = learning_rate
         self._steps = steps
-        self._masters = [parameter.detach().clone() for parameter in model.parameters()]
+        model.set_attn_implementation(attention)
+        self._masters = [parameter.detach().float().clone() for parameter in model.parameters()]
         model.to(torch.bfloat16)  # type: ignore[arg-type]
         self._weights = list(model.parameters())
         matrices = [parameter.dim() == 2 and "embed" not in name for name, parameter in model.named_parameters()]

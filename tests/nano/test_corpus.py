@@ -56,7 +56,7 @@ def test_a_lookup_answers_with_what_stands_behind_the_name():
 @pytest.mark.parametrize("environment", sorted(PLAYERS))
 def test_players_say_nothing_about_their_task_and_keep_the_form(environment):
     rng = random.Random(0)
-    for conversation in itertools.islice(episodes(environment, rng), 5):
+    for conversation in itertools.islice(episodes(environment, rng, PLAYERS), 5):
         for role, text in conversation:
             if role == "assistant":
                 parsed = parse_response(text, "single")

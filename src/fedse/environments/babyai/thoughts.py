@@ -16,7 +16,7 @@ from fedse.environments.babyai.world import HEADINGS, World
 LIMIT = 30
 
 #: What surrounds a thing's name in the text of an errand: the verb and the article, and where it lay at the beginning.
-_EXTRAS = re.compile(r"^(go to |pick up |open |put )?(the |an? )| (on your (left|right)|in front of you|behind you)$")
+EXTRAS = re.compile(r"^(go to |pick up |open |put )?(the |an? )| (on your (left|right)|in front of you|behind you)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Phrases:
     free: str
 
 
-_VOICES = (
+VOICES = (
     _Phrases(
         goal="I have to {}.",
         seen="I see the {}.",
@@ -95,7 +95,7 @@ class Narrator:
     """Explains actions by the mission, by what is in sight, and by the aim of the bot's plan."""
 
     def __init__(self, rng: random.Random) -> None:
-        self._voice = rng.choice(_VOICES)
+        self._voice = rng.choice(VOICES)
 
     def finish(self, world: World, action: str) -> str:
         """The thought before an action that accomplishes the mission."""
@@ -160,4 +160,4 @@ def _in_sight(world: World, errand: Errand) -> list[str]:
 def _wanted(errand: Errand, *, carries: bool) -> str:
     """What the errand is about, in the mission's words, such as ``red ball``."""
     first, _, second = errand.text.partition(" next to ")
-    return _EXTRAS.sub("", second if carries else first)
+    return EXTRAS.sub("", second if carries else first)

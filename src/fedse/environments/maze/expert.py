@@ -37,7 +37,7 @@ class _Phrases:
 # actions, so that a small model can copy its decision from its reason; and with what a conclusion rests on right before
 # it (two numbers before a direction, the walls before the open sides), because a small model concludes far better from
 # what it has just copied than from what it must look up.
-_VOICES = (
+VOICES = (
     _Phrases(
         row="Row {} to {}: {}.",
         column="Column {} to {}: {}.",
@@ -79,7 +79,7 @@ class MazeExpert:
     def __init__(self, layout: Layout, limit: int, seed: int) -> None:
         self._layout = layout
         self._remaining = limit
-        self._voice = python_random("maze", "expert", seed).choice(_VOICES)
+        self._voice = python_random("maze", "expert", seed).choice(VOICES)
         self._last: str | None = None
         self._plan: list[str] = []
         self._expected: Cell | None = None

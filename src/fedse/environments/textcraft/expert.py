@@ -36,7 +36,7 @@ class _Phrases:
     look: str
 
 
-_VOICES = (
+VOICES = (
     _Phrases(
         goal="Goal: {}.",
         needs="It needs {}.",
@@ -93,7 +93,7 @@ class TextCraftExpert:
         self._commands = [command for command in lines if command is not None]
         self._goal = match[2]
         rng = python_random("textcraft", "expert", seed)
-        self._voice = rng.choice(_VOICES)
+        self._voice = rng.choice(VOICES)
         self._fetch_first = rng.random() < _FETCH_FIRST
         self._steps: list[Step] = []
         self._goal_inputs = ""

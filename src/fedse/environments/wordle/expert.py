@@ -27,7 +27,7 @@ class _Phrases:
 
 # Short, because every token is sampled in each turn and trained on in each round.  The answer is repeated as it was
 # written, which a small model can do, and followed at once by the words that fit, the guess first.
-_VOICES = (
+VOICES = (
     _Phrases(
         opening="I open with {}.",
         answer="{} gets {}.",
@@ -55,7 +55,7 @@ class WordleExpert:
     def __init__(self, vocabulary: Vocabulary, seed: int) -> None:
         self._vocabulary = vocabulary
         self._rng = python_random("wordle", "expert", seed)
-        self._voice = self._rng.choice(_VOICES)
+        self._voice = self._rng.choice(VOICES)
         self._candidates = vocabulary.all
         self._guess: int | None = None
 
