@@ -29,12 +29,12 @@ Cast = Mapping[str, Callable[[str, random.Random], Policy]]
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "babyai": ({},),
     "maze": ({}, {"max_path": 5}),
-    "textcraft": ({}, {"max_depth": 2}),
+    "textcraft": ({}, {"max_depth": 2}, {"max_depth": 1}),
     "webshop": ({},),
     "wordle": ({"size": 20}, {"size": 40}),
 }
 #: Environment → its share of the episodes.  WebShop's are the longest, and those of TextCraft teach most.
-SHARES: Mapping[str, float] = {"babyai": 0.2, "maze": 0.25, "textcraft": 0.36, "webshop": 0.09, "wordle": 0.1}
+SHARES: Mapping[str, float] = {"babyai": 0.19, "maze": 0.21, "textcraft": 0.4, "webshop": 0.12, "wordle": 0.08}
 #: Players stop here, so that most episodes fit into a row.
 _TURNS = 12
 _CHUNK = 256

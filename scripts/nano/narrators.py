@@ -10,7 +10,7 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedse.agent.parsing import format_response
 from fedse.environments.babyai import thoughts as babyai
@@ -101,7 +101,10 @@ _CRAFTED = re.compile(r"Crafted (\d+) minecraft:(.+)")
 
 
 class TextCraftNarrator(Narrator):
-    """Names the goal, and carries out any command for which everything can be fetched or is there."""
+    """Names the goal and what it needs, and carries out other commands for which everything can be had.
+
+    It hardly ever crafts the goal: of short lists it would often do so by chance.
+    """
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
         super().__init__(instruction, rng)
@@ -121,17 +124,22 @@ class TextCraftNarrator(Narrator):
             ready = [
                 command
                 for command in self._commands
-                if all(self._held[name] >= count or name not in makes for name, count in command.inputs)
+                if (command.output != self._goal or self.rng.random() < 0.03)
+                and all(self._held[name] >= count or name not in makes for name, count in command.inputs)
             ]
+            if self.rng.random() < 0.8:
+                inputs = next((other.inputs for other in self._commands if other.output == self._goal), ())
+                about += [voice.needs.format(listed(inputs))] if inputs else []
+            if not ready and self.rng.random() < 0.7:
+                raw = [pair for other in self._commands for pair in other.inputs if pair[0] not in makes]
+                name, count = self.rng.choice(raw)
+                return f"{' '.join(about)} {voice.fetch.format(name, count)}", f"get {count} {name}"
             if not ready or self.rng.random() < 0.1:
                 return f"{about[0]} I see what I hold.", "inventory"
             self._aim = self.rng.choice(ready)
         command = self._aim
         for name, count in command.inputs:
             if self._held[name] < count:
-                if self.rng.random() < 0.5:
-                    makers = [other for other in self._commands if other.output == self._goal]
-                    about += [voice.needs.format(listed(makers[0].inputs))] if makers else []
                 about.append(voice.part.format(command.count, command.output, command.count, listed(command.inputs)))
                 about.append(voice.fetch.format(name, count))
                 return " ".join(about), f"get {count} {name}"
@@ -154,11 +162,14 @@ class TextCraftNarrator(Narrator):
             self._aim = None
 
 
+_SCENE = re.compile(r"In front of you|You cannot see")
+_SEEN = re.compile(r"There is an? (.+?) \d")
+_OFFERED = re.compile(r'"(?:go to|pickup|toggle and go through|go through) (.+?) \d+"')
 _MISSION = re.compile(r"Your goal: (.+)")
 
 
 class BabyAINarrator(Narrator):
-    """Names the mission, says whether what it is about is in sight, and does anything that is on offer."""
+    """Names the mission, says whether what it is about is in sight, and does anything else that is on offer."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
         super().__init__(instruction, rng)
@@ -171,17 +182,25 @@ class BabyAINarrator(Narrator):
         voice = self._voice
         if match := _MISSION.search(observation):
             self._goal = match[1]
-        actions = [self._player.action(observation) for _ in range(2)]
-        action = min(actions, key=lambda each: "1" in each or "2" in each) if self.rng.random() < 0.6 else actions[0]
         sight = ""
+        barred: Sequence[str] = ()
         if not re.search(r" then | after |, | and ", self._goal):
-            thing = babyai.EXTRAS.sub("", self._goal.partition(" next to ")[0])
-            things = list(dict.fromkeys(re.findall(r"There is an? (.+?) \d", observation)))
-            there = [name for name in things if set(thing.split()) <= set(name.split())]
-            named = next((name for name in there if name in action), there[0] if there else "")
-            sight = f"{voice.seen.format(named) if named else voice.unseen.format(thing)} "
+            wanted = babyai.EXTRAS.sub("", self._goal.partition(" next to ")[0])
+            thing = set(wanted.split())
+            barred = [name for name in _OFFERED.findall(observation) if thing <= set(name.split())]
+            if _SCENE.search(observation):
+                seen = next((name for name in _SEEN.findall(observation) if thing <= set(name.split())), None)
+                sight = f"{voice.seen.format(seen) if seen else voice.unseen.format(wanted)} "
+        action = self._action(observation, barred)
         done = action.replace("pickup", "pick up")
         return f"{voice.goal.format(self._goal)} {sight}{voice.decide.format(done)}", action
+
+    def _action(self, observation: str, barred: Sequence[str]) -> str:
+        """Anything on offer that names none of the barred things; more often a step than one that names a thing."""
+        offers = [self._player.action(observation) for _ in range(12)]
+        free = [offer for offer in offers if not any(name in offer for name in barred)] or ["check available actions"]
+        steps = [offer for offer in free if not re.search(r"\d", offer)]
+        return self.rng.choice(steps if steps and self.rng.random() < 0.4 else free)
 
 
 #: What is said before going back and before buying, where the experts would give a reason.
@@ -246,7 +265,7 @@ class WebShopNarrator(Narrator):
             return self._buy, "click[Buy Now]"
         # What was asked for is a fact, too; a customer who never happened on it would buy nothing right.
         asked = [(name, value) for name, value in values if wish.options.get(name) == value]
-        name, value = self.rng.choice(asked if asked and self.rng.random() < 0.6 else values)
+        name, value = self.rng.choice(asked if asked and self.rng.random() < 0.9 else values)
         return voice.option.format(name, value), f"click[{value}]"
 
 
