@@ -8,45 +8,25 @@ from __future__ import annotations
 
 import random
 import re
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fedse.agent.parsing import format_response
 from fedse.environments.babyai import thoughts as babyai
 from fedse.environments.maze import expert as maze
+from fedse.environments.maze.layouts import OPPOSITE
 from fedse.environments.textcraft import expert as textcraft
 from fedse.environments.textcraft.planner import Command, listed, parse_command
 from fedse.environments.webshop import phrases as webshop
 from fedse.environments.webshop.families import listed as enumerated
 from fedse.environments.webshop.reading import Kind, View, read_page
 from fedse.environments.wordle import expert as wordle
-from nano.players import BabyAIPlayer
-
-
-class Narrator(ABC):
-    """Answers observations with true thoughts and random actions; a :class:`fedse.rollout.scripted.Policy`."""
-
-    def __init__(self, instruction: str, rng: random.Random) -> None:
-        self.instruction = instruction
-        self.rng = rng
-
-    def act(self, observation: str) -> str:
-        """A reply in the form that the instruction asks for."""
-        return format_response(*self.reply(observation))
-
-    @abstractmethod
-    def reply(self, observation: str) -> tuple[str, str]:
-        """Thought and action."""
-
+from nano.players import Actor, BabyAIPlayer
 
 _NUMBERS = re.compile(r"goal is at position (\d+), (\d+)\. Your current position is at position (\d+), (\d+)\.")
-_OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
-_SIDES = {"left": "left", "right": "right", "up": "above", "down": "below"}
 _WALLS = {"right": "to your right", "left": "to your left", "up": "above you", "down": "below you"}
 
 
-class MazeNarrator(Narrator):
+class MazeNarrator(Actor):
     """Says where the goal is, which ways are open, and where it came from; goes any open way."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
@@ -70,14 +50,14 @@ class MazeNarrator(Narrator):
             voice.row.format(here_row, goal_row, up),
             voice.column.format(here_column, goal_column, left),
             voice.sides.format(", ".join(walls) or "none", ", ".join(ways)),
-            voice.start if self._last is None else voice.came.format(_SIDES[_OPPOSITE[self._last]]),
+            voice.start if self._last is None else voice.came.format(maze.SIDES[OPPOSITE[self._last]]),
             voice.other.format(move),
         )
         self._last = move
         return " ".join(thought), f"move {move}"
 
 
-class WordleNarrator(Narrator):
+class WordleNarrator(Actor):
     """Says what the last word got, and any word of the list."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
@@ -100,7 +80,7 @@ _GOT = re.compile(r"Got (\d+) (.+)")
 _CRAFTED = re.compile(r"Crafted (\d+) minecraft:(.+)")
 
 
-class TextCraftNarrator(Narrator):
+class TextCraftNarrator(Actor):
     """Names the goal and what it needs, and carries out other commands for which everything can be had.
 
     It hardly ever crafts the goal: of short lists it would often do so by chance.
@@ -168,7 +148,7 @@ _OFFERED = re.compile(r'"(?:go to|pickup|toggle and go through|go through) (.+?)
 _MISSION = re.compile(r"Your goal: (.+)")
 
 
-class BabyAINarrator(Narrator):
+class BabyAINarrator(Actor):
     """Names the mission, says whether what it is about is in sight, and does anything else that is on offer."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
@@ -207,7 +187,7 @@ class BabyAINarrator(Narrator):
 _LEAVING = dict(zip(webshop.VOICES, (("Back.", "I buy it."), ("I go back.", "I take this.")), strict=True))
 
 
-class WebShopNarrator(Narrator):
+class WebShopNarrator(Actor):
     """Says what is wanted, what things cost, and what a page tells; opens and clicks anything."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
@@ -269,7 +249,7 @@ class WebShopNarrator(Narrator):
         return voice.option.format(name, value), f"click[{value}]"
 
 
-NARRATORS: Mapping[str, type[Narrator]] = {
+NARRATORS: Mapping[str, type[Actor]] = {
     "babyai": BabyAINarrator,
     "maze": MazeNarrator,
     "textcraft": TextCraftNarrator,

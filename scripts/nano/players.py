@@ -26,8 +26,8 @@ THOUGHTS = (
 )
 
 
-class Player(ABC):
-    """Answers observations with random actions; a :class:`fedse.rollout.scripted.Policy`."""
+class Actor(ABC):
+    """Answers observations; a :class:`fedse.rollout.scripted.Policy`."""
 
     def __init__(self, instruction: str, rng: random.Random) -> None:
         self.instruction = instruction
@@ -35,7 +35,19 @@ class Player(ABC):
 
     def act(self, observation: str) -> str:
         """A reply in the form that the instruction asks for."""
-        return format_response(self.rng.choice(THOUGHTS), self.action(observation))
+        return format_response(*self.reply(observation))
+
+    @abstractmethod
+    def reply(self, observation: str) -> tuple[str, str]:
+        """Thought and action."""
+
+
+class Player(Actor):
+    """Acts at random, with thoughts that say nothing."""
+
+    def reply(self, observation: str) -> tuple[str, str]:
+        """Any thought, and an action."""
+        return self.rng.choice(THOUGHTS), self.action(observation)
 
     @abstractmethod
     def action(self, observation: str) -> str:

@@ -12,7 +12,7 @@ from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
 
 _POSITION = re.compile(r"Your current position is at position (\d+), (\d+)\.")
-_SIDES = {"left": "left", "right": "right", "up": "above", "down": "below"}
+SIDES = {"left": "left", "right": "right", "up": "above", "down": "below"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class MazeExpert:
     def _think(self, cell: Cell, move: str) -> str:
         voice = self._voice
         exits = self._layout.exits[cell]
-        came = voice.start if self._last is None else voice.came.format(_SIDES[OPPOSITE[self._last]])
+        came = voice.start if self._last is None else voice.came.format(SIDES[OPPOSITE[self._last]])
         return " ".join(
             (
                 self._way(voice.row, cell[0], self._layout.goal[0], "up", "down"),
