@@ -97,6 +97,13 @@ class RolloutConfig(_Section):
     """How episodes are played by the model."""
 
     temperature: float = Field(default=1.0, gt=0, description="of exploration; greedy evaluation ignores it")
+    min_p: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="of exploration; tokens less likely than this share of the most likely one are not drawn, which"
+        " spares small models misspelt words without making their decisions alike; 0: all tokens",
+    )
     slots: int = Field(default=32, ge=1, description="episodes decoded side by side")
     max_context: int = Field(default=2048, ge=64, description="tokens of a whole episode")
     max_turns: int | None = Field(default=None, ge=1, description="default: the environment's own limit")

@@ -306,6 +306,9 @@ def test_bad_options_are_refused() -> None:
         make("webshop", stock="toys")
     with pytest.raises(ConfigError, match="no search engine 'lucene'"):
         make("webshop", search="lucene")
+    for wrong in (-1, "1", True):
+        with pytest.raises(ConfigError, match="max_options must be an integer ≥ 0 or null"):
+            make("webshop", max_options=wrong)
     with pytest.raises(ConfigError, match="both data="):
         make("webshop", catalogue="10k", data="/nowhere")
     with pytest.raises(ConfigError, match="there is no folder"):
@@ -322,6 +325,19 @@ def test_training_and_test_goals_are_of_different_products() -> None:
     assert len(shop.splits["test"]) == 500
     with pytest.raises(UnknownNameError, match="did you mean test"):
         webshop().tasks("tests")
+
+
+def test_max_options_leaves_out_the_goals_with_more_of_them() -> None:
+    every, few = webshop(), make("webshop", max_options=1)
+    for split in ("train", "test"):
+        asked = [len(every._shop.goals[int(task.id.split("/")[1])].options) for task in every.tasks(split)]
+        kept = [task for task, options in zip(every.tasks(split), asked, strict=True) if options <= 1]
+        assert list(few.tasks(split)) == kept
+        assert {0, 1} < set(asked), "nothing would be left out"
+        assert few.spec.splits[split] == len(kept)
+    left_out = next(task for task in every.tasks("test") if task not in few.tasks("test"))
+    assert few.reset(left_out) == every.reset(left_out), "any goal can still be played"
+    assert few.agentgym_tasks() == every.agentgym_tasks(), "a server's indices do not depend on it"
 
 
 def test_any_beginning_of_a_split_is_a_fair_sample() -> None:

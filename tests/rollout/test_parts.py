@@ -67,6 +67,20 @@ def test_draws_follow_the_distribution_at_the_temperature() -> None:
         np.testing.assert_allclose(np.bincount(tokens, minlength=3) / 3000, expected, atol=1e-3)
 
 
+def test_min_p_draws_only_what_is_likely_enough_in_the_same_proportions() -> None:
+    logits = torch.log(torch.tensor([0.05, 0.3, 0.05, 0.6]))
+    uniforms = (np.arange(3000) + 0.5) / 3000
+    tokens = draw(logits.repeat(3000, 1), uniforms, 1.0, min_p=0.4)
+    np.testing.assert_allclose(np.bincount(tokens, minlength=4) / 3000, [0, 1 / 3, 0, 2 / 3], atol=1e-3)
+    # The bound is a share of the most likely token's probability, after the temperature: 0.05 / 0.6 is below it, but
+    # at temperature 4 it is (0.05 / 0.6) ** 0.25 = 0.54.
+    flatter = draw(logits.repeat(3000, 1), uniforms, 4.0, min_p=0.4)
+    np.testing.assert_allclose(
+        np.bincount(flatter, minlength=4) / 3000, torch.softmax(logits / 4, dim=-1).numpy(), atol=1e-3
+    )
+    assert draw(logits.repeat(2, 1), np.array([0.0, 1.0 - 2**-53]), 1.0, min_p=0.4) == [1, 3]
+
+
 def test_extreme_draws_stay_within_tokens_that_can_occur() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]]).repeat(2, 1)
     assert draw(logits, np.array([0.0, 1.0 - 2**-53]), 1.0) == [1, 2]

@@ -132,6 +132,7 @@ def _protocol(config: RunConfig, client: ClientConfig) -> dict[str, Any]:
     if config.evaluation.decoding == "sampled":
         protocol["evaluation.samples"] = config.evaluation.samples
         protocol["rollout.temperature"] = config.rollout.temperature
+        protocol["rollout.min_p"] = config.rollout.min_p
     return protocol
 
 

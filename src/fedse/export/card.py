@@ -183,12 +183,17 @@ def _method(origin: Origin) -> str:
         ["rounds, of the run and here", f"{config.rounds}, {origin.round}"],
         ["LoRA", f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {config.lora.target_modules}"],
         ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round, {batch} a step"],
-        ["rollouts", f"temperature {config.rollout.temperature:g}, {config.rollout.max_context} tokens of context"],
+        ["rollouts", f"{_sampling(config)}, {config.rollout.max_context} tokens of context"],
     ]
     if method.sharing == "federated":
         rows.insert(1, ["aggregation", f"{method.aggregator}, server learning rate {method.server_lr:g}"])
     about = f"Federated self-evolution of agents, after Fed-SE ({_PAPER}), in the variant that these settings describe:"
     return f"{about}\n\n{_table(['setting', 'value'], rows)}"
+
+
+def _sampling(config: RunConfig) -> str:
+    least = f", min-p {config.rollout.min_p:g}" if config.rollout.min_p else ""
+    return f"temperature {config.rollout.temperature:g}{least}"
 
 
 def _results(origin: Origin) -> str:
@@ -204,7 +209,7 @@ def _results(origin: Origin) -> str:
             rows.append([label, "", _percent(average(origin.before)), _percent(average(origin.after))])
     decoding = "greedy decoding"
     if config.evaluation.decoding == "sampled":
-        decoding = f"{config.evaluation.samples} samples a task at temperature {config.rollout.temperature:g}"
+        decoding = f"{config.evaluation.samples} samples a task at {_sampling(config)}"
     text = f"Success on held-out tasks, {decoding}, with 95 % Wilson intervals over episodes. Before is the base model:"
     text += "\n\n" + _table(["environment", "episodes", "before", f"after round {origin.round}"], rows)
     if origin.elsewhere:

@@ -132,7 +132,7 @@ class _Rollout:
         slots: int,
     ) -> None:
         self._renderer = engine.renderer
-        self._temperature = engine.config.temperature
+        self._temperature, self._min_p = engine.config.temperature, engine.config.min_p
         self._make_environment = make_environment
         self._spare = [make_environment()]
         self._limits = engine.limits(self._spare[0].spec)
@@ -218,7 +218,7 @@ class _Rollout:
             pieces.append((slot.index, piece))
         logits = self._decoder.forward(pieces)
         uniforms = None if self._greedy else np.array([slot.generator.random() for _, slot in ready])
-        tokens = draw(logits[[row for row, _ in ready]], uniforms, self._temperature)
+        tokens = draw(logits[[row for row, _ in ready]], uniforms, self._temperature, self._min_p)
         self._tokens += len(tokens)
         for (_, slot), token in zip(ready, tokens, strict=True):
             self._take(slot, token)

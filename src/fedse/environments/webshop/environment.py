@@ -47,6 +47,7 @@ class WebShop(Environment):
             :class:`~fedse.environments.parts.Part`).
         search: the search engine: ``bm25`` as in the original, ``titles`` for BM25 over titles alone, ``overlap`` for
             counting the words found.
+        max_options: most option values that an instruction asks for, 0 or more; ``None``: any number.
         nouns: how the reward finds the nouns of product names: ``lexicon``, or the name of an installed spaCy pipeline.
         parity: also reproduce what the original gets wrong: how its reward compares options, and, behind the
             AgentGym payloads, hidden searches and sessions that go on after the purchase.
@@ -64,6 +65,7 @@ class WebShop(Environment):
         data: str | None = None,
         stock: str | None = None,
         search: str = DEFAULT_ENGINE,
+        max_options: int | None = None,
         nouns: str = LEXICON,
         parity: bool = False,
     ) -> None:
@@ -75,15 +77,19 @@ class WebShop(Environment):
             raise ConfigError(f"webshop: parity must be true or false, found {parity!r}")
         if search not in ENGINES:
             raise ConfigError(f"webshop has no search engine {search!r}", f"take one of {', '.join(ENGINES)}")
+        if max_options is not None and (type(max_options) is not int or max_options < 0):
+            raise ConfigError(f"webshop: max_options must be an integer ≥ 0 or null, found {max_options!r}")
         self._options = {
             "catalogue": catalogue,
             "data": data,
             "stock": stock,
             "search": search,
+            "max_options": max_options,
             "nouns": nouns,
             "parity": parity,
         }
         self._parity = parity
+        self._max_options = max_options
         self._nouns = noun_extractor(nouns)
         self._shop: Shop = own_shop(catalogue) if data is None else data_shop(Path(data))
         variant = Variant(_stock(stock), search)
@@ -103,7 +109,7 @@ class WebShop(Environment):
             success_above=0.99,
             max_response_tokens=96,
             action_rule="bracket",
-            splits={split: len(indices) for split, indices in self._shop.splits.items()},
+            splits={split: len(_tasks(self._shop, split, self._max_options)) for split in self._shop.splits},
             options=dict(self._options),
         )
 
@@ -111,7 +117,7 @@ class WebShop(Environment):
         """See :class:`~fedse.environments.base.Environment`; a task's id is the catalogue and the index of a goal."""
         if split not in self._shop.splits:
             raise unknown_name(f"{self.name} split", split, self._shop.splits)
-        return _tasks(self._shop, split)
+        return _tasks(self._shop, split, self._max_options)
 
     def traits(self, task: Task) -> TaskTraits:
         """Kind: the department.  Size: words of the instruction.  Difficulty: points that the reward counts."""
@@ -171,7 +177,7 @@ class WebShop(Environment):
     def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
         """Indices of goals."""
         return {
-            split: dict(zip(indices, _tasks(self._shop, split), strict=True))
+            split: dict(zip(indices, _tasks(self._shop, split, None), strict=True))
             for split, indices in self._shop.splits.items()
         }
 
@@ -195,5 +201,9 @@ def _stock(text: str | None) -> str | Part | None:
 
 
 @functools.lru_cache(maxsize=64)
-def _tasks(shop: Shop, split: str) -> Sequence[Task]:
-    return tuple(Task(WebShop.name, f"{shop.name}/{index}") for index in shop.splits[split])
+def _tasks(shop: Shop, split: str, max_options: int | None) -> Sequence[Task]:
+    return tuple(
+        Task(WebShop.name, f"{shop.name}/{index}")
+        for index in shop.splits[split]
+        if max_options is None or len(shop.goals[index].options) <= max_options
+    )
