@@ -68,6 +68,12 @@ class _Worker:
         self.process.kill()
         self.process.join(_PATIENCE_SECONDS)
 
+    def dismiss(self) -> None:
+        """Let an idle process end by itself, so that it clears up what its libraries made."""
+        self.pipe.close()
+        self.process.join(_PATIENCE_SECONDS)
+        self.process.kill()
+
 
 def do_cells(
     cells: Sequence[Cell], root: Path, environments: Sequence[Mapping[str, str]]
@@ -102,8 +108,10 @@ def do_cells(
                     idle.append(worker if worker.process.is_alive() else _start(worker.environment))
                 yield cell, message
     finally:
-        for worker in [*idle, *(worker for worker, _ in busy.values())]:
+        for worker, _ in busy.values():
             worker.end()
+        for worker in idle:
+            worker.dismiss()
 
 
 def _start(environment: Mapping[str, str]) -> _Worker:
