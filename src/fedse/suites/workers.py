@@ -72,7 +72,7 @@ class _Worker:
         """Let an idle process end by itself, so that it clears up what its libraries made."""
         self.pipe.close()
         self.process.join(_PATIENCE_SECONDS)
-        self.process.kill()
+        self.end()
 
 
 def do_cells(
