@@ -67,7 +67,7 @@ class SlotDecoder:
             if len(new) == 1:
                 single.append((start, slot))
             else:
-                segments.append(Segment(start, start + len(new), slot, past))
+                segments.append(Segment(start, start + len(new), slot, self._causal(len(new), past)))
         self.cache.reserve(max(self.lengths[slot] + len(new) for slot, new in pieces))
         return SlotPlan(
             slots=self._index(slots),
@@ -80,11 +80,18 @@ class SlotDecoder:
 
     def _bias(self, slots: Sequence[int]) -> torch.Tensor:
         used = max(slots, default=-1) + 1
+        longest = max((self.lengths[slot] + 1 for slot in slots), default=0)
+        if self._dtype != torch.float32:
+            # Parts of the cache are copied by bmm in other dtypes, which takes longer than reading all of it.
+            longest = self.cache.capacity
         # A slot that does not decode now still needs one finite score, or its unused softmax row would be NaN.
         lengths = torch.tensor([self.lengths[slot] + 1 for slot in range(used)], device=self._device)
-        hidden = torch.arange(self.cache.capacity, device=self._device).unsqueeze(0) >= lengths.unsqueeze(1)
+        hidden = torch.arange(longest, device=self._device).unsqueeze(0) >= lengths.unsqueeze(1)
         bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype)
         return bias.masked_fill_(hidden, float("-inf"))
+
+    def _causal(self, new: int, past: int) -> torch.Tensor:
+        return torch.full((new, past + new), float("-inf"), device=self._device, dtype=self._dtype).triu_(past + 1)
 
     def _index(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
