@@ -62,6 +62,12 @@ class ClientConfig(_Section):
         description="optimizer steps a round at this site, where it can do less or more than others; default: as the "
         "training section says",
     )
+    max_turns: int | None = Field(
+        default=None,
+        ge=1,
+        description="turns of an episode at this site, in exploration and evaluation; default: as the rollout section "
+        "says",
+    )
 
     @field_validator("name")
     @classmethod

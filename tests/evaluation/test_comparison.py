@@ -98,6 +98,7 @@ class TestPairing:
             ({"evaluation": {"decoding": "sampled"}}, r"evaluation.decoding is greedy in .*a0, sampled in .*b0"),
             ({"sites": {"maze": {"options": {"parity": True}}}}, "maze was not played in the same way:\n  - options"),
             ({"sites": {"maze": {"test_split": "paper-test"}}}, "test_split is test in"),
+            ({"sites": {"maze": {"max_turns": 3}}}, r"maze was .*\n  - rollout.max_turns is None in .*a0, 3 in .*b0"),
             (
                 {"tasks_from": 1},
                 r"maze: .*a0 has 4 held-out tasks and .*b0 has 4; 2 are in one of them only",

@@ -170,6 +170,18 @@ class TestRound:
             (Phase.TRAIN, True),
         ]
 
+    @pytest.mark.parametrize(("own", "played"), [(None, 2), (1, 1)])
+    def test_a_site_may_have_a_limit_of_turns_of_its_own(
+        self, own: int | None, played: int, shared: SharedModel, tmp_path: Path
+    ) -> None:
+        client = make_client(toy_config(toy_client("alpha", max_turns=own)), shared, tmp_path)
+        client.demonstrate()
+        client.round(1, shared.lora.initial_state(1))
+        client.evaluate(0, shared.lora.initial_state(1))
+        for folder in ("trajectories/round-001", "evaluation/round-000"):
+            episodes = read_trajectories(tmp_path / f"clients/alpha/{folder}.jsonl.gz")
+            assert max(len(episode.turns) for episode in episodes) == played
+
     def test_evaluation_plays_the_first_held_out_tasks(self, shared: SharedModel, tmp_path: Path) -> None:
         config = toy_config(evaluation={"tasks": 3, "decoding": "sampled", "samples": 2})
         client = make_client(config, shared, tmp_path)

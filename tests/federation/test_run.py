@@ -181,6 +181,8 @@ class TestMethods:
         assert evaluators(toy_config(*same)) == {"toy": "a"}
         other = toy_client("c", options={"secret": "x"})
         assert evaluators(toy_config(other, *same)) == {"toy@a": "a", "toy@c": "c"}
+        shorter = toy_client("c", max_turns=1)
+        assert evaluators(toy_config(shorter, *same)) == {"toy@a": "a", "toy@c": "c"}
         assert evaluators(toy_config(*same, toy_client("d", environment="maze"))) == {"toy": "a", "maze": "d"}
 
     def test_isolated_sites_are_all_evaluated(self) -> None:

@@ -38,6 +38,7 @@ def evaluate(
     decoding: Literal["greedy", "sampled"] = "greedy",
     samples: int = 1,
     seed: int = 0,
+    max_turns: int | None = None,
     on_progress: Callable[[RolloutProgress], None] | None = None,
 ) -> tuple[SuccessRate, list[Trajectory]]:
     """Play every task and count successes.
@@ -55,6 +56,7 @@ def evaluate(
         samples: episodes per task when sampled.  The interval of the rate takes episodes as independent, which samples
             of one task are not: see :func:`~fedse.evaluation.rates.success_rate`.
         seed: of the evaluation.
+        max_turns: of an episode; default: as the engine's settings say.
         on_progress: told of the episodes' progress.
 
     Returns:
@@ -83,6 +85,7 @@ def evaluate(
         requests,
         instruction=instruction,
         greedy=decoding == "greedy",
+        max_turns=max_turns,
         on_progress=on_progress,
     )
     require_outcomes(trajectories, f"evaluation on {environment}")
@@ -118,6 +121,7 @@ def evaluate_site(
         decoding=settings.decoding,
         samples=settings.samples,
         seed=config.seed,
+        max_turns=site.max_turns,
         on_progress=on_progress,
     )
 

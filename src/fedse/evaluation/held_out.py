@@ -20,7 +20,7 @@ from fedse.federation.trajectory_files import read_trajectories
 #: Sections of a configuration in which the runs of one method may differ: those that name it, and those of the sites,
 #: because a method without federation is a run per site.
 _FREE = frozenset({"name", "seed", "workers", "clients", "partition"})
-_LIMITS = ("max_turns", "max_response_tokens", "max_context", "max_repeats")
+_LIMITS = ("max_response_tokens", "max_context", "max_repeats")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,7 @@ def _protocol(config: RunConfig, client: ClientConfig) -> dict[str, Any]:
         "test_split": client.test_split,
         "evaluation.decoding": config.evaluation.decoding,
     }
+    protocol["rollout.max_turns"] = client.max_turns or config.rollout.max_turns
     protocol |= {f"rollout.{name}": getattr(config.rollout, name) for name in _LIMITS}
     if config.evaluation.decoding == "sampled":
         protocol["evaluation.samples"] = config.evaluation.samples

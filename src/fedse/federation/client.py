@@ -273,6 +273,7 @@ class Client:
             [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
             instruction=self._instruction,
             greedy=False,
+            max_turns=self._config.max_turns,
             on_progress=self._progress.episodes(Phase.EXPLORE, round),
         )
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {round}")
@@ -319,6 +320,7 @@ class Client:
             decoding=settings.decoding,
             samples=settings.samples,
             seed=self._run.seed,
+            max_turns=self._config.max_turns,
             on_progress=self._progress.episodes(Phase.EVALUATE, round, note),
         )
         write_trajectories(

@@ -76,10 +76,10 @@ class RolloutEngine:
         self.renderer = renderer
         self.config = config
 
-    def limits(self, spec: EnvironmentSpec) -> Limits:
-        """The limits of an episode: the run's own where given, else the environment's."""
+    def limits(self, spec: EnvironmentSpec, max_turns: int | None = None) -> Limits:
+        """The limits of an episode: the site's own turns and the run's settings where given, else the environment's."""
         return Limits(
-            turns=self.config.max_turns or spec.max_turns,
+            turns=max_turns or self.config.max_turns or spec.max_turns,
             repeats=self.config.max_repeats,
             response_tokens=self.config.max_response_tokens or spec.max_response_tokens,
             context=self.config.max_context,
@@ -92,6 +92,7 @@ class RolloutEngine:
         *,
         instruction: str,
         greedy: bool,
+        max_turns: int | None = None,
         on_progress: Callable[[RolloutProgress], None] | None = None,
     ) -> list[Trajectory]:
         """Play one episode per request.
@@ -101,6 +102,7 @@ class RolloutEngine:
             requests: what to play; the order is kept in the result.
             instruction: the system message.
             greedy: take the most likely token instead of sampling at the configured temperature.
+            max_turns: of an episode, instead of the configured number.
             on_progress: told after every finished episode, and now and then in between.
 
         Returns:
@@ -115,7 +117,7 @@ class RolloutEngine:
         slots = min(self.config.slots, len(requests))
         model = self.lora.base.model
         with self.lora.merged(), prepacked(model, slots), attention_implementation(model, ATTENTION_NAME):
-            return _Rollout(self, make_environment, requests, instruction, greedy, on_progress, slots).play()
+            return _Rollout(self, make_environment, requests, instruction, greedy, max_turns, on_progress, slots).play()
 
 
 class _Rollout:
@@ -128,6 +130,7 @@ class _Rollout:
         requests: Sequence[EpisodeRequest],
         instruction: str,
         greedy: bool,
+        max_turns: int | None,
         on_progress: Callable[[RolloutProgress], None] | None,
         slots: int,
     ) -> None:
@@ -135,7 +138,7 @@ class _Rollout:
         self._temperature, self._min_p = engine.config.temperature, engine.config.min_p
         self._make_environment = make_environment
         self._spare = [make_environment()]
-        self._limits = engine.limits(self._spare[0].spec)
+        self._limits = engine.limits(self._spare[0].spec, max_turns)
         self._instruction = instruction
         self._greedy = greedy
         self._queue = deque(enumerate(requests))
