@@ -129,6 +129,7 @@ def test_a_rollout_peaks_where_the_plan_says(dtype: Any) -> None:
             decoder = SlotDecoder(model, 13)
             for slot in (0, 12):
                 decoder.forward([(slot, list(range(1024 - 768)) + [7] * 768)])
+            decoder.forward([(slot, [7] * 1024) for slot in range(1, 5)])  # as much as the engine reads at once
 
     measured = peak(read_a_prompt_into_every_slot)
     phase = plan_of(settings, device="cpu", dtype=dtype).phases[0]

@@ -190,13 +190,20 @@ class _Shapes:
         return max(self.config.training.max_tokens, self.config.rollout.max_context)
 
     def _reading(self) -> int:
-        """The larger of a layer's attention scores (bounded by a prompt that fills the context) and its MLP."""
-        context = self.config.rollout.max_context
-        # Scores and their softmax in float32: of bfloat16 scores a GPU makes both in one step, a CPU a copy in between.
-        score = 10 if self.width == 2 and self.device == "cpu" else 8
-        mask = 2
-        scores = min(PASS_TOKENS, context) * context * (self.model.heads * score + mask)
-        return max(scores, PASS_TOKENS * self.width * (3 * self.model.intermediate + 2 * self.model.hidden))
+        """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.
+
+        Scores are those of one prompt that fills the context, since prompts are read one after another.
+        """
+        model, context = self.model, self.config.rollout.max_context
+        # Embeddings, cosines and sines, and the masks of all prompts.
+        kept = self.width * (model.hidden + 2 * model.query // model.heads + context)
+        attention = self.width * (model.hidden + 2 * model.query + 2 * model.key)
+        mlp = self.width * (3 * model.intermediate + 2 * model.hidden)
+        # Scores and softmax are in float32: of bfloat16 scores a GPU makes both in one step, a CPU a copy in between.
+        # Torch's own attention, which float32 on a CPU takes, keeps no scores.
+        score = {("cpu", 4): 0, ("cpu", 2): 10}.get((self.device, self.width), 8)
+        scores = min(PASS_TOKENS, context) * context * model.heads * score
+        return PASS_TOKENS * kept + max(scores + PASS_TOKENS * attention, PASS_TOKENS * mlp)
 
     def _kept_per_token(self) -> int:
         """Bytes that the backward pass needs of one token, all layers."""

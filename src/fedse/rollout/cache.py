@@ -150,13 +150,13 @@ def _read(
     """Attention of a longer piece of one slot, shape (heads, new, dim)."""
     (heads, new, dim), kv_heads = query.shape, key.shape[0]
     groups = heads // kv_heads
-    if query.dtype == torch.float32 or query.is_cuda:
+    if query.dtype == torch.float32 and query.device.type == "cpu":
         mixed = nn.functional.scaled_dot_product_attention(
             query[None], key[None], value[None], attn_mask=bias, scale=scaling, enable_gqa=groups > 1
         )
         return mixed[0]
-    # On CPUs torch's own is slower than this in bfloat16, by up to two times.  Queries of one group share their keys:
-    # (kv heads, groups · new, dim) against (kv heads, total, dim).
+    # In bfloat16 torch's own is up to two times slower than this on CPUs, and on GPUs it has no kernel for a mask and
+    # groups.  Queries of one group share their keys: (kv heads, groups · new, dim) against (kv heads, total, dim).
     asked = query.reshape(kv_heads, groups * new, dim)
     scores = torch.baddbmm(bias.repeat(groups, 1), asked, key.transpose(1, 2), alpha=scaling)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
