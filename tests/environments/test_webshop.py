@@ -309,6 +309,11 @@ def test_bad_options_are_refused() -> None:
     for wrong in (-1, "1", True):
         with pytest.raises(ConfigError, match="max_options must be an integer ≥ 0 or null"):
             make("webshop", max_options=wrong)
+        with pytest.raises(ConfigError, match="max_features must be an integer ≥ 0 or null"):
+            make("webshop", max_features=wrong)
+    for wrong in (0, "3", True):
+        with pytest.raises(ConfigError, match="page_size must be an integer ≥ 1"):
+            make("webshop", page_size=wrong)
     with pytest.raises(ConfigError, match="both data="):
         make("webshop", catalogue="10k", data="/nowhere")
     with pytest.raises(ConfigError, match="there is no folder"):
@@ -338,6 +343,35 @@ def test_max_options_leaves_out_the_goals_with_more_of_them() -> None:
     left_out = next(task for task in every.tasks("test") if task not in few.tasks("test"))
     assert few.reset(left_out) == every.reset(left_out), "any goal can still be played"
     assert few.agentgym_tasks() == every.agentgym_tasks(), "a server's indices do not depend on it"
+
+
+def test_max_features_leaves_out_the_goals_with_more_of_them() -> None:
+    shop = webshop()._shop
+    few = make("webshop", max_options=1, max_features=2)
+    kept = [shop.goals[int(task.id.split("/")[1])] for task in few.tasks("test")]
+    assert {len(goal.attributes) for goal in kept} == {1, 2}
+    assert {len(goal.options) for goal in kept} <= {0, 1}
+    fitting = [goal for goal in map(shop.goals.__getitem__, shop.splits["test"]) if len(goal.attributes) <= 2]
+    assert kept == [goal for goal in fitting if len(goal.options) <= 1]
+
+
+def test_page_size_says_how_many_products_a_page_of_results_has() -> None:
+    usual, short = webshop(), make("webshop", page_size=3)
+    task = usual.tasks("test")[0]
+    for environment in (usual, short):
+        environment.reset(task)
+    ten = usual.step("search[shoes]").observation.split(" [SEP] ")
+    three = short.step("search[shoes]").observation.split(" [SEP] ")
+    head = three.index("Next >") + 1
+    assert len(three) == head + 3 * 3
+    assert three == ten[: len(three)]
+    following = short.step("click[next >]").observation.split(" [SEP] ")
+    assert following[-9:] == ten[len(three) : len(three) + 9], "the next page goes on where this one ended"
+    session = short.agentgym()
+    session.reset(session_id=0)
+    assert len(session.available_actions()["clickables"]) < 3
+    session.step("search[shoes]")
+    assert len(session.available_actions()["clickables"]) == 2 + 3
 
 
 def test_any_beginning_of_a_split_is_a_fair_sample() -> None:

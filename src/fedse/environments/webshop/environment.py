@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +23,8 @@ from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
-from fedse.environments.webshop.products import NO_LIMIT
+from fedse.environments.webshop.pages import PAGE_SIZE
+from fedse.environments.webshop.products import NO_LIMIT, Goal
 from fedse.environments.webshop.replaying import RecordedSession, recorded_reward
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.session import WebShopSession
@@ -48,6 +50,8 @@ class WebShop(Environment):
         search: the search engine: ``bm25`` as in the original, ``titles`` for BM25 over titles alone, ``overlap`` for
             counting the words found.
         max_options: most option values that an instruction asks for, 0 or more; ``None``: any number.
+        max_features: most features that it asks for, 0 or more; ``None``: any number.
+        page_size: products on a page of results, 1 or more; fewer make shorter episodes.
         nouns: how the reward finds the nouns of product names: ``lexicon``, or the name of an installed spaCy pipeline.
         parity: also reproduce what the original gets wrong: how its reward compares options, and, behind the
             AgentGym payloads, hidden searches and sessions that go on after the purchase.
@@ -66,6 +70,8 @@ class WebShop(Environment):
         stock: str | None = None,
         search: str = DEFAULT_ENGINE,
         max_options: int | None = None,
+        max_features: int | None = None,
+        page_size: int = PAGE_SIZE,
         nouns: str = LEXICON,
         parity: bool = False,
     ) -> None:
@@ -77,19 +83,25 @@ class WebShop(Environment):
             raise ConfigError(f"webshop: parity must be true or false, found {parity!r}")
         if search not in ENGINES:
             raise ConfigError(f"webshop has no search engine {search!r}", f"take one of {', '.join(ENGINES)}")
-        if max_options is not None and (type(max_options) is not int or max_options < 0):
-            raise ConfigError(f"webshop: max_options must be an integer ≥ 0 or null, found {max_options!r}")
+        for option, most in (("max_options", max_options), ("max_features", max_features)):
+            if most is not None and (type(most) is not int or most < 0):
+                raise ConfigError(f"webshop: {option} must be an integer ≥ 0 or null, found {most!r}")
+        if type(page_size) is not int or page_size < 1:
+            raise ConfigError(f"webshop: page_size must be an integer ≥ 1, found {page_size!r}")
         self._options = {
             "catalogue": catalogue,
             "data": data,
             "stock": stock,
             "search": search,
             "max_options": max_options,
+            "max_features": max_features,
+            "page_size": page_size,
             "nouns": nouns,
             "parity": parity,
         }
         self._parity = parity
-        self._max_options = max_options
+        self._limits = _Limits(max_options, max_features)
+        self._page_size = page_size
         self._nouns = noun_extractor(nouns)
         self._shop: Shop = own_shop(catalogue) if data is None else data_shop(Path(data))
         variant = Variant(_stock(stock), search)
@@ -109,7 +121,7 @@ class WebShop(Environment):
             success_above=0.99,
             max_response_tokens=96,
             action_rule="bracket",
-            splits={split: len(_tasks(self._shop, split, self._max_options)) for split in self._shop.splits},
+            splits={split: len(_tasks(self._shop, split, self._limits)) for split in self._shop.splits},
             options=dict(self._options),
         )
 
@@ -117,7 +129,7 @@ class WebShop(Environment):
         """See :class:`~fedse.environments.base.Environment`; a task's id is the catalogue and the index of a goal."""
         if split not in self._shop.splits:
             raise unknown_name(f"{self.name} split", split, self._shop.splits)
-        return _tasks(self._shop, split, self._max_options)
+        return _tasks(self._shop, split, self._limits)
 
     def traits(self, task: Task) -> TaskTraits:
         """Kind: the department.  Size: words of the instruction.  Difficulty: points that the reward counts."""
@@ -137,7 +149,14 @@ class WebShop(Environment):
         """Open a task such as ``1k/17``."""
         shop = self._shop
         goal = shop.goals[self._goal(task)]
-        self._visit = Visit(shop.products, shop.ranking, goal, nouns=self._nouns, parity=self._parity)
+        self._visit = Visit(
+            shop.products,
+            shop.ranking,
+            goal,
+            nouns=self._nouns,
+            parity=self._parity,
+            page_size=self._page_size,
+        )
         self._turns = 0
         return self._visit.text
 
@@ -172,12 +191,12 @@ class WebShop(Environment):
 
     def agentgym(self, slot: int = 0) -> AgentGymSession:
         """A slot of AgentGym's WebShop server, over this environment's catalogue."""
-        return WebShopSession(self._shop, self._nouns, slot, parity=self._parity)
+        return WebShopSession(self._shop, self._nouns, slot, parity=self._parity, page_size=self._page_size)
 
     def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
         """Indices of goals."""
         return {
-            split: dict(zip(indices, _tasks(self._shop, split, None), strict=True))
+            split: dict(zip(indices, _tasks(self._shop, split, _Limits()), strict=True))
             for split, indices in self._shop.splits.items()
         }
 
@@ -200,10 +219,21 @@ def _stock(text: str | None) -> str | Part | None:
     return parse_part(text, option=f"webshop: stock must be one of {', '.join(DEPARTMENTS)}, or")
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """The most that a goal may ask for; ``None``: any number."""
+
+    options: int | None = None
+    features: int | None = None
+
+    def allow(self, goal: Goal) -> bool:
+        return (self.options is None or len(goal.options) <= self.options) and (
+            self.features is None or len(goal.attributes) <= self.features
+        )
+
+
 @functools.lru_cache(maxsize=64)
-def _tasks(shop: Shop, split: str, max_options: int | None) -> Sequence[Task]:
+def _tasks(shop: Shop, split: str, limits: _Limits) -> Sequence[Task]:
     return tuple(
-        Task(WebShop.name, f"{shop.name}/{index}")
-        for index in shop.splits[split]
-        if max_options is None or len(shop.goals[index].options) <= max_options
+        Task(WebShop.name, f"{shop.name}/{index}") for index in shop.splits[split] if limits.allow(shop.goals[index])
     )

@@ -13,6 +13,7 @@ from fedse.environments.webshop.products import Product
 from fedse.environments.webshop.search import Ranking
 
 SEPARATOR = " [SEP] "
+#: Products on a page of results, in the original.
 PAGE_SIZE = 10
 BACK, PREVIOUS, NEXT, BUY = "Back to Search", "< Prev", "Next >", "Buy Now"
 SUB_PAGES = ("Description", "Features", "Reviews")
@@ -38,6 +39,7 @@ class Browser:
         ranking: its search engine.
         instruction: the customer's wish, shown on every page but the last.
         parity: give an option value that occurs under two names to the later name always, as the original does.
+        page_size: products on a page of results.
 
     Attributes:
         page: where the customer is.
@@ -46,11 +48,20 @@ class Browser:
         chosen: option name → value, in the order of the clicks.
     """
 
-    def __init__(self, products: Sequence[Product], ranking: Ranking, instruction: str, *, parity: bool) -> None:
+    def __init__(
+        self,
+        products: Sequence[Product],
+        ranking: Ranking,
+        instruction: str,
+        *,
+        parity: bool,
+        page_size: int = PAGE_SIZE,
+    ) -> None:
         self._products = products
         self._ranking = ranking
         self._instruction = instruction
         self._parity = parity
+        self._page_size = page_size
         self._page_number = 1
         self._reward = 0.0
         self.page = Page.START
@@ -177,8 +188,8 @@ class Browser:
 
     def _listed(self) -> list[Product]:
         """The products on the current page of results; none beyond the end."""
-        end = self._page_number * PAGE_SIZE
-        return [self._products[position] for position in self.found[end - PAGE_SIZE : end]]
+        end = self._page_number * self._page_size
+        return [self._products[position] for position in self.found[end - self._page_size : end]]
 
     @property
     def _opened(self) -> Product:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedse.environments.base import StepResult
 from fedse.environments.webshop.nouns import NounExtractor
-from fedse.environments.webshop.pages import Page, parsed
+from fedse.environments.webshop.pages import PAGE_SIZE, Page, parsed
 from fedse.environments.webshop.search import MAX_RESULTS, Ranking
 from fedse.environments.webshop.shop import Shop
 from fedse.environments.webshop.visit import Visit
@@ -28,16 +28,25 @@ class WebShopSession:
         parity: keep the original's faults: hidden searches for random products (``<r>``), categories (``<c>``) and
             queries (``<q>``), a crash (``<a>``), sessions that go on after the purchase, the reward's option matching.
         ranking: a search engine in place of the shop's own.
+        page_size: products on a page of results.
     """
 
     def __init__(
-        self, shop: Shop, nouns: NounExtractor, slot: int, *, parity: bool, ranking: Ranking | None = None
+        self,
+        shop: Shop,
+        nouns: NounExtractor,
+        slot: int,
+        *,
+        parity: bool,
+        ranking: Ranking | None = None,
+        page_size: int = PAGE_SIZE,
     ) -> None:
         self._shop = shop
         self._nouns = nouns
         self._slot = slot
         self._parity = parity
         self._ranking = ranking
+        self._page_size = page_size
         self._visit: Visit | None = None
         self._done = False
 
@@ -55,6 +64,7 @@ class WebShopSession:
             self._shop.goals[index],
             nouns=self._nouns,
             parity=self._parity,
+            page_size=self._page_size,
         )
         self._done = False
         return {"observation": self._visit.text, "info": None}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fedse.environments.base import StepResult
 from fedse.environments.webshop.nouns import NounExtractor
-from fedse.environments.webshop.pages import Browser, Page
+from fedse.environments.webshop.pages import PAGE_SIZE, Browser, Page
 from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import Score, score
 from fedse.environments.webshop.search import Ranking
@@ -22,6 +22,7 @@ class Visit:
         nouns: for the reward.
         parity: see :func:`~fedse.environments.webshop.reward.score` and
             :class:`~fedse.environments.webshop.pages.Browser`.
+        page_size: products on a page of results.
 
     Attributes:
         goal: what the customer wants.
@@ -32,12 +33,19 @@ class Visit:
     """
 
     def __init__(
-        self, products: Sequence[Product], ranking: Ranking, goal: Goal, *, nouns: NounExtractor, parity: bool
+        self,
+        products: Sequence[Product],
+        ranking: Ranking,
+        goal: Goal,
+        *,
+        nouns: NounExtractor,
+        parity: bool,
+        page_size: int = PAGE_SIZE,
     ) -> None:
         self.goal = goal
         self._nouns = nouns
         self._parity = parity
-        self.browser = Browser(products, ranking, goal.text, parity=parity)
+        self.browser = Browser(products, ranking, goal.text, parity=parity, page_size=page_size)
         self.text = self.browser.text
         self.ignored = False
         self.score: Score | None = None
