@@ -10,6 +10,7 @@ from counting import Counting
 from fedse.agent.rendering import ChatRenderer
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.lora import LoraModel
+from fedse.rollout import prepack
 from fedse.rollout.cache import ATTENTION_NAME
 from fedse.rollout.decoder import SlotDecoder
 from fedse.rollout.episode import Episode, EpisodeRequest
@@ -50,6 +51,23 @@ def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
         with attention_implementation(model, "eager"), torch.no_grad():
             expected = model(torch.tensor([[*histories[1][:5], 7, 8]])).logits[0, -1]
         torch.testing.assert_close(row, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_where_the_processor_cannot_pack_bfloat16_the_layers_stay_plain(
+    lora: LoraModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lora.merged():
+        model = copy.deepcopy(lora.base.model).to(torch.bfloat16)  # type: ignore[arg-type]
+    tokens = torch.tensor([[5, 9, 77, 30]])
+    with torch.no_grad():
+        plain = model(tokens).logits
+        monkeypatch.setattr(prepack, "_packs_bfloat16", lambda: False)
+        with prepacked(model, 4):
+            assert not any(isinstance(module, PrepackedLinear) for module in model.modules())
+            assert torch.equal(model(tokens).logits, plain)
+        monkeypatch.undo()
+        with prepacked(model, 4):  # packed or not, by the processor
+            torch.testing.assert_close(model(tokens).logits, plain, rtol=0.02, atol=0.02)
 
 
 def test_packed_weights_give_the_same_logits_and_leave_no_trace(lora: LoraModel) -> None:

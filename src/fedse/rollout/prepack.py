@@ -51,8 +51,14 @@ def prepacked(model: PreTrainedModel, rows: int) -> Iterator[None]:
 def _available(model: PreTrainedModel) -> bool:
     return (
         model.device.type == "cpu"
-        and model.dtype in (torch.float32, torch.bfloat16)
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+        and (model.dtype == torch.float32 or (model.dtype == torch.bfloat16 and _packs_bfloat16()))
     )
+
+
+def _packs_bfloat16() -> bool:
+    """Not on every processor; where it does not, packing raises."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())
