@@ -14,6 +14,7 @@ from fedse.cli import model as models
 from fedse.cli.console import examples, stderr, stdout
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
+from fedse.processes import keep_freed_memory
 
 if TYPE_CHECKING:
     from fedse.config import RunConfig
@@ -117,6 +118,7 @@ def _check(config: RunConfig, *, quiet: bool) -> None:
 
 
 def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
+    keep_freed_memory()
     models.ensure(config.model)
     if not quiet:
         sites = ", ".join(client.name for client in config.clients)

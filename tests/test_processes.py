@@ -1,0 +1,40 @@
+"""What the processes of a run do to themselves."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_CYCLES = """
+import resource
+from fedse.processes import keep_freed_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def use():
+    blocks = [bytearray(20 << 20) for _ in range(4)]
+
+{prepare}
+use(); use()
+before = faults()
+for _ in range(8):
+    use()
+print(faults() - before)
+"""
+
+
+def page_faults(prepare: str) -> int:
+    code = _CYCLES.replace("{prepare}", prepare)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def test_freed_memory_is_used_again_without_asking_the_system() -> None:
+    pages_of_one_use = 80 * 2**20 // 4096
+    assert page_faults("assert keep_freed_memory()") < pages_of_one_use
+    assert page_faults("") > 4 * pages_of_one_use, "kept anyway: the test would show nothing"
