@@ -17,6 +17,8 @@ from made_suites import TINY, cell, suite
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import locked, read_records
+from fedse.federation.runtimes.local import run
+from fedse.progress import Phase
 from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.reading import read_results
@@ -84,6 +86,27 @@ def test_cells_are_ordinary_runs_and_the_table_is_written(finished: Path) -> Non
     assert load_suite(finished) == SMALL
     assert "| FedIT | 2 |" in SuiteLayout(finished).markdown.read_text()
     assert not (finished / "cells" / "tiny" / "rank-8").exists()
+
+
+def test_the_base_model_is_evaluated_once_for_all_methods_of_a_seed(tmp_path: Path) -> None:
+    root = tmp_path / "one-by-one"
+    played: list[str] = []
+
+    def listener(event: SuiteEvent) -> None:
+        told = event.progress
+        if told is not None and told.phase is Phase.EVALUATE and told.round == 0 and told.seconds > 0:
+            played.append(str(event.cell))
+
+    assert run_suite(SMALL, root, jobs=1, listener=listener).is_complete
+    assert set(played) == {"tiny/pre-trained/seed-0", "tiny/pre-trained/seed-1"}
+    alone = tmp_path / "alone"
+    found = cell(SMALL, "fed-se", 1)
+    run(found.config, alone)
+    begun, kept = (RunLayout(folder).evaluation("site", 0) for folder in (alone, found.folder(root)))
+    assert begun.read_bytes() == kept.read_bytes()
+    assert [record.evaluation for record in read_records(RunLayout(alone))] == [
+        record.evaluation for record in read_records(RunLayout(found.folder(root)))
+    ]
 
 
 def test_a_finished_suite_is_not_run_again(finished: Path) -> None:

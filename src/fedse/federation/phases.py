@@ -48,9 +48,17 @@ def once(marker: Path, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
     if not marker.exists():
         began = time.monotonic()
         metrics = work()
-        seconds = round(time.monotonic() - began, 3)
-        write_json(marker, {"schema_version": SCHEMA_VERSION, "metrics": metrics, "seconds": seconds})
+        complete(marker, PhaseReport(metrics, seconds=round(time.monotonic() - began, 3)))
     return completed(marker)
+
+
+def complete(marker: Path, report: PhaseReport) -> None:
+    """Mark a phase as complete; its outputs must be written already.
+
+    Raises:
+        StorageError: if the marker cannot be written.
+    """
+    write_json(marker, {"schema_version": SCHEMA_VERSION, "metrics": dict(report.metrics), "seconds": report.seconds})
 
 
 def completed(marker: Path) -> PhaseReport:

@@ -9,6 +9,7 @@ table.md, table.csv                          the results so far
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,13 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.model}/{self.method}/seed-{self.seed}"
+
+
+def siblings(cell: Cell, cells: Iterable[Cell], root: Path) -> list[Path]:
+    """The run folders of the other cells with a cell's model and seed: they play the same held-out tasks at first."""
+    alike = (other for other in cells if (other.model, other.seed) == (cell.model, cell.seed))
+    folders = dict.fromkeys(other.folder(root) for other in alike)
+    return [folder for folder in folders if folder != cell.folder(root)]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def run_suite(
     """
     with _open(suite, folder, resume=resume) as layout:
         pending = pending_cells(read_results(suite, folder))
-        with closing(do_cells(pending, folder, environments(pending, jobs or suite.jobs))) as messages:
+        machines = environments(pending, jobs or suite.jobs)
+        with closing(do_cells(pending, folder, machines, suite=suite.cells())) as messages:
             for cell, message in messages:
                 if isinstance(message, Started):
                     _forget_failure(cell, folder)

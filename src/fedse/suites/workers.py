@@ -19,9 +19,9 @@ from fedse.config import RunConfig
 from fedse.errors import FedseError
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import is_at_work
-from fedse.processes import end_with_parent
+from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event
-from fedse.suites.cells import Cell
+from fedse.suites.cells import Cell, siblings
 
 #: How often at most a running cell tells of its progress.
 _PULSE_SECONDS = 0.2
@@ -76,7 +76,7 @@ class _Worker:
 
 
 def do_cells(
-    cells: Sequence[Cell], root: Path, environments: Sequence[Mapping[str, str]]
+    cells: Sequence[Cell], root: Path, environments: Sequence[Mapping[str, str]], *, suite: Sequence[Cell] = ()
 ) -> Generator[tuple[Cell, Message]]:
     """Do cells side by side, and tell what happens to them as it happens.
 
@@ -87,6 +87,8 @@ def do_cells(
         cells: what to do, in this order.
         root: the suite's folder.
         environments: environment variables of each worker process; their number is that of the processes.
+        suite: cells that were or will be done in the same folder; what they found out about the base model is not found
+            out again.
     """
     waiting = deque(cells)
     idle = [_start(environment) for environment in environments]
@@ -98,7 +100,7 @@ def do_cells(
                 busy[worker.pipe] = (worker, cell)
                 yield cell, Started()
                 with suppress(OSError):  # a dead worker is found out below
-                    worker.pipe.send((cell.config, cell.folder(root)))
+                    worker.pipe.send((cell.config, cell.folder(root), siblings(cell, suite, root)))
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
                 worker, cell = busy[pipe]
@@ -140,18 +142,19 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
     """A worker's life: do what is asked until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
     end_with_parent()
+    keep_freed_memory()
     os.environ.update(environment)  # before the libraries that read them are loaded
     while True:
         try:
-            config, folder = pipe.recv()
+            config, folder, others = pipe.recv()
         except (EOFError, OSError):  # nobody asks any more
             return
-        answer = _attempt(config, folder, pipe)
+        answer = _attempt(config, folder, others, pipe)
         gc.collect()  # the model of this cell goes before that of the next one comes
         pipe.send(answer)
 
 
-def _attempt(config: RunConfig, folder: Path, pipe: Connection) -> Done | Failed:
+def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Connection) -> Done | Failed:
     try:
         from transformers.utils import logging
 
@@ -159,7 +162,7 @@ def _attempt(config: RunConfig, folder: Path, pipe: Connection) -> Done | Failed
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         _await_end_of_others(RunLayout(folder).lock)
-        run(config, folder, resume=True, listener=_Pulse(pipe))
+        run(config, folder, resume=True, listener=_Pulse(pipe), baselines=others)
     except Exception as error:
         told = str(error) if isinstance(error, FedseError) else f"{type(error).__name__}: {error}"
         return Failed(told, "".join(traceback.format_exception(error)))

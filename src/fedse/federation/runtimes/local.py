@@ -11,6 +11,7 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.aggregation import get_aggregator
+from fedse.federation.baseline import adopt_baselines
 from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
 from fedse.federation.phases import PhaseReport, completed, phase_reports
@@ -62,7 +63,14 @@ class RunResult:
         return self.records[-1].evaluation
 
 
-def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: Listener = silent) -> RunResult:
+def run(
+    config: RunConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    listener: Listener = silent,
+    baselines: Iterable[Path] = (),
+) -> RunResult:
     """Run a federation from its configuration, or go on with it.
 
     Killed at any moment and resumed, it ends with the same adapters and metrics, byte for byte but for seconds, as if
@@ -73,6 +81,8 @@ def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: List
         folder: the run folder; see :mod:`fedse.federation.layout`.
         resume: go on in a folder that has a run already, or begin one.
         listener: told of progress; an exception that it raises stops the run, which can then be resumed.
+        baselines: other runs on this machine; where one has played the same episodes with the bare base model, they are
+            taken over (:mod:`fedse.federation.baseline`).
 
     Raises:
         RunError: if the folder cannot be used; see :func:`fedse.federation.run_folder.open_run`.
@@ -83,7 +93,10 @@ def run(config: RunConfig, folder: Path, *, resume: bool = False, listener: List
     """
     get_aggregator(config.method.aggregator)  # before anything is loaded or written
     with open_run(config, folder, resume=resume) as layout:
-        if len(read_records(layout)) <= config.rounds:
+        done = len(read_records(layout))
+        if done == 0:
+            adopt_baselines(config, layout, baselines)
+        if done <= config.rounds:
             with _sites(config, layout, listener) as sites:
                 _Rounds(Federation(config, layout, listener, sites)).run()
         ends = {

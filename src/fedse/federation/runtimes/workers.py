@@ -20,7 +20,7 @@ from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
 from fedse.federation.layout import RunLayout
 from fedse.federation.runtimes.sites import Job, LocalSites
-from fedse.processes import end_with_parent
+from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event, Listener
 
 _PATIENCE_SECONDS = 5.0
@@ -153,6 +153,7 @@ def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
     """A worker's life: set the sites up, then do what is asked until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
     end_with_parent()
+    keep_freed_memory()
     _prepare_libraries(config.workers)
     try:
         sites = LocalSites(config, layout, pipe.send)

@@ -1,0 +1,71 @@
+"""Taking over the evaluation of the base model from another run, where both would play the same episodes.
+
+Before round 1 every run plays the held-out tasks with the initial adapter, whose B factors are zero: with the bare base
+model.  Runs of one model and seed that differ in their method or in the shape of their adapters play the very same
+episodes there, and one of them is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fedse.config import ClientConfig, RunConfig
+from fedse.federation.layout import RunLayout
+from fedse.federation.phases import PhaseReport, complete, completed
+from fedse.federation.run_folder import read_config
+from fedse.progress import Phase
+from fedse.storage import atomic_write, storage_errors
+
+
+def adopt_baselines(config: RunConfig, layout: RunLayout, donors: Iterable[Path]) -> None:
+    """Copy the base model's held-out episodes of each site from the first run folder that has the same.
+
+    A site's evaluation that is complete already stays as it is.  What is copied took this run no time, and its marker
+    says so.
+
+    Args:
+        config: the run that is to have them.
+        layout: of its folder, which has its ``versions.json``.
+        donors: run folders on the same machine; they may be missing, unfinished or at work.
+
+    Raises:
+        RunError: if a donor's files are damaged.
+        ConfigError: if its configuration is not valid.
+        StorageError: if a file cannot be read or written.
+    """
+    for donor in map(RunLayout, donors):
+        if not (donor.config.is_file() and _same_versions(donor, layout)):
+            continue
+        other = read_config(donor)
+        sites = {site.name: site for site in other.clients}
+        for site in config.clients:
+            twin = sites.get(site.name)
+            if twin is not None and _plays(config, site) == _plays(other, twin):
+                _adopt(donor, layout, site.name)
+
+
+def _adopt(donor: RunLayout, layout: RunLayout, client: str) -> None:
+    theirs, ours = (folder.marker(client, 0, Phase.EVALUATE) for folder in (donor, layout))
+    if ours.exists() or not theirs.exists():
+        return
+    episodes = donor.evaluation(client, 0)
+    with storage_errors("read", episodes):
+        content = episodes.read_bytes()
+    atomic_write(layout.evaluation(client, 0), content)
+    complete(ours, PhaseReport(completed(theirs).metrics, seconds=0.0))
+
+
+def _same_versions(donor: RunLayout, layout: RunLayout) -> bool:
+    """Another version of a library may round otherwise, and so play otherwise."""
+    if not donor.versions.is_file():
+        return False
+    with storage_errors("read", donor.versions):
+        return donor.versions.read_bytes() == layout.versions.read_bytes()
+
+
+def _plays(config: RunConfig, site: ClientConfig) -> tuple[Any, ...]:
+    """What decides the episodes of the base model at a site."""
+    where = (site.environment, site.options, site.test_split, site.max_turns)
+    return (config.model, config.agent, config.rollout, config.evaluation, config.seed, where)

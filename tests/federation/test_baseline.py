@@ -1,0 +1,65 @@
+"""The base model's evaluation, taken over from a run that played the same episodes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from runs import fingerprint, toy_client, toy_config
+
+from fedse.config import RunConfig
+from fedse.federation.layout import RunLayout
+from fedse.federation.runtimes.local import run
+from fedse.progress import Event, Phase
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+def played(config: RunConfig, folder: Path, baselines: Iterable[Path]) -> set[str]:
+    """Run, and tell which sites played held-out tasks before round 1."""
+    sites: set[str] = set()
+
+    def listener(event: Event) -> None:
+        if event.phase is Phase.EVALUATE and event.round == 0 and not event.finished:
+            sites.add(event.client)
+
+    run(config, folder, listener=listener, baselines=baselines)
+    return sites
+
+
+@pytest.fixture
+def donor(tmp_path: Path) -> Path:
+    folder = tmp_path / "donor"
+    assert played(toy_config(rounds=0), folder, [tmp_path / "nowhere"]) == {"alpha"}, "alpha plays for both"
+    return folder
+
+
+def test_a_run_takes_over_what_another_method_and_rank_has_played(donor: Path, tmp_path: Path) -> None:
+    config = toy_config(method={"explore": False}, lora={"rank": 4})
+    assert played(config, tmp_path / "adopted", [donor]) == set()
+    assert played(config, tmp_path / "alone", []) == {"alpha"}
+    assert fingerprint(tmp_path / "adopted") == fingerprint(tmp_path / "alone")
+    marker = RunLayout(tmp_path / "adopted").marker("alpha", 0, Phase.EVALUATE)
+    assert json.loads(marker.read_text())["seconds"] == 0, "it took this run no time"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"evaluation": {"tasks": 3}}, {"rollout": {"max_repeats": 2}}, {"model": {"dtype": "bfloat16"}}],
+    ids=["seed", "tasks", "repeats", "dtype"],
+)
+def test_other_episodes_are_played_anew(donor: Path, tmp_path: Path, changes: dict[str, object]) -> None:
+    assert played(toy_config(rounds=0, **changes), tmp_path / "other", [donor]) == {"alpha"}
+
+
+def test_a_site_with_other_turns_plays_its_own(donor: Path, tmp_path: Path) -> None:
+    config = toy_config(toy_client("alpha", max_turns=1), toy_client("beta", max_turns=1), rounds=0)
+    assert played(config, tmp_path / "other", [donor]) == {"alpha"}
+
+
+def test_episodes_of_other_versions_are_played_anew(donor: Path, tmp_path: Path) -> None:
+    versions = RunLayout(donor).versions
+    versions.write_text(versions.read_text().replace('"torch": "', '"torch": "0.'))
+    assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}
