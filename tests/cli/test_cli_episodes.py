@@ -150,6 +150,14 @@ class TestPlay:
         assert result.exit_code == 0, result.stderr
         assert "failure, 2 turns" in result.stdout
 
+    def test_the_model_has_the_turns_of_its_site(self, cli: Cli, config_file: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "hasty"
+        settings = ("--set", "clients.0.max_turns=1", "--set", "rounds=0")
+        assert cli("run", "--config", config_file, "--out", folder, *settings).exit_code == 0
+        result = cli("play", "wordle", "--who", "model", "--adapter", folder)
+        assert "failure, 1 turn" in result.stdout
+        assert "failure, 2 turns" not in result.stdout
+
     def test_the_seed_draws_the_task(self, cli: Cli) -> None:
         titles = [cli("play", "maze", "--seed", seed, input="").stdout.splitlines()[0] for seed in ("1", "1", "2")]
         assert titles[0] == titles[1] != titles[2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -14,6 +14,7 @@ from fedse.cli.console import examples, stderr, stdout
 
 if TYPE_CHECKING:
     from fedse.cli.subject import Subject
+    from fedse.config import ClientConfig
     from fedse.environments import Environment
     from fedse.rollout.scripted import Policy
     from fedse.types import Task
@@ -54,13 +55,13 @@ def play(
     from fedse.environments import make
 
     subject = _subject(adapter, client, name) if who is Player.MODEL else None
-    options = _options(subject, name)
-    environment = make(name, **options)
+    site = _site(subject, name)
+    environment = make(name, **(site.options if site else {}))
     try:
         chosen = _choose(environment, split, task, seed)
         stdout.print(Text(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold"))
         if subject is not None:
-            _watch_model(environment, options, chosen, subject)
+            _watch_model(environment, site, chosen, subject)
         else:
             _play_scripted(environment, chosen, who, seed)
     finally:
@@ -74,10 +75,10 @@ def _subject(path: Path | None, client: str | None, environment: str) -> Subject
     return base(ModelConfig().name) if path is None else find(path, client=client, environment=environment)
 
 
-def _options(subject: Subject | None, name: str) -> dict[str, Any]:
-    """The environment's options in the run that the model was trained in."""
+def _site(subject: Subject | None, name: str) -> ClientConfig | None:
+    """The site with this environment, of the run that the model was trained in."""
     clients = subject.config.clients if subject else ()
-    return next((dict(client.options) for client in clients if client.environment == name), {})
+    return next((client for client in clients if client.environment == name), None)
 
 
 def _choose(environment: Environment, split: str, wanted: str | None, seed: int) -> Task:
@@ -147,7 +148,7 @@ def _play_scripted(environment: Environment, task: Task, who: Player, seed: int)
     episode.show_outcome(trajectory)
 
 
-def _watch_model(environment: Environment, options: dict[str, Any], task: Task, subject: Subject) -> None:
+def _watch_model(environment: Environment, site: ClientConfig | None, task: Task, subject: Subject) -> None:
     from fedse.agent import system_prompt
     from fedse.cli import model as models
     from fedse.environments import make
@@ -160,9 +161,10 @@ def _watch_model(environment: Environment, options: dict[str, Any], task: Task, 
         if subject.adapter is not None:
             shared.lora.load(subject.adapter)
         (trajectory,) = shared.engine.run(
-            lambda: make(environment.name, **options),
+            lambda: make(environment.name, **(site.options if site else {})),
             [EpisodeRequest(task, 0)],  # greedy decoding draws nothing, whatever the seed
             instruction=system_prompt(environment, subject.config.agent.prompt),
             greedy=True,
+            max_turns=site.max_turns if site else None,
         )
     episode.show(trajectory)

@@ -15,7 +15,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, DivergenceError, EnvironmentFault
-from fedse.evaluation.evaluate import evaluate, held_out_tasks, require_outcomes
+from fedse.evaluation.evaluate import evaluate_site, require_outcomes
 from fedse.experience.filters import apply_filter, make_filter
 from fedse.experience.store import ExperienceStore
 from fedse.federation.adapter_io import load_adapter, save_adapter
@@ -81,7 +81,6 @@ class Client:
             self._instruction = system_prompt(environment, config.agent.prompt)
             self._train_tasks = site_tasks(config, client, environment)
             self._held_out = held_out_by(config, client, environment)
-            self._test_tasks = held_out_tasks(environment, client.test_split, config.evaluation.tasks)
         finally:
             environment.close()
         if config.rounds:  # else nothing is learnt
@@ -309,18 +308,11 @@ class Client:
         return metrics
 
     def _evaluate(self, round: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
-        settings = self._run.evaluation
         self._shared.lora.load(adapter)
-        rate, trajectories = evaluate(
+        rate, trajectories = evaluate_site(
             self._shared.engine,
-            self._config.environment,
-            self._test_tasks,
-            options=self._config.options,
-            prompt=self._run.agent.prompt,
-            decoding=settings.decoding,
-            samples=settings.samples,
-            seed=self._run.seed,
-            max_turns=self._config.max_turns,
+            self._run,
+            self._config,
             on_progress=self._progress.episodes(Phase.EVALUATE, round, note),
         )
         write_trajectories(
