@@ -133,6 +133,33 @@ def test_a_run_without_a_suite_is_refused(words: list[str]) -> None:
     assert "name one (" in result.stderr
 
 
+def test_a_packed_suite_has_the_same_table_without_the_weights(root: Path, tmp_path: Path) -> None:
+    done = [found for found in read_suite(root).cells if found.records]
+    assert done, "the fixture was expected to have finished runs"
+    weights = done[0].folder / "rounds" / "001" / "global" / "adapter_model.safetensors"
+    private = done[0].folder / "clients" / "west" / "experience.sqlite"
+    for path in (weights, private):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 100)
+    packed = tmp_path / "packed"
+    told = cli("suite", "pack", root, "-o", packed)
+    assert told.exit_code == 0, told.output
+    assert not [path for path in packed.rglob("*") if path.name in (weights.name, private.name)]
+    shown = [cli("suite", "table", folder).stdout.partition("The suite is in")[0] for folder in (root, packed)]
+    assert shown[0] == shown[1]
+    again = cli("suite", "pack", root, "-o", packed)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+
+
+def test_a_suite_without_a_finished_run_is_not_packed(tmp_path: Path) -> None:
+    begin(MADE, tmp_path / "suite")
+    told = cli("suite", "pack", tmp_path / "suite", "-o", tmp_path / "packed")
+    assert told.exit_code == 1
+    assert "no run of" in told.stderr
+    assert not (tmp_path / "packed").exists()
+
+
 def test_the_live_table_fills_as_cells_complete_and_tells_what_runs(tmp_path: Path) -> None:
     begin(MADE, tmp_path)
     with suite_live.shown(read_suite(tmp_path), quiet=True) as progress:

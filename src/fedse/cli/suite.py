@@ -102,6 +102,20 @@ def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite'
     _show_results(read_suite(folder))
 
 
+@app.command(epilog=examples("fedse suite pack suites/nano -o results/nano"))
+def pack(
+    folder: Annotated[Path, typer.Argument(help="The folder of a suite.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+) -> None:
+    """Copy a suite's results without its weights, to publish them: what tables, reports and comparisons read."""
+    from fedse.suites.packing import pack_suite
+
+    packed = pack_suite(folder, out)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    runs = f"{len(packed)} run{'' if len(packed) == 1 else 's'}"
+    stdout.print(f"{runs} of {folder} are in {out} ({size / 2**20:.1f} MiB)", markup=False)
+
+
 def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite, Path]:
     """The suite to run and its folder; without a name the one that the folder holds already."""
     from fedse.errors import ConfigError
