@@ -11,6 +11,7 @@ from fedse.federation.layout import RunLayout
 from fedse.storage import atomic_directory
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.reading import CellState, read_suite
+from fedse.suites.running import write_tables
 
 
 def pack_suite(root: Path, target: Path) -> list[Cell]:
@@ -38,14 +39,13 @@ def pack_suite(root: Path, target: Path) -> list[Cell]:
     cells = [found.cell for found in results.cells if found.state is CellState.DONE and not found.cell.is_shared]
     if not cells:
         raise RunError(f"no run of {root} is done", f"fedse suite run --resume --out {root} goes on with it")
-    layout = SuiteLayout(root)
     with atomic_directory(target) as made:
-        kept = [path for path in (layout.suite, layout.markdown, layout.csv) if path.is_file()]
-        kept += [path for cell in cells for path in _recorded(RunLayout(cell.folder(root)))]
-        for path in kept:
+        recorded = [path for cell in cells for path in _recorded(RunLayout(cell.folder(root)))]
+        for path in [SuiteLayout(root).suite, *recorded]:
             copy = made / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+        write_tables(results.suite, SuiteLayout(made))  # not copied: they may be of an earlier state of the suite
     return cells
 
 

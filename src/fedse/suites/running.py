@@ -59,10 +59,10 @@ def run_suite(
                 else:
                     if isinstance(message, Failed):
                         _write_failure(cell, folder, message)
-                    _write_tables(suite, layout)
+                    write_tables(suite, layout)
                     step = Step.FAILED if isinstance(message, Failed) else Step.DONE
                     listener(SuiteEvent(step, cell, result=read_cell(cell, folder)))
-        return _write_tables(suite, layout)
+        return write_tables(suite, layout)
 
 
 def pending_cells(results: SuiteResults) -> list[Cell]:
@@ -119,7 +119,13 @@ def _write_failure(cell: Cell, root: Path, failed: Failed) -> None:
     write_json(cell.failure(root), {"schema_version": FAILURE_SCHEMA, "error": failed.error, "trace": failed.trace})
 
 
-def _write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:
+def write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:
+    """Bring the tables of a suite's folder up to date with what is in it.
+
+    Raises:
+        RunError: if a cell's records are damaged.
+        StorageError: if a file cannot be read or written.
+    """
     results = read_results(suite, layout.root)
     table = suite_table(results)
     atomic_write(layout.markdown, markdown(table))

@@ -1,0 +1,25 @@
+"""The published tables are what the published records say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedse.suites import SuiteLayout, read_suite
+from fedse.suites.rendering import csv_text, markdown
+from fedse.suites.table import suite_table
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+FOLDERS = sorted(path.parent for path in RESULTS.glob("*/suite.yaml"))
+
+
+def test_there_are_records() -> None:
+    assert FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_published_table_follows_from_its_records(folder: Path) -> None:
+    table = suite_table(read_suite(folder))
+    assert SuiteLayout(folder).markdown.read_bytes() == markdown(table).encode()
+    assert SuiteLayout(folder).csv.read_bytes() == csv_text(table).encode()
