@@ -84,6 +84,7 @@ class TestRun:
         text = (finished / "versions.json").read_text()
         assert {"python", "platform", "fedse", "torch", "transformers", "peft"} <= set(json.loads(text))
         assert "/" not in text
+        assert json.loads(text)["arithmetic"].startswith("float32 on cpu ("), "the tiny model's, whatever the hardware"
 
     def test_nothing_half_made_and_nothing_unknown_is_left(self, finished: Path) -> None:
         assert sorted(path.name for path in finished.iterdir()) == [

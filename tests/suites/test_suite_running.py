@@ -21,6 +21,7 @@ from fedse.federation.runtimes.local import run
 from fedse.progress import Phase
 from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.events import Step, SuiteEvent
+from fedse.suites.packing import pack_suite
 from fedse.suites.reading import read_results
 from fedse.suites.running import pending_cells, run_suite
 
@@ -183,6 +184,14 @@ def test_a_suite_may_be_resumed_with_more_but_not_with_other_cells(finished: Pat
     other = suite(TINY.replace("steps: 1", "steps: 2"))
     with pytest.raises(RunError, match="cells of other configurations:\n  - tiny/pre-trained/seed-0"):
         run_suite(other, finished, resume=True)
+
+
+def test_a_packed_suite_goes_on_but_not_with_other_cells(finished: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    pack_suite(finished, packed)
+    with pytest.raises(RunError, match="cells of other configurations:\n  - tiny/pre-trained/seed-0"):
+        run_suite(suite(TINY.replace("steps: 1", "steps: 2")), packed, resume=True)
+    assert run_suite(SMALL, packed, resume=True).is_complete
 
 
 def test_a_folder_is_used_by_one_process_and_for_one_purpose(finished: Path, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
 
 from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
+from fedse.federation.layout import RunLayout
+from fedse.storage import write_json
 from fedse.suites import CellState, read_suite
 from fedse.suites.rendering import cells, csv_text, headings, legend, markdown
 from fedse.suites.table import SuiteTable, TableRow, suite_table
@@ -145,6 +147,18 @@ def test_a_method_that_played_other_tasks_is_not_compared_but_shown(root: Path) 
     assert found.environments["maze"] == rate(5, 10)
     assert found.against is None
     assert "10 held-out tasks" in found.notes[0]
+
+
+def test_runs_of_different_versions_are_told_apart_and_still_compared(root: Path) -> None:
+    assert row(table(root), "fedit").notes == ()
+    for method, arithmetic in (("fed-se", "float32"), ("fedit", "bfloat16")):
+        for seed in (0, 1):
+            versions = RunLayout(cell(MADE, method, seed).folder(root)).versions
+            write_json(versions, {"schema_version": 1, "torch": "2.13.0", "arithmetic": arithmetic})
+    found = table(root)
+    assert row(found, "fed-se").notes == ()
+    assert row(found, "fedit").notes == ("compares runs of different arithmetic: bfloat16, float32",)
+    assert row(found, "fedit").against is not None
 
 
 def test_the_csv_holds_what_the_table_shows(root: Path) -> None:

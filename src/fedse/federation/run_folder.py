@@ -49,7 +49,7 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
             _check_same_run(config, layout, resume=resume)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(layout.config, dump_config(config))
-            write_json(layout.versions, _versions())
+            write_json(layout.versions, _versions(config))
         yield layout
 
 
@@ -195,10 +195,13 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}" if path else name).items()}
 
 
-def _versions() -> dict[str, Any]:
+def _versions(config: RunConfig) -> dict[str, Any]:
+    from fedse.models.base import arithmetic  # with torch, which whoever only reads a run can do without
+
     return {
         "schema_version": SCHEMA_VERSION,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         **{package: metadata.version(package) for package in _PACKAGES},
+        "arithmetic": arithmetic(config.model),
     }

@@ -7,7 +7,6 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -147,12 +146,15 @@ def cpu_flags() -> frozenset[str]:
     return frozenset()
 
 
-def describe(base: BaseModel) -> dict[str, Any]:
-    """A few facts for versions.json and the doctor."""
-    return {
-        "name": base.name,
-        "fingerprint": base.fingerprint,
-        "parameters": sum(parameter.numel() for parameter in base.model.parameters()),
-        "dtype": str(base.dtype).removeprefix("torch."),
-        "device": base.device.type,
-    }
+def arithmetic(config: ModelConfig) -> str:
+    """What else than the libraries decides how numbers are rounded: dtype, device and the processor's vector unit.
+
+    Nothing is loaded.
+
+    Raises:
+        ModelError: if the device is not there.
+    """
+    device = _device(config.device)
+    dtype = torch.float32 if (config.name, config.dtype) == ("tiny", "auto") else _dtype(config.dtype, device)
+    unit = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{str(dtype).removeprefix('torch.')} on {device.type} ({unit})"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
+from fedse.federation.run_folder import SCHEMA_VERSION, read_records
 from fedse.storage import read_json
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.loading import load_suite
@@ -44,6 +44,17 @@ class CellResult:
     state: CellState
     records: tuple[RoundRecord, ...]
     error: str = ""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What made its numbers: libraries, platform, arithmetic; empty if the run has not begun.
+
+        Raises:
+            StorageError: if the file cannot be read, or is damaged.
+        """
+        path = RunLayout(self.folder).versions
+        found = read_json(path, schema_version=SCHEMA_VERSION) if path.is_file() else {}
+        return {name: str(value) for name, value in found.items() if name != "schema_version"}
 
     @property
     def seconds(self) -> float:

@@ -99,7 +99,7 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
         str(cell)
         for cell in cells
         if not cell.is_shared
-        and RunLayout(cell.folder(root)).global_adapter(0).exists()
+        and _has_results(RunLayout(cell.folder(root)))
         and read_config(RunLayout(cell.folder(root))) != cell.config
     ]
     if differing:
@@ -107,6 +107,11 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
             f"{root} has cells of other configurations:" + "".join(f"\n  - {cell}" for cell in differing),
             f"resume it with its own suite (fedse suite run --resume --out {root}), or choose another folder",
         )
+
+
+def _has_results(run: RunLayout) -> bool:
+    """There is something that the configuration decided; a packed run has its records, and no adapters."""
+    return run.global_adapter(0).exists() or run.metrics.exists()
 
 
 def _forget_failure(cell: Cell, root: Path) -> None:

@@ -33,7 +33,7 @@ class TableRow:
         task_weighted: mean over all tasks, as in the paper's tables.
         against: comparison with the reference method over the seeds that both have; ``None`` for the reference itself,
             and where there is nothing to compare.
-        notes: failures, faults, and why something cannot be compared.
+        notes: failures, faults, runs of different versions, and why something cannot be compared.
     """
 
     model: str
@@ -99,7 +99,7 @@ def suite_table(results: SuiteResults) -> SuiteTable:
 
     Raises:
         RunError: if the episodes of a finished cell are damaged.
-        StorageError: if they cannot be read.
+        StorageError: if they, or its versions, cannot be read.
     """
     suite = results.suite
     rows: list[TableRow] = []
@@ -141,7 +141,9 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
     cells = results.of(model, method.name)
     runs = held_out.of(method.name)
     failed = {found.cell.seed: found.error for found in cells if found.state is CellState.FAILED}
+    done = results.done(model, method.name)
     notes = [f"seed {seed} failed: {error}" for seed, error in failed.items()]
+    notes += _differing_versions((*results.done(model, suite.reference), *done))
     macro = task_weighted = against = None
     if runs:
         try:
@@ -165,12 +167,23 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
         seeds=tuple(run.config.seed for run in runs),
         failed=tuple(failed),
         planned=len(cells),
-        environments=_pooled(found.records[-1].evaluation for found in results.done(model, method.name)),
+        environments=_pooled(found.records[-1].evaluation for found in done),
         macro=macro,
         task_weighted=task_weighted,
         against=against,
         notes=tuple(notes),
     )
+
+
+def _differing_versions(runs: Sequence[CellResult]) -> list[str]:
+    """A note for each library, or other maker of numbers, that is not the same in all of these runs."""
+    versions = [found.versions for found in runs]
+    notes = []
+    for name in sorted({name for found in versions for name in found}):
+        values = sorted({found.get(name, "not recorded") for found in versions})
+        if len(values) > 1:
+            notes.append(f"compares runs of different {name}: {', '.join(values)}")
+    return notes
 
 
 def _against(runs: Sequence[HeldOut], reference: Sequence[HeldOut]) -> Comparison | None:
