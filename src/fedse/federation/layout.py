@@ -1,7 +1,7 @@
 """Where things lie in a run folder.
 
     config.yaml                                  the resolved configuration; runs the same run again
-    versions.json                                of Python, fedse, the libraries and the arithmetic that decide the numbers
+    versions.json                                of Python, fedse, the libraries, and the arithmetic
     metrics.jsonl                                one round per line, from round 0 (before the first)
     rounds/000/global/                           the initial adapter
     rounds/001/clients/<client>/                 what a client sent, or, where sites are isolated, goes on from
