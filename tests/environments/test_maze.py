@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import random
+import re
 import tracemalloc
 from collections import deque
 
@@ -17,7 +18,19 @@ from fedse.environments.maze import Maze
 from fedse.environments.maze.board import describe
 from fedse.environments.maze.environment import STEP_CAP
 from fedse.environments.maze.generator import STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
-from fedse.environments.maze.layouts import COLUMNS, DOUBLE_T, NAMED, ROWS, STEPS, Layout, T, U, canonical, picture
+from fedse.environments.maze.layouts import (
+    COLUMNS,
+    DOUBLE_T,
+    NAMED,
+    ROWS,
+    STEPS,
+    Layout,
+    T,
+    U,
+    canonical,
+    distances_from,
+    picture,
+)
 from fedse.environments.maze.navigation import local_move, local_walk, plan, solved_locally
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
@@ -343,6 +356,51 @@ def test_traits_tell_kind_size_and_difficulty() -> None:
 def test_agentgyms_games_are_starts_of_double_t() -> None:
     assert Maze().imported_task("17", "") == Task("maze", "double_t/17")
     assert Maze().imported_task("loops/5", "") == Task("maze", "loops/5")
+
+
+# Trips in one maze
+
+
+def ends(task: Task) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Start and goal, from what the agent is told first."""
+    told = [int(number) for number in re.findall(r"\d+", Maze().reset(task))]
+    return (told[2], told[3]), (told[0], told[1])
+
+
+@pytest.mark.parametrize("style", ["random", "loops"])
+def test_trips_of_one_maze_are_shared_out_without_their_ways_back(style: str) -> None:
+    maze = Maze(only=7, layout=style, max_path=6)
+    free = generated(7, style).free
+    sides = {split: [ends(task) for task in maze.tasks(split)] for split in ("train", "test")}
+    for start, goal in [pair for pairs in sides.values() for pair in pairs]:
+        assert {start, goal} <= free
+        assert 1 <= distances_from(free, goal)[start] <= 6
+    pairs = {split: {frozenset(pair) for pair in found} for split, found in sides.items()}
+    assert not pairs["train"] & pairs["test"]
+    assert sum(map(len, sides.values())) == sum(
+        1 <= moves <= 6 for goal in free for moves in distances_from(free, goal).values()
+    )
+    assert 0.25 < len(sides["test"]) / sum(map(len, sides.values())) < 0.42
+
+
+def test_the_expert_walks_trips_and_other_splits_stay_as_they_are() -> None:
+    maze = Maze(only=2, max_path=6)
+    for seed, task in enumerate([*maze.tasks("train")[:12], *maze.tasks("test")[:12]]):
+        episode(maze, task, seed)
+    assert maze.tasks("paper-test") == Maze(max_path=6).tasks("paper-test")
+    assert Maze().reset(maze.tasks("test")[0]) == maze.reset(maze.tasks("test")[0])
+
+
+@pytest.mark.parametrize("number", [-1, 2475, True, "7"])
+def test_a_maze_that_there_is_not_is_refused(number: object) -> None:
+    with pytest.raises(ConfigError, match="only must be the number of a maze, 0 to 2474"):
+        Maze(only=number)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("task", ["random-2475/0", "random-7/99999", "spiral-7/0", "random-/0", "random-x/1"])
+def test_a_trip_that_there_is_not_is_a_fault(task: str) -> None:
+    with pytest.raises(EnvironmentFault, match="there is no task"):
+        Maze().reset(Task("maze", task))
 
 
 def test_an_unknown_layout_is_refused() -> None:

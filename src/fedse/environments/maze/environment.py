@@ -21,6 +21,7 @@ from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES,
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
 from fedse.environments.maze.session import MazeSession
+from fedse.environments.maze.trips import trip_ids, trips
 from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
@@ -39,6 +40,7 @@ _TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
 _TEST_PERIOD = 8
 #: Demonstrations of the Fed-SE paper.
 _PAPER_TRAIN = 215
+_MAZES = TRAIN_MAZES + TEST_MAZES
 
 
 class Maze(Environment):
@@ -49,6 +51,8 @@ class Maze(Environment):
             splits ``train`` and ``test``.
         layout: what generated mazes look like: ``random`` as ``double_t``, ``loops`` with ways around, ``winding``
             with short corridors and many turns.
+        only: number of a generated maze, 0 to 2,474; the splits ``train`` and ``test`` are then trips in that one maze,
+            and no trip of one, nor its way back, is in the other.
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
 
     Raises:
@@ -57,15 +61,25 @@ class Maze(Environment):
 
     name: ClassVar[str] = "maze"
 
-    def __init__(self, *, max_path: int = LONGEST_PATH, layout: str = DEFAULT_STYLE, parity: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        max_path: int = LONGEST_PATH,
+        layout: str = DEFAULT_STYLE,
+        only: int | None = None,
+        parity: bool = False,
+    ) -> None:
         if isinstance(max_path, bool) or not isinstance(max_path, int) or not 1 <= max_path <= LONGEST_PATH:
             raise ConfigError(f"maze: max_path must be a number from 1 to {LONGEST_PATH}, found {max_path!r}")
         if layout not in STYLES:
             raise ConfigError(f"maze has no layout {layout!r}", f"take one of {', '.join(STYLES)}")
+        if only is not None and (isinstance(only, bool) or not isinstance(only, int) or not 0 <= only < _MAZES):
+            raise ConfigError(f"maze: only must be the number of a maze, 0 to {_MAZES - 1}, found {only!r}")
         if not isinstance(parity, bool):
             raise ConfigError(f"maze: parity must be true or false, found {parity!r}")
         self._max_path = max_path
         self._style = layout
+        self._only = only
         self._parity = parity
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
@@ -82,15 +96,20 @@ class Maze(Environment):
             success_above=0.99,
             max_response_tokens=64,
             action_rule="first",
-            splits={split: len(_tasks(split, self._style, self._max_path)) for split in _SPLITS},
-            options={"max_path": self._max_path, "layout": self._style, "parity": self._parity},
+            splits={split: len(self.tasks(split)) for split in _SPLITS},
+            options={
+                "max_path": self._max_path,
+                "layout": self._style,
+                "only": self._only,
+                "parity": self._parity,
+            },
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; the splits are described in the documentation."""
         if split not in _SPLITS:
             raise unknown_name(f"{self.name} split", split, _SPLITS)
-        return _tasks(split, self._style, self._max_path)
+        return _tasks(split, self._style, self._max_path, self._only)
 
     def traits(self, task: Task) -> TaskTraits:
         """Kind: the name of a named layout, else whether there is a ``loop`` or the maze is a ``tree``.
@@ -110,7 +129,7 @@ class Maze(Environment):
         return CONCISE if style == "concise" else FULL
 
     def reset(self, task: Task) -> str:
-        """Open a task such as ``double_t/3`` or ``random/1234``."""
+        """Open a task such as ``double_t/3``, ``random/1234``, or trip 56 of a maze, ``random-1234/56``."""
         layout, start = _find(task)
         return self.open(layout, start)
 
@@ -177,16 +196,27 @@ def _find(task: Task) -> tuple[Layout, Cell]:
     name, _, text = task.id.partition("/")
     number = task_number(text)
     if task.environment == Maze.name and number is not None:
-        if name in STYLES and number < TRAIN_MAZES + TEST_MAZES:
+        if name in STYLES and number < _MAZES:
             layout = generated(number, name)
             return layout, layout.starts[0]
+        if trip := _trip(name, number):
+            return trip, trip.starts[0]
         if name in NAMED and number < len(NAMED[name].starts):
             return NAMED[name], NAMED[name].starts[number]
     raise EnvironmentFault(
         f"maze: there is no task {task}",
         f"task ids are {', '.join(f'{layout.name}/0 to {len(layout.starts) - 1}' for layout in NAMED.values())}"
-        f" and {', '.join(f'{style}/0 to {TRAIN_MAZES + TEST_MAZES - 1}' for style in STYLES)}",
+        f" and {', '.join(f'{style}/0 to {_MAZES - 1}' for style in STYLES)}, and trips, as random-7/0",
     )
+
+
+def _trip(name: str, index: int) -> Layout | None:
+    style, _, text = name.partition("-")
+    number = task_number(text)
+    if style not in STYLES or number is None or number >= _MAZES:
+        return None
+    places = trips(number, style)
+    return places[index] if index < len(places) else None
 
 
 def _within_limit(layout: Layout) -> list[str]:
@@ -235,8 +265,12 @@ _SPLITS: Mapping[str, Callable[[str], Sequence[str]]] = {
 
 
 @functools.cache
-def _tasks(split: str, style: str, max_path: int) -> Sequence[Task]:
-    tasks = tuple(Task(Maze.name, name) for name in _SPLITS[split](style))
+def _tasks(split: str, style: str, max_path: int, only: int | None) -> Sequence[Task]:
+    if only is not None and split in ("train", "test"):
+        ids = trip_ids(only, style, held_out=split == "test")
+    else:
+        ids = _SPLITS[split](style)
+    tasks = tuple(Task(Maze.name, name) for name in ids)
     if max_path == LONGEST_PATH:
         return tasks
     found = ((task, *_find(task)) for task in tasks)
