@@ -68,6 +68,12 @@ class ClientConfig(_Section):
         description="turns of an episode at this site, in exploration and evaluation; default: as the rollout section "
         "says",
     )
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="of exploration at this site: higher where much is to be discovered, lower where a slip loses the "
+        "game; default: as the rollout section says",
+    )
 
     @field_validator("name")
     @classmethod

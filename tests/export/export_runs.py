@@ -50,7 +50,7 @@ def config(model: str, dtype: str, **changes: Any) -> RunConfig:
     environments = dict(zip(SITES, ("maze", "wordle"), strict=True))
     clients = [{"name": site, "environment": environments[site], "demonstrations": 5} for site in SITES]
     return RunConfig.model_validate(
-        {"name": "made", "rounds": 2, "model": {"name": model, "dtype": dtype}, "clients": clients, **changes}
+        {"name": "made", "rounds": 2, "model": {"name": model, "dtype": dtype}, "clients": clients} | changes
     )
 
 

@@ -78,6 +78,14 @@ def test_an_isolated_sites_card_tells_of_that_site(tmp_path: Path) -> None:
     assert "| maze | 8 | 12 % [2, 47] |" in others
 
 
+def test_a_sites_own_temperature_is_told_of_exploration(tmp_path: Path) -> None:
+    clients = [
+        {"name": "west", "environment": "maze", "demonstrations": 5},
+        {"name": "east", "environment": "wordle", "demonstrations": 5, "temperature": 1.5},
+    ]
+    assert "temperature 1 (1.5 at east), 2048" in section(card_of(tmp_path, clients=clients), "Method")
+
+
 def test_the_configuration_is_there_to_run_again(tmp_path: Path) -> None:
     text = re.search(r"```yaml\n(.*?)```", section(card_of(tmp_path), "How it was made"), re.DOTALL)
     assert text is not None

@@ -182,6 +182,19 @@ class TestRound:
             episodes = read_trajectories(tmp_path / f"clients/alpha/{folder}.jsonl.gz")
             assert max(len(episode.turns) for episode in episodes) == played
 
+    def test_a_site_may_explore_at_a_temperature_of_its_own(self, shared: SharedModel, tmp_path: Path) -> None:
+        def replies(temperature: float | None) -> list[str]:
+            folder = tmp_path / str(temperature)
+            client = make_client(toy_config(toy_client("alpha", temperature=temperature)), shared, folder)
+            client.demonstrate()
+            client.round(1, shared.lora.initial_state(1))
+            episodes = read_trajectories(folder / "clients/alpha/trajectories/round-001.jsonl.gz")
+            return [turn.response for episode in episodes for turn in episode.turns]
+
+        cold = replies(1e-4)
+        assert len(set(cold)) < len(set(replies(None))), "the most likely reply to an observation, again and again"
+        assert replies(1.0) == replies(None)
+
     def test_evaluation_plays_the_first_held_out_tasks(self, shared: SharedModel, tmp_path: Path) -> None:
         config = toy_config(evaluation={"tasks": 3, "decoding": "sampled", "samples": 2})
         client = make_client(config, shared, tmp_path)

@@ -183,7 +183,7 @@ def _method(origin: Origin) -> str:
         ["rounds, of the run and here", f"{config.rounds}, {origin.round}"],
         ["LoRA", f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {config.lora.target_modules}"],
         ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round, {batch} a step"],
-        ["rollouts", f"{_sampling(config)}, {config.rollout.max_context} tokens of context"],
+        ["rollouts", f"{_sampling(config)}{_own_temperatures(config)}, {config.rollout.max_context} tokens of context"],
     ]
     if method.sharing == "federated":
         rows.insert(1, ["aggregation", f"{method.aggregator}, server learning rate {method.server_lr:g}"])
@@ -194,6 +194,11 @@ def _method(origin: Origin) -> str:
 def _sampling(config: RunConfig) -> str:
     least = f", min-p {config.rollout.min_p:g}" if config.rollout.min_p else ""
     return f"temperature {config.rollout.temperature:g}{least}"
+
+
+def _own_temperatures(config: RunConfig) -> str:
+    own = ", ".join(f"{site.temperature:g} at {site.name}" for site in config.clients if site.temperature is not None)
+    return f" ({own})" if own else ""
 
 
 def _results(origin: Origin) -> str:

@@ -273,6 +273,7 @@ class Client:
             instruction=self._instruction,
             greedy=False,
             max_turns=self._config.max_turns,
+            temperature=self._config.temperature,
             on_progress=self._progress.episodes(Phase.EXPLORE, round),
         )
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {round}")

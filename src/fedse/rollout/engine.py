@@ -93,6 +93,7 @@ class RolloutEngine:
         instruction: str,
         greedy: bool,
         max_turns: int | None = None,
+        temperature: float | None = None,
         on_progress: Callable[[RolloutProgress], None] | None = None,
     ) -> list[Trajectory]:
         """Play one episode per request.
@@ -101,8 +102,9 @@ class RolloutEngine:
             make_environment: makes an environment instance; one serves one slot.
             requests: what to play; the order is kept in the result.
             instruction: the system message.
-            greedy: take the most likely token instead of sampling at the configured temperature.
+            greedy: take the most likely token instead of sampling.
             max_turns: of an episode, instead of the configured number.
+            temperature: of sampling, instead of the configured one.
             on_progress: told after every finished episode, and now and then in between.
 
         Returns:
@@ -117,7 +119,10 @@ class RolloutEngine:
         slots = min(self.config.slots, len(requests))
         model = self.lora.base.model
         with self.lora.merged(), prepacked(model, slots), attention_implementation(model, ATTENTION_NAME):
-            return _Rollout(self, make_environment, requests, instruction, greedy, max_turns, on_progress, slots).play()
+            draw_at = temperature or self.config.temperature
+            return _Rollout(
+                self, make_environment, requests, instruction, greedy, max_turns, draw_at, on_progress, slots
+            ).play()
 
 
 class _Rollout:
@@ -131,11 +136,12 @@ class _Rollout:
         instruction: str,
         greedy: bool,
         max_turns: int | None,
+        temperature: float,
         on_progress: Callable[[RolloutProgress], None] | None,
         slots: int,
     ) -> None:
         self._renderer = engine.renderer
-        self._temperature, self._min_p = engine.config.temperature, engine.config.min_p
+        self._temperature, self._min_p = temperature, engine.config.min_p
         self._make_environment = make_environment
         self._spare = [make_environment()]
         self._limits = engine.limits(self._spare[0].spec, max_turns)
