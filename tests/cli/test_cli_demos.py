@@ -45,4 +45,4 @@ def test_the_catalogue_tells_tasks_limits_and_options(cli: Cli) -> None:
     listed = cli("env", "ls").stdout
     assert "2,000 train, 500 test, 215 paper-train, 25 paper-test" in listed
     assert "15 turns, with an expert" in listed
-    assert "max_path=12, layout=random, parity=false" in listed
+    assert "max_path=12, layout=random, only=null, parity=false" in listed
