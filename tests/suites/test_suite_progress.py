@@ -44,6 +44,13 @@ def test_nothing_is_estimated_before_there_is_something_to_go_by(follower: Follo
     assert (follower.progress.done, follower.progress.total) == (0, 8)
 
 
+def test_nothing_is_estimated_while_no_running_cell_has_completed_a_round(follower: Follower) -> None:
+    for found in [found for found in MADE.cells() if not found.is_shared]:
+        follower.tell(found, Step.STARTED)
+    follower.now = 10
+    assert math.isnan(follower.progress.remaining())
+
+
 def test_a_cell_is_expected_to_last_like_other_seeds_else_like_other_methods(follower: Follower) -> None:
     for method, took in (("fedit", 10), ("fed-se", 30)):
         found = cell(MADE, method, 0)

@@ -113,9 +113,9 @@ class SuiteProgress:
             return self._whole(cell)
         elapsed = self._clock() - running.since
         per_round = self._per_round(running)
-        if math.isnan(per_round):
-            return max(0.0, self._whole(cell) - elapsed)
-        return max(0.0, per_round * (cell.config.rounds + 1 - running.first_round) - elapsed)
+        known = not math.isnan(per_round)
+        whole = per_round * (cell.config.rounds + 1 - running.first_round) if known else self._whole(cell)
+        return max(whole - elapsed, 0.0)  # in this order NaN stays NaN
 
     def _whole(self, cell: Cell) -> float:
         """How long a cell takes from its beginning to its end, in seconds."""
