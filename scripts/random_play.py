@@ -1,6 +1,6 @@
-"""What players without a clue reach on the held-out tasks of a preset: the floor that its results stand on.
+"""What players without a clue reach on the held-out tasks of a preset or a run: the floor that its results stand on.
 
-    python scripts/random_play.py [--preset quickstart] [--repeats 50]
+    python scripts/random_play.py [--preset quickstart | --run FOLDER] [--repeats 50]
 
 They do at random what an environment lets them do, whatever the goal is; nano/players.py says what that is in each.
 """
@@ -8,12 +8,15 @@ They do at random what an environment lets them do, whatever the goal is; nano/p
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from nano.players import PLAYERS
 
 from fedse.agent import system_prompt
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import make
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import read_config
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import play
 from fedse.seeding import python_random
@@ -27,7 +30,7 @@ def rate(config: RunConfig, client: ClientConfig, repeats: int) -> tuple[float, 
     rng = python_random("random-play", environment.name)
     instruction = system_prompt(environment, config.agent.prompt)
     tasks = list(environment.tasks(client.test_split))[: config.evaluation.tasks]
-    turns = min(config.rollout.max_turns or environment.spec.max_turns, environment.spec.max_turns)
+    turns = min(client.max_turns or config.rollout.max_turns or environment.spec.max_turns, environment.spec.max_turns)
     won = sum(
         play(
             environment,
@@ -46,10 +49,12 @@ def rate(config: RunConfig, client: ClientConfig, repeats: int) -> tuple[float, 
 def main() -> None:
     """Print one line per site."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="quickstart")
+    subject = parser.add_mutually_exclusive_group()
+    subject.add_argument("--preset", default="quickstart")
+    subject.add_argument("--run", type=Path, help="a run folder, packed ones included")
     parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args()
-    config = load_config(options.preset, None, [])
+    config = read_config(RunLayout(options.run)) if options.run else load_config(options.preset, None, [])
     for client in config.clients:
         won, tasks, turns = rate(config, client, options.repeats)
         print(f"{client.name:<9} {won:.0%} of {tasks} tasks, {options.repeats} times each, {turns} turns", flush=True)

@@ -11,6 +11,7 @@ from fedse.suites.rendering import csv_text, markdown
 from fedse.suites.table import suite_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
+PAGES = RESULTS.parent / "docs" / "results"
 FOLDERS = sorted(path.parent for path in RESULTS.glob("*/suite.yaml"))
 
 
@@ -23,3 +24,12 @@ def test_a_published_table_follows_from_its_records(folder: Path) -> None:
     table = suite_table(read_suite(folder))
     assert SuiteLayout(folder).markdown.read_bytes() == markdown(table).encode()
     assert SuiteLayout(folder).csv.read_bytes() == csv_text(table).encode()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_page_shows_the_rows_of_a_published_table(folder: Path) -> None:
+    main = SuiteLayout(folder).markdown.read_text(encoding="utf-8").split("\n## On the other sites\n")[0]
+    rows = {line for line in main.splitlines() if line.startswith("| ") and not line.startswith(("| method", "| ---"))}
+    shown = {line for page in PAGES.glob("*.md") for line in page.read_text(encoding="utf-8").splitlines()}
+    assert rows
+    assert rows <= shown
