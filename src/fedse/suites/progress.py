@@ -113,8 +113,8 @@ class SuiteProgress:
             return self._whole(cell)
         elapsed = self._clock() - running.since
         per_round = self._per_round(running)
-        known = not math.isnan(per_round)
-        whole = per_round * (cell.config.rounds + 1 - running.first_round) if known else self._whole(cell)
+        rounds = cell.config.rounds + 1 - running.first_round
+        whole = self._whole(cell) if math.isnan(per_round) else per_round * rounds
         return max(whole - elapsed, 0.0)  # in this order NaN stays NaN
 
     def _whole(self, cell: Cell) -> float:
