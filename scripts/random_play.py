@@ -30,7 +30,7 @@ def rate(config: RunConfig, client: ClientConfig, repeats: int) -> tuple[float, 
     rng = python_random("random-play", environment.name)
     instruction = system_prompt(environment, config.agent.prompt)
     tasks = list(environment.tasks(client.test_split))[: config.evaluation.tasks]
-    turns = min(client.max_turns or config.rollout.max_turns or environment.spec.max_turns, environment.spec.max_turns)
+    turns = min(config.turns_at(client) or environment.spec.max_turns, environment.spec.max_turns)
     won = sum(
         play(
             environment,

@@ -243,6 +243,10 @@ class RunConfig(_Section):
     method: MethodConfig = MethodConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    def turns_at(self, client: ClientConfig) -> int | None:
+        """The turns that an episode may have at a site: its own number, else the run's; none: its environment's."""
+        return client.max_turns or self.rollout.max_turns
+
     @field_validator("clients")
     @classmethod
     def _unique_clients(cls, clients: tuple[ClientConfig, ...]) -> tuple[ClientConfig, ...]:

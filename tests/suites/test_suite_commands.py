@@ -81,6 +81,13 @@ def test_a_dry_run_estimates_from_what_is_done(file: Path, root: Path) -> None:
     assert "about 0:10" in printed  # two rounds of five seconds, as the other seed
 
 
+def test_a_dry_run_says_which_runs_would_be_taken_over(file: Path, root: Path, tmp_path: Path) -> None:
+    printed = cli("suite", "run", file, "--out", tmp_path / "new", "--reuse", root, "--dry-run").stdout
+    [line] = [line for line in printed.splitlines() if "tiny/fedit/seed-0" in line]
+    assert "done there" in line
+    assert str(root / "cells/tiny/fedit/seed-0") in line
+
+
 def test_a_dry_run_finds_what_could_not_begin(file: Path) -> None:
     file.write_text(TWO_SITES.replace("fedit,", "{name: odd, set: {method.aggregator: median-of-means}},"))
     result = cli("suite", "run", file, "--dry-run")
@@ -96,9 +103,9 @@ def test_a_finished_suite_prints_its_table(root: Path, monkeypatch: pytest.Monke
         return read_suite(folder)
 
     instead_of_running(monkeypatch, work)
-    result = cli("suite", "run", "--resume", "--out", root, "--jobs", "3")
+    result = cli("suite", "run", "--resume", "--out", root, "--jobs", "3", "--reuse", "one", "--reuse", "two")
     assert result.exit_code == 0
-    assert seen == {"suite": MADE, "folder": root, "resume": True, "jobs": 3}
+    assert seen == {"suite": MADE, "folder": root, "resume": True, "jobs": 3, "reuse": [Path("one"), Path("two")]}
     assert "Methods" in result.stdout
     assert "Ablations" in result.stdout
     assert "difference to Fed-SE" in result.stdout

@@ -30,7 +30,7 @@ class Follower:
 
     def tell(self, found: Cell, step: Step, *, round: int | None = None) -> None:
         event = None if round is None else Event(Phase.TRAIN, round, "west", 0, 1)
-        result = read_cell(found, self.root) if step in (Step.DONE, Step.FAILED) else None
+        result = read_cell(found, self.root) if step in (Step.DONE, Step.FAILED, Step.TAKEN_OVER) else None
         self.progress(SuiteEvent(step, found, event, result))
 
 
@@ -62,6 +62,14 @@ def test_a_cell_is_expected_to_last_like_other_seeds_else_like_other_methods(fol
     assert follower.progress.seconds == 40
     unknown = 20  # the mean of the two methods, for two seeds of each of the two others
     assert follower.progress.remaining() == pytest.approx(10 + 30 + 4 * unknown)
+
+
+def test_a_run_that_is_taken_over_is_done_and_says_how_long_others_may_last(follower: Follower) -> None:
+    found = cell(MADE, "fedit", 0)
+    finish(found, follower.root, VERDICTS)
+    follower.tell(found, Step.TAKEN_OVER)
+    assert (follower.progress.done, follower.progress.seconds) == (1, 0)
+    assert follower.progress.remaining() == pytest.approx(7 * 10)
 
 
 def test_a_running_cell_is_expected_to_go_on_as_its_rounds_so_far(tmp_path: Path) -> None:

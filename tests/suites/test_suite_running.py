@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_suites import TINY, cell, suite
+from made_suites import TINY, begin_cell, cell, suite
 
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
@@ -23,6 +23,7 @@ from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.packing import pack_suite
 from fedse.suites.reading import read_results
+from fedse.suites.reusing import reusable
 from fedse.suites.running import pending_cells, run_suite
 
 SMALL = suite(TINY)
@@ -184,6 +185,45 @@ def test_a_suite_may_be_resumed_with_more_but_not_with_other_cells(finished: Pat
     other = suite(TINY.replace("steps: 1", "steps: 2"))
     with pytest.raises(RunError, match="cells of other configurations:\n  - tiny/pre-trained/seed-0"):
         run_suite(other, finished, resume=True)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_finished_runs_of_other_suites_are_taken_over(finished: Path, tmp_path: Path, is_packed: bool) -> None:
+    donor = finished
+    if is_packed:
+        donor = tmp_path / "packed"
+        pack_suite(finished, donor)
+    mine = suite(TINY.replace("name: small", "name: mine").replace("[rank-8]", "[no-history]").replace("[0, 1]", "[1]"))
+    root = tmp_path / "mine"
+    told: list[tuple[str, Step]] = []
+
+    def listener(event: SuiteEvent) -> None:
+        if event.progress is None:
+            told.append((event.cell.method, event.step))
+
+    assert run_suite(mine, root, jobs=1, reuse=[donor], listener=listener).is_complete
+    taken = [(method, Step.TAKEN_OVER) for method in ("pre-trained", "fedit", "fed-se")]
+    assert told == [*taken, ("no-history", Step.STARTED), ("no-history", Step.DONE)]
+    for method, _ in taken:
+        copied, original = (RunLayout(cell(SMALL, method, 1).folder(folder)) for folder in (root, donor))
+        assert read_records(copied) == read_records(original)
+        assert copied.global_adapter(0).exists() is original.global_adapter(0).exists() is not is_packed
+        assert not copied.lock.exists()
+
+
+def test_only_what_has_not_begun_and_has_the_same_configuration_is_taken_over(finished: Path, tmp_path: Path) -> None:
+    other = suite(TINY.replace("steps: 1", "steps: 2"))
+    assert not list(reusable(read_results(other, tmp_path / "other"), [finished]))
+    assert len(list(reusable(read_results(SMALL, tmp_path / "same"), [finished]))) == 6
+    begin_cell(cell(SMALL, "fedit", 0), tmp_path / "same")
+    assert len(list(reusable(read_results(SMALL, tmp_path / "same"), [finished]))) == 5
+
+
+def test_runs_are_taken_over_from_other_suites_only(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is no suite folder"):
+        run_suite(SMALL, tmp_path / "mine", reuse=[tmp_path])
+    with pytest.raises(RunError, match="is the suite's own folder"):
+        run_suite(SMALL, finished, resume=True, reuse=[finished])
 
 
 def test_a_packed_suite_goes_on_but_not_with_other_cells(finished: Path, tmp_path: Path) -> None:

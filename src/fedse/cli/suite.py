@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +54,7 @@ def show(name: _Name) -> None:
         "fedse suite run mine.yaml --out suites/mine --jobs 4",
         "fedse suite run tiny --dry-run",
         "fedse suite run --resume --out suites/tiny",
+        "fedse suite run nano-ablations --reuse suites/nano  # has Fed-SE's runs",
     )
 )
 def run(
@@ -66,6 +68,14 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
     ] = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Another suite's folder: finished runs of the same configuration are copied. May be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the runs, list them with their states, and stop.")
     ] = False,
@@ -78,10 +88,10 @@ def run(
     """
     suite, folder = _subject(name, out, resume=resume)
     if dry_run:
-        _show_plan(suite, folder)
+        _show_plan(suite, folder, reuse or [])
         return
     try:
-        results = _execute(suite, folder, resume=resume, jobs=jobs, quiet=quiet)
+        results = _execute(suite, folder, resume=resume, jobs=jobs, reuse=reuse or [], quiet=quiet)
     except KeyboardInterrupt:
         stderr.print(
             f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow", markup=False
@@ -132,7 +142,9 @@ def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite
     return suite, out or Path("suites") / suite.name
 
 
-def _execute(suite: Suite, folder: Path, *, resume: bool, jobs: int | None, quiet: bool) -> SuiteResults:
+def _execute(
+    suite: Suite, folder: Path, *, resume: bool, jobs: int | None, reuse: Sequence[Path], quiet: bool
+) -> SuiteResults:
     from fedse.suites.reading import read_results
 
     for config in {cell.config.model.name: cell.config for cell in suite.cells()}.values():
@@ -142,22 +154,27 @@ def _execute(suite: Suite, folder: Path, *, resume: bool, jobs: int | None, quie
     with nullcontext() if quiet else stderr.status("loading libraries"):
         from fedse.suites.running import run_suite
     with suite_live.shown(read_results(suite, folder), quiet=quiet) as listener:
-        return run_suite(suite, folder, resume=resume, jobs=jobs, listener=listener)
+        return run_suite(suite, folder, resume=resume, jobs=jobs, reuse=reuse, listener=listener)
 
 
-def _show_plan(suite: Suite, folder: Path) -> None:
+def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.suites.progress import SuiteProgress
     from fedse.suites.reading import read_results
+    from fedse.suites.reusing import reusable
 
     _check(suite)
     results = read_results(suite, folder)
+    elsewhere = {str(cell): source for cell, source in reusable(results, reuse)}
     listing = Table("run", "state", "model", "rounds", "folder", box=None, pad_edge=False)
     for found in results.cells:
         config = found.cell.config
         state = f"the run of {found.cell.home}" if found.cell.is_shared else found.state.value
-        row = (str(found.cell), state, config.model.name, str(config.rounds), str(found.folder))
+        folder = found.folder
+        if source := elsewhere.get(str(found.cell)):
+            state, folder = "done there", source
+        row = (str(found.cell), state, config.model.name, str(config.rounds), str(folder))
         listing.add_row(*(Text(text) for text in row))
-    stdout.print(listing)
+    _print(listing)
     stdout.print(f"\n{_shape(suite)}; their environments, tasks and methods are there", markup=False)
     left = SuiteProgress(results).remaining()
     known = left == left
@@ -246,4 +263,8 @@ def _print_table(title: str, heads: list[str], rows: list[list[Text]]) -> None:
         shown.add_column(head, justify="right" if index else "left")
     for row in rows:
         shown.add_row(*row)
-    stdout.print(shown, width=None if stdout.is_terminal else _FILE_WIDTH)
+    _print(shown)
+
+
+def _print(table: Table) -> None:
+    stdout.print(table, width=None if stdout.is_terminal else _FILE_WIDTH)

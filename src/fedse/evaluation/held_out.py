@@ -128,7 +128,7 @@ def _protocol(config: RunConfig, client: ClientConfig) -> dict[str, Any]:
         "test_split": client.test_split,
         "evaluation.decoding": config.evaluation.decoding,
     }
-    protocol["rollout.max_turns"] = client.max_turns or config.rollout.max_turns
+    protocol["rollout.max_turns"] = config.turns_at(client)
     protocol |= {f"rollout.{name}": getattr(config.rollout, name) for name in _LIMITS}
     if config.evaluation.decoding == "sampled":
         protocol["evaluation.samples"] = config.evaluation.samples

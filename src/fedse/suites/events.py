@@ -14,6 +14,7 @@ from fedse.suites.reading import CellResult
 class Step(StrEnum):
     """What has happened to a cell."""
 
+    TAKEN_OVER = "taken over"
     STARTED = "started"
     PROGRESS = "progress"
     DONE = "done"
@@ -28,7 +29,7 @@ class SuiteEvent:
         step: what has happened.
         cell: to which cell.
         progress: of its run, if that is what has happened.
-        result: what its folder holds, once it has ended.
+        result: what its folder holds, once it has ended or was taken over from another suite.
     """
 
     step: Step

@@ -56,7 +56,10 @@ class SuiteProgress:
     def __call__(self, event: SuiteEvent) -> None:
         """See :class:`fedse.suites.events.SuiteListener`."""
         place = _place(event.cell)
-        if event.step is Step.STARTED:
+        if event.step is Step.TAKEN_OVER and event.result is not None:
+            self._took[place] = event.result.seconds
+            self._results[place] = event.result
+        elif event.step is Step.STARTED:
             self.running[place] = RunningCell(event.cell, self._clock())
             self._width = max(self._width, len(self.running))
         elif event.progress is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -17,13 +17,20 @@ from fedse.suites.loading import dump_suite
 from fedse.suites.machine import environments
 from fedse.suites.reading import FAILURE_SCHEMA, CellState, SuiteResults, read_cell, read_results
 from fedse.suites.rendering import csv_text, markdown
+from fedse.suites.reusing import reusable, take_over
 from fedse.suites.suite import Suite
 from fedse.suites.table import suite_table
 from fedse.suites.workers import Failed, Started, do_cells
 
 
 def run_suite(
-    suite: Suite, folder: Path, *, resume: bool = False, jobs: int | None = None, listener: SuiteListener = silent
+    suite: Suite,
+    folder: Path,
+    *,
+    resume: bool = False,
+    jobs: int | None = None,
+    reuse: Sequence[Path] = (),
+    listener: SuiteListener = silent,
 ) -> SuiteResults:
     """Run a suite, or go on with it.
 
@@ -38,15 +45,19 @@ def run_suite(
         folder: the suite's folder; see :mod:`fedse.suites.cells`.
         resume: go on in a folder that has a suite already, or begin one.
         jobs: cells at work side by side; by default as the suite says.  No result depends on it.
+        reuse: folders of other suites; their finished runs are copied to the cells of the same configuration that have
+            not begun.
         listener: told of progress; an exception that it raises stops the suite, which can then be resumed.
 
     Raises:
         RunError: if the folder cannot be used: another process works in it, it has a suite and ``resume`` is not given,
-            a cell was begun with another configuration, or it holds something else.
+            a cell was begun with another configuration, or it holds something else; or if a folder of ``reuse`` is no
+            other suite.
         ConfigError: if the configuration of a cell is not valid.
         StorageError: if a file cannot be written; what was done is kept, and the suite can be resumed.
     """
     with _open(suite, folder, resume=resume) as layout:
+        _reuse(read_results(suite, folder), reuse, listener)
         pending = pending_cells(read_results(suite, folder))
         machines = environments(pending, jobs or suite.jobs)
         with closing(do_cells(pending, folder, machines, suite=suite.cells())) as messages:
@@ -68,6 +79,12 @@ def run_suite(
 def pending_cells(results: SuiteResults) -> list[Cell]:
     """The cells that are still to be run; of those that share a run, its home."""
     return [found.cell for found in results.cells if found.state is not CellState.DONE and not found.cell.is_shared]
+
+
+def _reuse(results: SuiteResults, donors: Iterable[Path], listener: SuiteListener) -> None:
+    for cell, source in list(reusable(results, donors)):
+        take_over(source, cell.folder(results.folder))
+        listener(SuiteEvent(Step.TAKEN_OVER, cell, result=read_cell(cell, results.folder)))
 
 
 @contextmanager
