@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from fedse.evaluation import macro_average, success_rate, task_weighted_average
+from fedse.evaluation import macro_average, pooled, success_rate, task_weighted_average
+from fedse.evaluation.bootstrap import Estimate
+from fedse.evaluation.rates import over_seeds
 from fedse.types import Source, StopReason, SuccessRate, Task, Trajectory
 
 
@@ -30,6 +32,23 @@ def test_the_interval_is_wilsons(successes: int, episodes: int) -> None:
 def test_the_interval_of_a_small_test_set_is_wide() -> None:
     assert rate(0, 25).high == pytest.approx(0.133, abs=5e-4)
     assert rate(25, 25).low == pytest.approx(0.867, abs=5e-4)
+
+
+def test_seeds_that_played_the_same_tasks_do_not_multiply_the_evidence() -> None:
+    twice = [rate(5, 48), rate(5, 48)]
+    assert (pooled(twice).successes, pooled(twice).episodes) == (10, 96)
+    assert (pooled(twice).low, pooled(twice).high) == (rate(5, 48).low, rate(5, 48).high)
+    apart = pooled([rate(0, 48), success_rate([episode(None)]), rate(15, 48)])
+    assert (apart.low, apart.high, apart.errors) == (rate(0, 48).low, rate(15, 48).high, 1)
+
+
+def test_over_seeds_the_interval_is_the_bootstraps_where_that_has_a_width() -> None:
+    resampled = Estimate(0.25, 0.1, 0.4)
+    found = over_seeds([rate(5, 20), rate(5, 20)], resampled)
+    assert (found.rate, found.low, found.high) == (0.25, 0.1, 0.4)
+    assert over_seeds([rate(5, 20)], resampled) == rate(5, 20)
+    assert over_seeds([rate(0, 20), rate(0, 20)], Estimate(0, 0, 0)).high == rate(0, 20).high > 0
+    assert over_seeds([rate(5, 20), rate(5, 20)], None).low == rate(5, 20).low
 
 
 def test_faults_are_counted_and_enter_no_rate() -> None:

@@ -82,7 +82,7 @@ class TestRun:
 
     def test_versions_are_noted_without_paths(self, finished: Path) -> None:
         text = (finished / "versions.json").read_text()
-        assert {"python", "platform", "fedse", "torch", "transformers", "peft"} <= set(json.loads(text))
+        assert {"python", "platform", "fedse", "source", "torch", "transformers", "peft"} <= set(json.loads(text))
         assert "/" not in text
         assert json.loads(text)["arithmetic"].startswith("float32 on cpu ("), "the tiny model's, whatever the hardware"
 

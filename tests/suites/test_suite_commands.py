@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,16 @@ def test_a_finished_suite_prints_its_table(root: Path, monkeypatch: pytest.Monke
     assert "Ablations" in result.stdout
     assert "difference to Fed-SE" in result.stdout
     assert cli("suite", "table", root).stdout == result.stdout
+
+
+def test_a_table_in_a_pipe_is_not_cut_off(root: Path) -> None:
+    command = [sys.executable, "-m", "fedse", "suite", "table", str(root)]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    assert "…" not in printed
+    [heads, *_] = [line for line in printed.splitlines() if line.startswith("method ")]
+    assert heads.split("  ")[0] == "method"
+    assert heads.endswith("difference to Fed-SE")
 
 
 def test_a_suite_with_a_failure_says_so_and_ends_with_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

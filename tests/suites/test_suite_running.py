@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from made_suites import TINY, begin_cell, cell, suite
 
+from fedse.cli.subject import find
+from fedse.diagnostics.rounds import diagnose
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import locked, read_records
@@ -209,6 +211,24 @@ def test_finished_runs_of_other_suites_are_taken_over(finished: Path, tmp_path: 
         assert read_records(copied) == read_records(original)
         assert copied.global_adapter(0).exists() is original.global_adapter(0).exists() is not is_packed
         assert not copied.lock.exists()
+
+
+def test_a_run_is_taken_over_under_another_name(finished: Path, tmp_path: Path) -> None:
+    mine = suite(TINY.replace("[pre-trained, fedit, fed-se]", "[{method: fed-se, name: ours}]\nreference: ours"))
+    events: list[SuiteEvent] = []
+    assert run_suite(mine, tmp_path / "mine", reuse=[finished], listener=events.append).is_complete
+    assert {event.step for event in events} == {Step.TAKEN_OVER}
+    assert run_suite(mine, tmp_path / "mine", resume=True).is_complete, "its configuration is that of the cell"
+
+
+def test_a_packed_run_says_so_where_adapters_are_needed(finished: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    pack_suite(finished, packed)
+    folder = cell(SMALL, "fed-se", 1).folder(packed)
+    with pytest.raises(RunError, match="was packed"):
+        diagnose(folder)
+    with pytest.raises(RunError, match="was packed"):
+        find(folder)
 
 
 def test_only_what_has_not_begun_and_has_the_same_configuration_is_taken_over(finished: Path, tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def row(found: SuiteTable, method: str) -> TableRow:
     return only
 
 
+def counts(found: TableRow) -> dict[str, tuple[int, int]]:
+    return {name: (rate.successes, rate.episodes) for name, rate in found.environments.items()}
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Fed-SE and FedIT are done; of FedIT one seed is better in Wordle than the other."""
@@ -46,10 +50,19 @@ def root(tmp_path: Path) -> Path:
 def test_seeds_are_pooled_and_environments_count_alike(root: Path) -> None:
     found = row(table(root), "fedit")
     assert found.seeds == (0, 1)
-    assert found.environments == {"maze": rate(20, 40), "wordle": rate(10, 40)}
+    assert counts(found) == {"maze": (20, 40), "wordle": (10, 40)}
     assert found.macro is not None
     assert found.macro.value == pytest.approx((0.5 + 0.25) / 2)
     assert found.macro.low < found.macro.value < found.macro.high
+
+
+def test_an_environments_interval_knows_of_tasks_and_seeds(root: Path) -> None:
+    found = table(root)
+    maze, wordle = (row(found, "fedit").environments[name] for name in ("maze", "wordle"))
+    assert (maze.low, maze.high) == pytest.approx((0.3, 0.7), abs=0.051), "the seeds agree: twenty tasks, not forty"
+    assert wordle.low == 0, "one seed in two won nothing"
+    assert wordle.high > 0.55
+    assert row(found, "fed-se").environments["maze"].low == rate(20, 20).low, "the bootstrap of successes has no width"
 
 
 def test_the_mean_of_tasks_weighs_large_environments_more(tmp_path: Path) -> None:
@@ -71,7 +84,7 @@ def test_the_difference_to_the_reference_is_paired_and_marked(root: Path) -> Non
     assert against.environments["maze"].p_holm == pytest.approx(2 * against.environments["maze"].p)
     assert row(found, "fed-se").against is None
     shown = dict(zip(headings(found), cells(found, row(found, "fedit")), strict=True))
-    assert shown["maze"] == "50.0 [35, 65] ▼"
+    assert shown["maze"] == "50.0 [30, 70] ▼"
     assert shown["difference to Fed-SE"].startswith("-37.5 [")
     assert f"**{shown['difference to Fed-SE']}**" in markdown(found)
 
@@ -127,7 +140,7 @@ def test_adapters_of_isolated_sites_are_shown_at_home_and_on_the_other_sites(roo
         verdicts = {"maze": [True] * 15 + [False] * 5, "wordle": [True] * 5 + [False] * 15}
         finish(cell(MADE, "local", seed), root, verdicts, transfer=transfer)
     found = table(root)
-    assert row(found, "local").environments["maze"] == rate(30, 40)
+    assert counts(row(found, "local"))["maze"] == (30, 40)
     text = markdown(found)
     assert "| Local | west | (75.0) | 5.0 | 5.0 |" in text
     assert "| Local | east | 0.0 | (25.0) | 0.0 |" in text

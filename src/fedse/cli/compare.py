@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, print_table, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def power(
     for start in rates:
         needed = tasks_needed_unpaired(start / 100, points, alpha=alpha, power=power)
         table.add_row(f"unpaired, from {start:g} % to {start + gain:g} %", f"2 × {needed}")
-    stdout.print(table)
+    print_table(table)
 
 
 def _sides(words: list[Path]) -> list[list[Path]]:
@@ -121,7 +121,7 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, found: Compari
     table.add_row("mean of environments", *_cells(found.macro), style="bold")
     table.add_row("mean of tasks", *_cells(found.task_weighted))
     table.add_row("interquartile mean", *_cells(found.iqm))
-    stdout.print(table)
+    print_table(table)
     for name, count in paired.dropped.items():
         if count:
             stdout.print(f"{name}: {count} tasks lost episodes to faults and are left out", style="yellow")

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fedse.types import SuccessRate
 
 #: Results go to ``stdout``, progress and errors to ``stderr``, so that a pipe gets results only.
@@ -18,11 +20,20 @@ stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(highlight=False, soft_wrap=True, stderr=True)
 
 _BARS = "▁▂▃▄▅▆▇█"
+_FILE_WIDTH = 240
 
 
 def examples(*commands: str) -> str:
     """The epilog of a command's help."""
     return "\n\n".join(["[bold]Examples[/]", *(escape(command) for command in commands)])
+
+
+def print_table(table: Table) -> None:
+    """Print a table; in a file or a pipe, which have no width, it is cut nowhere."""
+    console = (
+        stdout if stdout.is_terminal else Console(file=stdout.file, width=_FILE_WIDTH, highlight=False, soft_wrap=True)
+    )
+    console.print(table)
 
 
 def show_error(what: str, mend: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fedse.cli.console import examples, percent, rate_with_interval, size, stderr, stdout
+from fedse.cli.console import examples, percent, print_table, rate_with_interval, size, stderr, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def _show_updates(rounds: Sequence[RoundDiagnostics]) -> None:
             size(sum(found.bytes_up.values())),
             size(found.bytes_down * len(found.buffers)),
         )
-    stdout.print(table)
+    print_table(table)
     clients = len(rounds[-1].clients)
     chance = random_sign_agreement(clients)
     stdout.print(
@@ -102,7 +102,7 @@ def _show_experience(rounds: Sequence[RoundDiagnostics]) -> None:
             counts = (buffer.episodes, buffer.demonstrations, buffer.fresh, buffer.tasks)
             turns = _number(buffer.turns, ".1f")
             table.add_row(str(found.round), client, *(str(count) for count in counts), turns)
-    stdout.print(table)
+    print_table(table)
 
 
 def _show_lengths(found: RoundDiagnostics) -> None:
@@ -118,7 +118,7 @@ def _show_lengths(found: RoundDiagnostics) -> None:
             turns = f"{length.shortest}–{length.longest}" if length.shortest < length.longest else str(length.longest)
             success = percent(length.successes / length.episodes)
             table.add_row(client, turns, str(length.episodes), success, f"{length.reward:.2f}")
-    stdout.print(table)
+    print_table(table)
 
 
 def _show_transfer(run: Path, tasks: int | None) -> None:
@@ -140,7 +140,7 @@ def _show_transfer(run: Path, tasks: int | None) -> None:
         table.add_column(environment, justify="right")
     for adapter, rates in matrix.rates.items():
         table.add_row(adapter, *(rate_with_interval(rate) for rate in rates.values()))
-    stdout.print(table)
+    print_table(table)
 
 
 def _number(figure: float, form: str = ".2f") -> str:

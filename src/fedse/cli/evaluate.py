@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedse.cli import model as models
-from fedse.cli.console import examples, percent, rate_with_interval, stdout
+from fedse.cli.console import examples, percent, print_table, rate_with_interval, stdout
 from fedse.cli.progress import shown
 from fedse.cli.results import show_errors
 
@@ -170,5 +170,5 @@ def _show(subject: Subject, columns: Mapping[str, Mapping[str, SuccessRate]]) ->
     if len(last) > 1:
         for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
             table.add_row(label, *(percent(average(column)) for column in columns.values()), "")
-    stdout.print(table)
+    print_table(table)
     show_errors(last)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, print_table
 
 EXAMPLES = examples("fedse methods", "fedse run --preset quickstart --method fedit")
 
@@ -21,7 +21,7 @@ def methods() -> None:
         method = read_method(name)
         settings = ", ".join(f"{path}={_value(value)}" for path, value in flat_settings(method.set).items())
         table.add_row(*(Text(text) for text in (name, method.label, method.description, settings)))
-    stdout.print(table)
+    print_table(table)
 
 
 def _value(value: Any) -> str:

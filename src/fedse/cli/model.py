@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedse.cli.console import examples, size, stderr, stdout
+from fedse.cli.console import examples, print_table, size, stderr, stdout
 
 if TYPE_CHECKING:
     from fedse.config import ModelConfig
@@ -58,7 +58,7 @@ def list_models() -> None:
     table = Table("name", "model", "on this machine", box=None, pad_edge=False)
     for info in catalogue.installed():
         table.add_row(info.name, info.title, size(info.bytes) if info.installed else "no")
-    stdout.print(table)
+    print_table(table)
 
 
 @app.command(epilog=examples("fedse model show smollm2-135m"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fedse.cli.console import examples, percent, sparkline, stdout
+from fedse.cli.console import examples, percent, print_table, sparkline, stdout
 
 if TYPE_CHECKING:
     from fedse.federation.layout import RunLayout
@@ -40,7 +40,7 @@ def ls(
             table.add_row(str(layout.root), *_cells(layout))
         except FedseError as error:  # one damaged folder must not hide the others
             table.add_row(str(layout.root), f"[red]{error.what}[/]")
-    stdout.print(table)
+    print_table(table)
 
 
 def _cells(layout: RunLayout) -> list[str]:

@@ -83,9 +83,10 @@ def base(model: str) -> Subject:
 
 def _of_run(layout: RunLayout, round: int | None, client: str | None, environment: str | None) -> Subject:
     from fedse.federation.adapter_io import load_adapter
-    from fedse.federation.run_folder import read_config
+    from fedse.federation.run_folder import check_whole, read_config
 
     config = read_config(layout)
+    check_whole(layout)
     site = _site(layout.root, config, client, environment)
     rounds = _rounds(layout, site)
     if not rounds:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from fedse.cli import model as models
 from fedse.cli import suite_live
-from fedse.cli.console import duration, examples, stderr, stdout
+from fedse.cli.console import duration, examples, print_table, stderr, stdout
 
 if TYPE_CHECKING:
     from fedse.suites import Suite, SuiteResults
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
 
 _INTERRUPTED = 130
-_FILE_WIDTH = 240  # of a table that goes to a file or a pipe, so that nothing is cut
 
 _Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
 
@@ -37,7 +36,7 @@ def list_suites() -> None:
     for name in suite_names():
         suite = load_suite(name)
         table.add_row(name, suite.description, str(_count_runs(suite)))
-    stdout.print(table)
+    print_table(table)
 
 
 @app.command(epilog=examples("fedse suite show tiny", "fedse suite show tiny > mine.yaml"))
@@ -158,13 +157,18 @@ def _execute(
 
 
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
+    from fedse.suites.events import Step, SuiteEvent
     from fedse.suites.progress import SuiteProgress
     from fedse.suites.reading import read_results
     from fedse.suites.reusing import reusable
 
     _check(suite)
     results = read_results(suite, folder)
-    elsewhere = {str(cell): source for cell, source in reusable(results, reuse)}
+    progress = SuiteProgress(results)
+    elsewhere = {}
+    for found in reusable(results, reuse):
+        elsewhere[str(found.cell)] = found.folder
+        progress(SuiteEvent(Step.TAKEN_OVER, found.cell, result=found))
     listing = Table("run", "state", "model", "rounds", "folder", box=None, pad_edge=False)
     for found in results.cells:
         config = found.cell.config
@@ -174,9 +178,9 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
             state, folder = "done there", source
         row = (str(found.cell), state, config.model.name, str(config.rounds), str(folder))
         listing.add_row(*(Text(text) for text in row))
-    _print(listing)
+    print_table(listing)
     stdout.print(f"\n{_shape(suite)}; their environments, tasks and methods are there", markup=False)
-    left = SuiteProgress(results).remaining()
+    left = progress.remaining()
     known = left == left
     told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
     stdout.print(f"Estimate of the rest: {told}", markup=False)
@@ -263,8 +267,4 @@ def _print_table(title: str, heads: list[str], rows: list[list[Text]]) -> None:
         shown.add_column(head, justify="right" if index else "left")
     for row in rows:
         shown.add_row(*row)
-    _print(shown)
-
-
-def _print(table: Table) -> None:
-    stdout.print(table, width=None if stdout.is_terminal else _FILE_WIDTH)
+    print_table(shown)

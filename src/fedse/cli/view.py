@@ -87,7 +87,7 @@ def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool
 def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
     from fedse.errors import RunError
     from fedse.federation.layout import RunLayout
-    from fedse.federation.run_folder import read_config
+    from fedse.federation.run_folder import check_whole, read_config
     from fedse.federation.trajectory_files import read_trajectories
     from fedse.names import unknown_name
 
@@ -103,6 +103,8 @@ def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bo
         files = [file for file in files if file.is_file()]
         if files:
             return [trajectory for file in files for trajectory in read_trajectories(file)]
+    if not evaluation:
+        check_whole(layout)
     kind = "held-out" if evaluation else "explored"
     raise RunError(
         f"{path} has no {kind} episodes{'' if round is None else f' of round {round}'} yet",

@@ -25,7 +25,7 @@ from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_b
 from fedse.experience import ExperienceStore
 from fedse.federation.adapter_io import load_adapter
 from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config, read_records
+from fedse.federation.run_folder import check_whole, read_config, read_records
 from fedse.federation.trajectory_files import read_trajectories
 from fedse.federation.transport import encode_update
 from fedse.learning.schedule import learning_rate_factor, round_factor
@@ -66,12 +66,13 @@ def diagnose(folder: Path) -> list[RoundDiagnostics]:
     """The diagnostics of all completed rounds of a run, which may still be under way.
 
     Raises:
-        RunError: if the folder is no run, or a file is damaged.
+        RunError: if the folder is no run or a packed one, or a file is damaged.
         AdapterError: if an adapter is missing or damaged.
         StoreError, StorageError: if a file cannot be read.
     """
     layout = RunLayout(folder)
     config, records = read_config(layout), read_records(layout)
+    check_whole(layout)
     stores = {client.name: _stored(layout, client.name) for client in config.clients} if records[1:] else {}
     return [_round(layout, config, record, stores) for record in records[1:]]
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from fedse.types import StopReason, SuccessRate, Trajectory
+
+if TYPE_CHECKING:
+    from fedse.evaluation.bootstrap import Estimate  # numpy, which the rates alone do not need
 
 
 def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
@@ -29,12 +34,35 @@ def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
 def pooled(rates: Iterable[SuccessRate]) -> SuccessRate:
     """All episodes of several rates as one rate, as those of several training seeds.
 
-    The interval is Wilson's over all of them.  It takes episodes of one task under several seeds for independent.
+    The interval reaches from the lowest bound of the rates' own intervals to the highest.  Wilson's over all episodes
+    would take those of one task under several seeds for independent, and be too narrow.
     """
-    known = list(rates)
-    successes, episodes = sum(rate.successes for rate in known), sum(rate.episodes for rate in known)
-    low, high = wilson_interval(successes, episodes)
-    return SuccessRate(successes, episodes, sum(rate.errors for rate in known), low, high)
+    given = list(rates)
+    known = [rate for rate in given if rate.episodes]
+    return SuccessRate(
+        successes=sum(rate.successes for rate in known),
+        episodes=sum(rate.episodes for rate in known),
+        errors=sum(rate.errors for rate in given),
+        low=min((rate.low for rate in known), default=0.0),
+        high=max((rate.high for rate in known), default=1.0),
+    )
+
+
+def over_seeds(rates: Sequence[SuccessRate], resampled: Estimate | None) -> SuccessRate:
+    """Success in one environment over training seeds that played the same tasks.
+
+    The interval is that of one rate if there is but one; else the bootstrap's over tasks and seeds.  Where only
+    failures or only successes were seen the bootstrap has no width, and the interval is that of :func:`pooled`, which
+    is Wilson's for the number of tasks.
+
+    Args:
+        rates: one per seed.
+        resampled: the bootstrap's estimate of their mean; ``None`` where there is none.
+    """
+    whole = pooled(rates)
+    if len(rates) < 2 or resampled is None or resampled.low == resampled.high:
+        return whole
+    return replace(whole, low=resampled.low, high=resampled.high)
 
 
 def macro_average(rates: Mapping[str, SuccessRate]) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
+from fedse.provenance import source_digest
 from fedse.settings import dump_config, load_config
 from fedse.storage import atomic_write, recover, storage_errors, write_json
 from fedse.types import RoundRecord, SuccessRate
@@ -137,6 +138,19 @@ def read_config(layout: RunLayout) -> RunConfig:
     return load_config(None, layout.config, [])
 
 
+def check_whole(layout: RunLayout) -> None:
+    """Tell a run whose adapters and experience were left behind from one that has not made them yet.
+
+    Raises:
+        RunError: if the folder holds the records of a run, but not what it made.
+    """
+    if layout.metrics.exists() and not layout.global_adapter(0).exists():
+        raise RunError(
+            f"{layout.root} was packed: it has the results of its run, without adapters and experience",
+            f"use the folder that it was packed from, or run it anew (--config {layout.config} --out elsewhere)",
+        )
+
+
 def _record(data: Mapping[str, Any]) -> RoundRecord:
     if data["schema_version"] > SCHEMA_VERSION:
         raise ValueError(f"schema {data['schema_version']} is of a newer fedse")
@@ -202,6 +216,7 @@ def _versions(config: RunConfig) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "source": source_digest(),
         **{package: metadata.version(package) for package in _PACKAGES},
         "arithmetic": arithmetic(config.model),
     }

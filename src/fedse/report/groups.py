@@ -73,17 +73,24 @@ class Group:
 
     def evaluated(self, environment: str) -> dict[int, SuccessRate]:
         """Round → success on held-out tasks, the episodes of all runs that evaluated it pooled."""
+        return {round: pooled(rates) for round, rates in self._evaluated(environment).items()}
+
+    def final(self) -> dict[str, SuccessRate]:
+        """Environment → pooled success after the last round that was evaluated there."""
+        return {environment: pooled(rates) for environment, rates in self.final_by_run().items()}
+
+    def final_by_run(self) -> dict[str, list[SuccessRate]]:
+        """Environment → success after the last round that was evaluated there, one rate for each run that did."""
+        rates = {environment: self._evaluated(environment) for environment in environments_of([self])}
+        return {environment: found[max(found)] for environment, found in rates.items()}
+
+    def _evaluated(self, environment: str) -> dict[int, list[SuccessRate]]:
         found: dict[int, list[SuccessRate]] = {}
         for run in self.runs:
             for record in run.records:
                 if environment in record.evaluation:
                     found.setdefault(record.round, []).append(record.evaluation[environment])
-        return {round: pooled(rates) for round, rates in sorted(found.items())}
-
-    def final(self) -> dict[str, SuccessRate]:
-        """Environment → pooled success after the last round that was evaluated there."""
-        rates = {environment: self.evaluated(environment) for environment in environments_of([self])}
-        return {environment: found[max(found)] for environment, found in rates.items()}
+        return dict(sorted(found.items()))
 
     def adapter_bytes(self) -> float:
         """Bytes that a site sends in a round, the mean over all; NaN where no adapters travel."""

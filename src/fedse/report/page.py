@@ -27,12 +27,12 @@ LARGEST_PAGE = 4_800_000
 LARGEST_EPISODES = 3_000_000
 
 _TABLE_NOTE = (
-    "Success on held-out tasks after the last round, seeds pooled, with Wilson's 95 % intervals. The mean of the "
-    "environments is the primary endpoint; its interval and that of the difference to the reference are 95 % bootstrap "
-    "intervals over tasks and seeds. The difference is paired on the same tasks and seeds, and bold where its interval "
-    "excludes zero. ▲ and ▼: better or worse than the reference in that environment, p < 0.05 by the exact paired test "
-    "over tasks (McNemar's, with one episode per task) with Holm's correction over the environments. All episodes: "
-    "successes out of all, so that larger test sets count more."
+    "Success on held-out tasks after the last round, over all seeds. The mean of the environments is the primary "
+    "endpoint. Intervals are 95 % bootstrap intervals over tasks and seeds, or Wilson's for an environment with one "
+    "seed, or with nothing but failures or successes. The difference is paired on the same tasks and seeds, and bold "
+    "where its interval excludes zero. ▲ and ▼: better or worse than the reference in that environment, p < 0.05 by "
+    "the exact paired test over tasks (McNemar's, with one episode per task) with Holm's correction over the "
+    "environments. All episodes: successes out of all, so that larger test sets count more."
 )
 _BARS_NOTE = "Bars are differences to the reference, whiskers the paired 95 % interval; grey where that includes zero."
 _PARTS = {  # part of charts.all_figures → heading, and what to know to read it

@@ -20,6 +20,10 @@ from fedse.types import SuccessRate
 
 NONE = "–"
 _LEVEL = 0.05
+_BEFORE_AND_AFTER = (
+    "Success on held-out tasks, with Wilson's 95 % intervals; that of pooled runs reaches from the lowest bound to the "
+    "highest"
+)
 
 
 def notices(study: Study) -> Html:
@@ -92,7 +96,7 @@ def before_and_after(groups: Sequence[Group]) -> Html:
     rows = [row for environment in environments_of(groups) for row in _result_rows(groups, environment)]
     rows += [row for group in groups if (row := _mean_row(group, len(groups) > 1))]
     headings = ("environment", "before", "after", "change", "episodes", "rounds")
-    return table(headings, rows, caption="Success on held-out tasks, with Wilson's 95 % intervals")
+    return table(headings, rows, caption=_BEFORE_AND_AFTER)
 
 
 def moment(seconds: float) -> Html:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
-from fedse.storage import atomic_directory
-from fedse.suites.cells import Cell
-from fedse.suites.reading import CellState, SuiteResults, read_suite
+from fedse.settings import dump_config
+from fedse.storage import atomic_directory, atomic_write
+from fedse.suites.reading import CellResult, CellState, SuiteResults, read_suite
 
 
-def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[tuple[Cell, Path]]:
-    """The cells that have not begun, with the folder of a finished run of the same configuration, seed included.
+def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResult]:
+    """The cells that have not begun and that another suite has done, with the folder and the records that it has.
+
+    It is the same run if the configurations agree in all, seed included, but the name.
 
     Args:
         results: the suite as it is.
@@ -25,27 +29,32 @@ def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[tuple[Ce
         ConfigError: if a donor's suite is not valid.
         StorageError: if a file cannot be read.
     """
-    finished = [found for donor in donors for found in _finished(donor, results.folder)]
+    donated_by = [found for donor in donors for found in _finished(donor, results)]
+    done = {_nameless(found.cell.config): found for found in reversed(donated_by)}
     for found in results.cells:
-        if found.state is not CellState.MISSING or found.cell.is_shared:
-            continue
-        config = found.cell.config
-        source = next((folder for other, folder in finished if other.config == config), None)
-        if source is not None:
-            yield found.cell, source
+        if found.state is CellState.MISSING and not found.cell.is_shared:
+            donated = done.get(_nameless(found.cell.config))
+            if donated is not None:
+                yield replace(donated, cell=found.cell)
 
 
-def take_over(source: Path, target: Path) -> None:
-    """Copy a finished run to a cell's folder, whole or not at all.
+def take_over(donated: CellResult, root: Path) -> None:
+    """Copy a finished run to the cell's place in a suite's folder, whole or not at all.
 
     Raises:
         StorageError: if a file cannot be read or written.
     """
-    with atomic_directory(target) as made:
-        shutil.copytree(source, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RunLayout(source).lock.name))
+    with atomic_directory(donated.cell.folder(root)) as made:
+        lock = RunLayout(donated.folder).lock.name
+        shutil.copytree(donated.folder, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(lock))
+        atomic_write(RunLayout(made).config, dump_config(donated.cell.config))
 
 
-def _finished(donor: Path, own: Path) -> list[tuple[Cell, Path]]:
-    if donor.resolve() == own.resolve():
+def _finished(donor: Path, results: SuiteResults) -> list[CellResult]:
+    if donor.resolve() == results.folder.resolve():
         raise RunError(f"{donor} is the suite's own folder", "its runs are its own already; use --resume")
-    return [(found.cell, found.folder) for found in read_suite(donor).cells if found.state is CellState.DONE]
+    return [found for found in read_suite(donor).cells if found.state is CellState.DONE]
+
+
+def _nameless(config: RunConfig) -> str:
+    return config.model_copy(update={"name": ""}).model_dump_json()

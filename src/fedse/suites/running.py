@@ -82,9 +82,10 @@ def pending_cells(results: SuiteResults) -> list[Cell]:
 
 
 def _reuse(results: SuiteResults, donors: Iterable[Path], listener: SuiteListener) -> None:
-    for cell, source in list(reusable(results, donors)):
-        take_over(source, cell.folder(results.folder))
-        listener(SuiteEvent(Step.TAKEN_OVER, cell, result=read_cell(cell, results.folder)))
+    for donated in list(reusable(results, donors)):
+        take_over(donated, results.folder)
+        own = read_cell(donated.cell, results.folder)
+        listener(SuiteEvent(Step.TAKEN_OVER, own.cell, result=own))
 
 
 @contextmanager

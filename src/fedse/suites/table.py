@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedse.errors import RunError
-from fedse.evaluation.bootstrap import Estimate, paired_bootstrap
+from fedse.evaluation.bootstrap import Contrast, Estimate, paired_bootstrap
 from fedse.evaluation.comparison import Comparison, compare
 from fedse.evaluation.held_out import HeldOut, pair_runs, read_held_out
-from fedse.evaluation.rates import pooled
+from fedse.evaluation.rates import over_seeds, pooled
 from fedse.federation.evaluators import evaluators
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
@@ -28,7 +28,8 @@ class TableRow:
         seeds: the seeds that are done.
         failed: those that have failed.
         planned: how many there are to be.
-        environments: environment → success rate over the episodes of these seeds, with Wilson's interval.
+        environments: environment → success rate over the episodes of these seeds; see
+            :func:`~fedse.evaluation.rates.over_seeds` for its interval.
         macro: mean of the environments, the primary endpoint; ``None`` without a finished seed.
         task_weighted: mean over all tasks, as in the paper's tables.
         against: comparison with the reference method over the seeds that both have; ``None`` for the reference itself,
@@ -145,11 +146,12 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
     notes = [f"seed {seed} failed: {error}" for seed, error in failed.items()]
     notes += _differing_versions((*results.done(model, suite.reference), *done))
     macro = task_weighted = against = None
+    resampled: Mapping[str, Contrast] = {}
     if runs:
         try:
             own = pair_runs(runs, runs)
             rates = paired_bootstrap(own.a, own.b)
-            macro, task_weighted = rates.macro.a, rates.task_weighted.a
+            macro, task_weighted, resampled = rates.macro.a, rates.task_weighted.a, rates.environments
             notes += [
                 f"{name}: {count} tasks lost episodes to faults; the averages leave them out"
                 for name, count in own.dropped.items()
@@ -167,7 +169,7 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
         seeds=tuple(run.config.seed for run in runs),
         failed=tuple(failed),
         planned=len(cells),
-        environments=_pooled(found.records[-1].evaluation for found in done),
+        environments=_rates([found.records[-1].evaluation for found in done], resampled),
         macro=macro,
         task_weighted=task_weighted,
         against=against,
@@ -207,6 +209,16 @@ def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[Tr
         for site in config.clients
         if site.name in transfers[0]
     ]
+
+
+def _rates(
+    evaluations: Sequence[Mapping[str, SuccessRate]], resampled: Mapping[str, Contrast]
+) -> dict[str, SuccessRate]:
+    """Environment → success over the seeds, with its interval."""
+    return {
+        name: over_seeds([rates[name] for rates in evaluations], resampled[name].a if name in resampled else None)
+        for name in (evaluations[0] if evaluations else {})
+    }
 
 
 def _pooled(found: Iterable[Mapping[str, SuccessRate]]) -> dict[str, SuccessRate]:
