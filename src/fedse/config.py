@@ -144,7 +144,7 @@ class TrainingConfig(_Section):
         default=None,
         ge=1,
         description="agent tokens in one optimizer step; instead of batch_size, so that sites with long and with short "
-        "episodes do the same work",
+        "episodes do the same work; no episode comes twice in a step, so a store that holds less is the whole step",
     )
     b_ratio: float = Field(
         default=1.0,
