@@ -27,6 +27,7 @@ class Event:
         client: the site at work; empty for the server.
         done, total: episodes (rollouts) or optimizer steps (training) finished and planned.
         successes: successful episodes so far, in rollouts.
+        errors: episodes lost to faults so far, which are no failures.
         tokens: tokens generated or trained so far in this phase.
         seconds: time since the phase began.
         loss: last training loss; NaN outside training.
@@ -40,6 +41,7 @@ class Event:
     done: int
     total: int
     successes: int = 0
+    errors: int = 0
     tokens: int = 0
     seconds: float = 0.0
     loss: float = float("nan")

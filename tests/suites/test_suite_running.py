@@ -246,6 +246,30 @@ def test_runs_are_taken_over_from_other_suites_only(finished: Path, tmp_path: Pa
         run_suite(SMALL, finished, resume=True, reuse=[finished])
 
 
+def test_another_suite_does_not_take_the_place_of_one_that_has_runs(finished: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    pack_suite(finished, packed)
+    before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+    other = suite(TINY.replace("[pre-trained, fedit, fed-se]", "[local, self-evolution]\nreference: local"))
+    with pytest.raises(RunError, match="has a suite already"):
+        run_suite(other, packed)
+    with pytest.raises(RunError, match="runs that the suite does not have:\n  - tiny/fed-se/seed-0"):
+        run_suite(other, packed, resume=True)
+    assert {path: content for path, content in before.items() if path.read_bytes() != content} == {}
+
+
+def test_a_packed_run_is_not_begun_anew(finished: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    pack_suite(finished, packed)
+    folder = cell(SMALL, "fed-se", 1).folder(packed)
+    before = RunLayout(folder).config.read_bytes(), RunLayout(folder).versions.read_bytes()
+    other = cell(SMALL, "fedit", 0).config
+    for resume, problem in ((False, "has a run already"), (True, "another configuration")):
+        with pytest.raises(RunError, match=problem):
+            run(other, folder, resume=resume)
+    assert before == (RunLayout(folder).config.read_bytes(), RunLayout(folder).versions.read_bytes())
+
+
 def test_a_packed_suite_goes_on_but_not_with_other_cells(finished: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     pack_suite(finished, packed)

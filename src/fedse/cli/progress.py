@@ -50,7 +50,10 @@ def phase_line(event: Event, rounds: int) -> str:
     if rounds:
         parts.insert(0, f"{_round(event, rounds):<12}")
     if event.phase in _ROLLOUTS and event.done:
-        parts.append(f"{event.successes} succeeded ({percent(event.successes / event.done)})")
+        played = event.done - event.errors
+        parts.append(f"{event.successes} succeeded ({percent(event.successes / played if played else math.nan)})")
+        if event.errors:
+            parts.append(f"{event.errors} lost to faults")
     if not math.isnan(event.loss):
         parts.append(f"loss {event.loss:.3f}")
     if event.tokens:

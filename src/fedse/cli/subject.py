@@ -71,9 +71,18 @@ def find(
     from fedse.federation.adapter_io import load_adapter
 
     adapter = load_adapter(path, expect=None)
-    around = next((folder for folder in path.resolve().parents if RunLayout(folder).config.is_file()), None)
-    config = read_config(RunLayout(around)) if around else _around(adapter, path, model)
+    run = None if model else _run_of(path.resolve())
+    config = read_config(run) if run else _around(adapter, path, model)
     return Subject(config, adapter, str(path))
+
+
+def _run_of(adapter: Path) -> RunLayout | None:
+    """The run in whose folder an adapter lies, at one of the places that a run has for adapters."""
+    for folder in adapter.parents:
+        places = ("rounds/*/global", "rounds/*/clients/*")
+        if RunLayout(folder).config.is_file() and any(adapter.relative_to(folder).match(place) for place in places):
+            return RunLayout(folder)
+    return None
 
 
 def base(model: str) -> Subject:

@@ -199,7 +199,9 @@ def _check(suite: Suite) -> None:
     checked = set()
     for cell in suite.cells():
         config = cell.config
-        subject = repr((config.clients, config.partition, config.method.aggregator, config.method.filter))
+        method = config.method
+        learns = (config.rounds > 0, method.explore, method.warmup_rounds)
+        subject = repr((config.clients, config.partition, method.aggregator, method.filter, learns))
         if subject in checked:
             continue
         checked.add(subject)

@@ -94,7 +94,10 @@ def product_gram(before: AdapterState, updates: Sequence[AdapterState]) -> Matri
             for k, (b_k, a_k) in enumerate(factors[: j + 1]):
                 full[j, k] = full[k, j] = full[j, k] + product_inner(b_j, a_j, b_k, a_k)
     start = full[0, 1:]
-    return np.asarray(before.meta.scaling**2 * (full[1:, 1:] - start[:, None] - start[None, :] + full[0, 0]))
+    gram = before.meta.scaling**2 * (full[1:, 1:] - start[:, None] - start[None, :] + full[0, 0])
+    # Of a client that did not move the subtraction leaves a rounding error, with a direction of its own.
+    moved = np.diag(factor_gram(before, updates, "A")) + np.diag(factor_gram(before, updates, "B")) > 0
+    return np.asarray(np.where(np.outer(moved, moved), gram, 0.0))
 
 
 def conflict(gram: Matrix) -> Conflict:

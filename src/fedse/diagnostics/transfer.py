@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites
+from fedse.diagnostics.combined import combined_sites, starting_round
 from fedse.errors import RunError
 from fedse.evaluation.evaluate import evaluate_site
 from fedse.federation.adapter_io import load_adapter
@@ -87,7 +87,7 @@ def _places(layout: RunLayout, config: RunConfig, last: RoundRecord) -> dict[str
     if config.method.sharing == "isolated":
         return {f"client {name}": layout.update(last.round, name) for name in sorted(last.clients)}
     return {
-        BEFORE: layout.global_adapter(last.round - 1),
+        BEFORE: layout.global_adapter(starting_round(config, last.round)),
         **{f"client {name}": layout.update(last.round, name) for name in combined_sites(last)},
         AFTER: layout.global_adapter(last.round),
     }

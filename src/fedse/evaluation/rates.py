@@ -53,7 +53,8 @@ def over_seeds(rates: Sequence[SuccessRate], resampled: Estimate | None) -> Succ
 
     The interval is that of one rate if there is but one; else the bootstrap's over tasks and seeds.  Where only
     failures or only successes were seen the bootstrap has no width, and the interval is that of :func:`pooled`, which
-    is Wilson's for the number of tasks.
+    is Wilson's for the number of tasks; so it is where faults took so many tasks, which the bootstrap leaves out, that
+    its interval does not hold the rate of all episodes.
 
     Args:
         rates: one per seed.
@@ -61,6 +62,8 @@ def over_seeds(rates: Sequence[SuccessRate], resampled: Estimate | None) -> Succ
     """
     whole = pooled(rates)
     if len(rates) < 2 or resampled is None or resampled.low == resampled.high:
+        return whole
+    if not resampled.low <= whole.rate <= resampled.high:
         return whole
     return replace(whole, low=resampled.low, high=resampled.high)
 

@@ -46,7 +46,7 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
     with locked(layout.lock):
         _recover(folder)
-        if layout.global_adapter(0).exists():
+        if layout.global_adapter(0).exists() or layout.metrics.exists():  # the latter alone: a packed run
             _check_same_run(config, layout, resume=resume)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(layout.config, dump_config(config))

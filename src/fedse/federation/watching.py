@@ -75,6 +75,7 @@ class ClientProgress:
                 done,
                 done,
                 successes=metrics.get("successes", 0),
+                errors=metrics.get("errors", 0),
                 tokens=metrics.get("tokens", 0),
                 seconds=report.seconds,
                 loss=metrics.get("last_loss", math.nan),

@@ -70,7 +70,7 @@ def draw_curves(
         ends.append((values[-1], f"{name}{_number(values[-1])}{unit}", colour))
     axes.set_ylim(limits or (0, max(axes.get_ylim()[1], 1e-9)))
     _rounds_below(axes)
-    axes.set_ylabel(ylabel)
+    axes.set_ylabel(ylabel, parse_math=False)
     axes.grid(axis="y")
     _label_ends(axes, ends)
 
@@ -91,7 +91,7 @@ def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel:
             rounds, heights, bottom=base, width=0.75, label=label, color=PALETTE[at], edgecolor=PAPER, linewidth=0.6
         )
         base = [below + height for below, height in zip(base, heights, strict=True)]
-    axes.set_ylabel(ylabel)
+    axes.set_ylabel(ylabel, parse_math=False)
     axes.set_ylim(0, max([*base, 1e-9]) * 1.05)
     axes.grid(axis="y")
     _rounds_below(axes)

@@ -36,7 +36,7 @@ def draw_differences(axes: Axes, differences: Mapping[str, Estimate], *, xlabel:
     axes.set_yticks(range(len(differences)), [short(label) for label in differences], color=INK, parse_math=False)
     axes.set_ylim(len(differences) - 0.45, -0.55)
     axes.set_xlim(low - 0.03 * room, high + 0.24 * room)
-    axes.set_xlabel(xlabel)
+    axes.set_xlabel(xlabel, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
@@ -76,8 +76,8 @@ def draw_points(axes: Axes, points: Sequence[Point], *, xlabel: str, ylabel: str
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_ylim(0, 100)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_xlabel(xlabel, parse_math=False)
+    axes.set_ylabel(ylabel, parse_math=False)
     axes.grid()
     for cluster in _clusters(axes, points):
         heights = spread([point.y / 100 for point in cluster])
@@ -108,12 +108,14 @@ def draw_heat(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: st
                     Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=PALETTE[0], alpha=opacity, linewidth=0)
                 )
                 axes.text(x, y, f"{row[column]:.0f}", ha="center", va="center", color=INK, fontsize=10)
-    axes.set_xticks(range(len(columns)), [short(label) for label in columns], rotation=28, ha="right", color=INK)
-    axes.set_yticks(range(len(rows)), [short(label) for label in rows], color=INK)
+    axes.set_xticks(
+        range(len(columns)), [short(label) for label in columns], rotation=28, ha="right", color=INK, parse_math=False
+    )
+    axes.set_yticks(range(len(rows)), [short(label) for label in rows], color=INK, parse_math=False)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_xlabel(xlabel, parse_math=False)
+    axes.set_ylabel(ylabel, parse_math=False)
     axes.tick_params(length=0, colors=MUTED)
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -109,7 +109,7 @@ def draw_timeline(axes: Axes, found: Timeline) -> None:
         axes.text(start / size, len(found.sites) - 0.4, text, color=MUTED, fontsize=8.5, ha="center", va="center")
     for at, kind in enumerate(KINDS):
         axes.bar(0, 0, color=PALETTE[at], label=kind.value)  # for the names above; draws nothing
-    axes.set_yticks(range(len(found.sites)), [short(label) for label in found.sites], color=INK)
+    axes.set_yticks(range(len(found.sites)), [short(label) for label in found.sites], color=INK, parse_math=False)
     axes.set_ylim(len(found.sites) - (0.1 if found.pauses else 0.4), -0.6)
     axes.set_xlim(0, longest / size * 1.01)
     what = "time since the run began" if found.by_clock else "working time of the site"

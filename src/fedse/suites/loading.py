@@ -193,6 +193,7 @@ def _confusions(suite: Suite) -> list[str]:
     lists: Mapping[str, list[Any]] = {
         "models": [model.name.casefold() for model in suite.models],
         "methods and ablations": [name.casefold() for name in methods],
+        "labels of methods and ablations": [method.label.casefold() for method in (*suite.methods, *suite.ablations)],
         "seeds": list(suite.seeds),
     }
     problems = [

@@ -36,7 +36,7 @@ def run_suite(
 
     Killed at any moment and resumed, it ends with the same table, byte for byte, as if it had never been interrupted
     (on one machine with one set of versions).  What is done stays done; what had begun goes on within its run; what
-    had failed is tried again.  A suite may be resumed with further methods, models or seeds.
+    had failed is tried again.  A suite may be resumed with further methods, models or seeds, not with fewer.
 
     A cell that fails does not stop the others; its state says so in the results, and why.
 
@@ -101,14 +101,26 @@ def _open(suite: Suite, folder: Path, *, resume: bool) -> Iterator[SuiteLayout]:
         for place in {folder, *(cell.folder(folder).parent for cell in cells)}:
             if place.is_dir():
                 recover(place)
-        has_begun = any(RunLayout(cell.folder(folder)).config.is_file() for cell in cells)
-        if has_begun and not resume:
+        begun = [path.parent for path in sorted(folder.glob("cells/*/*/seed-*/config.yaml"))]
+        if begun and not resume:
             raise RunError(
                 f"{folder} has a suite already", "use --resume to go on with it, or choose another folder with --out"
             )
+        _check_same_suite(cells, folder, begun)
         _check_same_cells(cells, folder)
         atomic_write(layout.suite, dump_suite(suite))
         yield layout
+
+
+def _check_same_suite(cells: Sequence[Cell], root: Path, begun: Sequence[Path]) -> None:
+    """No run that is there would fall out of the suite, and with it out of the table."""
+    kept = {cell.folder(root) for cell in cells}
+    foreign = [folder.relative_to(root / "cells") for folder in begun if folder not in kept]
+    if foreign:
+        raise RunError(
+            f"{root} has runs that the suite does not have:" + "".join(f"\n  - {path}" for path in foreign),
+            "choose another folder, and take over what both have with --reuse; or remove these runs",
+        )
 
 
 def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:

@@ -94,11 +94,9 @@ def run(
     get_aggregator(config.method.aggregator)  # before anything is loaded or written
     with open_run(config, folder, resume=resume) as layout:
         done = len(read_records(layout))
-        if done == 0:
-            adopt_baselines(config, layout, baselines)
         if done <= config.rounds:
             with _sites(config, layout, listener) as sites:
-                _Rounds(Federation(config, layout, listener, sites)).run()
+                _Rounds(Federation(config, layout, listener, sites), baselines).run()
         ends = {
             client.name: layout.site_adapter(config.rounds, client.name, config.method.sharing)
             for client in config.clients
@@ -115,7 +113,8 @@ def _sites(config: RunConfig, layout: RunLayout, listener: Listener) -> Abstract
 class _Rounds:
     """The round loop."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: Federation, baselines: Iterable[Path]) -> None:
+        self._baselines = baselines
         self._federation = federation
         self._config = federation.config
         self._layout = federation.layout
@@ -133,6 +132,8 @@ class _Rounds:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
         [initial] = self._federation.sites.do([Job(Task.INITIALIZE, "", 0)])
         self._federation.save(0, initial)
+        # Not before: until there is an adapter the folder may still be given to another configuration.
+        adopt_baselines(self._config, self._layout, self._baselines)
         if self._config.rounds:
             self._federation.ask(Task.DEMONSTRATE, 0, self._federation.clients)
         self._record(0, Exchanged(initial.digest))
