@@ -97,6 +97,14 @@ class TestEval:
         assert result.exit_code == 0, result.stderr
         assert f"Success of {adapter}" in result.stdout
 
+    def test_a_foreign_configuration_above_an_adapter_is_not_that_of_its_run(
+        self, cli: Cli, run_folder: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(RunLayout(run_folder).global_adapter(1), tmp_path / "mine" / "adapter")
+        (tmp_path / "mine" / "config.yaml").write_text("foo: 1\n")
+        result = cli("eval", tmp_path / "mine" / "adapter", "--env", "wordle", "--tasks", "1")
+        assert result.exit_code == 0, result.stderr
+
     def test_sampled_evaluation_depends_on_its_seed(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         def sampled(seed: str, name: str) -> list[object]:
             words = ["--sampled", "--temperature", "1.5", "--seed", seed, "--episodes-to", tmp_path / name]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -23,6 +24,12 @@ def test_a_rollout_line_tells_client_phase_successes_and_speed() -> None:
     line = phase_line(EXPLORED, 3)
     for fact in ("round 2/3", "maze", "explore", "32/32 episodes", "12 succeeded (38 %)", "400 tokens/s", "0:16"):
         assert fact in line
+
+
+def test_an_episode_that_is_lost_to_a_fault_is_no_failure() -> None:
+    line = phase_line(replace(EXPLORED, done=10, total=10, successes=5, errors=5), 3)
+    assert "5 succeeded (100 %)  5 lost to faults" in line
+    assert "0 succeeded (–)" in phase_line(replace(EXPLORED, done=2, total=2, successes=0, errors=2), 3)
 
 
 def test_a_training_line_tells_steps_and_loss() -> None:

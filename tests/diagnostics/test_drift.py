@@ -116,6 +116,14 @@ class TestGrams:
         changes = [META.scaling * (products(update) - products(BEFORE)) for update in UPDATES]
         assert product_gram(BEFORE, UPDATES) == pytest.approx(gram(changes))
 
+    @pytest.mark.parametrize("seed", range(8))
+    def test_a_client_that_did_not_move_has_no_direction_in_the_products_either(self, seed: int) -> None:
+        before = adapter(seed)
+        moved = [adapter(seed + step, around=before) for step in (100, 200)]
+        found = conflict(product_gram(before, [before, *moved]))
+        assert np.isnan(found.cosines[0]).all()
+        assert np.isfinite(found.cosines[1:, 1:]).all()
+
     def test_products_do_not_depend_on_how_they_are_split(self) -> None:
         turned = AdapterState(
             {name: array * (2.0 if ".lora_A." in name else 0.5) for name, array in UPDATES[0].tensors.items()}, META

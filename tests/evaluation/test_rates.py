@@ -51,6 +51,12 @@ def test_over_seeds_the_interval_is_the_bootstraps_where_that_has_a_width() -> N
     assert over_seeds([rate(5, 20), rate(5, 20)], None).low == rate(5, 20).low
 
 
+def test_no_rate_lies_outside_its_interval() -> None:
+    faults = success_rate([episode(True)] * 10 + [episode(None)] * 30)
+    found = over_seeds([faults, rate(8, 40)], Estimate(0.9, 0.6, 1.0))
+    assert found.low <= found.rate <= found.high
+
+
 def test_faults_are_counted_and_enter_no_rate() -> None:
     found = success_rate([episode(True), episode(None), episode(False), episode(None)])
     assert (found.successes, found.episodes, found.errors) == (1, 2, 2)

@@ -10,6 +10,7 @@ import pytest
 from runs import fingerprint, toy_client, toy_config
 
 from fedse.config import RunConfig
+from fedse.errors import AdapterError
 from fedse.federation.layout import RunLayout
 from fedse.federation.runtimes.local import run
 from fedse.progress import Event, Phase
@@ -52,6 +53,14 @@ def test_a_run_takes_over_what_another_method_and_rank_has_played(donor: Path, t
 )
 def test_other_episodes_are_played_anew(donor: Path, tmp_path: Path, changes: dict[str, object]) -> None:
     assert played(toy_config(rounds=0, **changes), tmp_path / "other", [donor]) == {"alpha"}
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_to_another_configuration(donor: Path, tmp_path: Path) -> None:
+    with pytest.raises(AdapterError):
+        run(toy_config(lora={"target_modules": ["no_such_module"]}), tmp_path / "mended", baselines=[donor])
+    assert played(toy_config(seed=1), tmp_path / "mended", []) == {"alpha"}
+    assert played(toy_config(seed=1), tmp_path / "fresh", []) == {"alpha"}
+    assert fingerprint(tmp_path / "mended") == fingerprint(tmp_path / "fresh")
 
 
 def test_a_site_with_other_turns_plays_its_own(donor: Path, tmp_path: Path) -> None:

@@ -93,6 +93,11 @@ def test_every_figure_of_a_suite_is_there(study: Study, found: dict[str, Standin
     assert all(parts.values())
 
 
+def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path / "a", name="cost $x_$"), made_run(tmp_path / "b", name="$5_^$")]
+    assert "cost $x_$" in render_page(read_study(runs))
+
+
 def test_isolated_sites_send_nothing_and_have_no_conflict(study: Study, found: dict[str, Standing]) -> None:
     figures = all_figures(study, [*found.values()])
     shown = {row[0] for figure in [*figures["conflict"], *figures["bytes"]] for row in figure.rows}

@@ -91,6 +91,14 @@ def test_a_dry_run_says_which_runs_would_be_taken_over(file: Path, root: Path, t
     assert str(root / "cells/tiny/fedit/seed-0") in line
 
 
+def test_a_dry_run_checks_methods_that_learn_beside_one_that_does_not(file: Path) -> None:
+    file.write_text(TWO_SITES.replace("environment: maze}", "environment: maze, train_split: test}"))
+    result = cli("suite", "run", file, "--dry-run")
+    assert result.exit_code == 2
+    assert "fed-se: " in result.stderr
+    assert "pre-trained: " not in result.stderr
+
+
 def test_a_dry_run_finds_what_could_not_begin(file: Path) -> None:
     file.write_text(TWO_SITES.replace("fedit,", "{name: odd, set: {method.aggregator: median-of-means}},"))
     result = cli("suite", "run", file, "--dry-run")

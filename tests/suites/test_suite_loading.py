@@ -112,6 +112,7 @@ def test_everything_wrong_with_a_suite_is_said_at_once() -> None:
     [
         (("[0, 1]", "[1, 1]"), "seeds: 1 is there twice"),
         (("[rank-8]", "[fedit]"), "methods and ablations: 'fedit' is there twice"),
+        (("[rank-8]", "[{method: rank-8, label: FedIT}]"), "labels of methods and ablations: 'fedit' is there twice"),
         (("fed-se]", "local]"), "reference: found 'fed-se'; "),
         (("fed-se]", "fed-se, {label: x}]"), "methods: an entry has neither a name nor the method"),
         (("rounds: 2", "rounds: two"), 'rounds: found "two"'),

@@ -78,6 +78,8 @@ def find(
 
 def _run_of(adapter: Path) -> RunLayout | None:
     """The run in whose folder an adapter lies, at one of the places that a run has for adapters."""
+    from fedse.federation.layout import RunLayout
+
     for folder in adapter.parents:
         places = ("rounds/*/global", "rounds/*/clients/*")
         if RunLayout(folder).config.is_file() and any(adapter.relative_to(folder).match(place) for place in places):
