@@ -12,6 +12,7 @@ from fedse.export import EventLog, export_events, write_parquet
 from fedse.export.tensorboard import tag
 from fedse.progress import Event, Phase
 from fedse.report import read_run, read_runs, write_csv
+from fedse.report.measures import Measurement
 
 
 def test_parquet_has_the_rows_of_the_csv_table(tmp_path: Path) -> None:
@@ -71,6 +72,24 @@ def test_a_log_follows_a_run(tmp_path: Path) -> None:
             metrics.write_text("".join(lines))
             log.follow(whole, Event(Phase.AGGREGATE, 2, "", 2, 2, finished=True))
     assert scalars(tmp_path / "logs")["evaluate/rate/maze"] == {0: 0, 1: 0.25, 2: 0.5}
+
+
+def test_a_log_that_is_there_stays_until_there_is_something_to_write(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: fedse[tensorboard]")
+    old = tmp_path / "events.out.tfevents.1"
+    old.write_text("of a run that goes on")
+    with EventLog(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [old.name]
+
+
+def test_sites_that_share_an_environment_have_curves_of_their_own() -> None:
+    def curve(metric: str, site: str) -> str:
+        return tag(Measurement(1, site, "maze", Phase.EVALUATE, metric, 1.0))
+
+    for metric in ("transfer.successes", "seconds"):
+        assert curve(metric, "near") != curve(metric, "far")
+    assert curve("rate", "near") == "evaluate/rate/maze"
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

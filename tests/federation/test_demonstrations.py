@@ -11,7 +11,7 @@ import pytest
 from runs import toy_client, toy_config
 
 from fedse.environments import make
-from fedse.errors import ConfigError, StorageError, StoreError
+from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
 from fedse.federation.client import Client
@@ -83,6 +83,18 @@ def test_each_episode_that_is_not_confirmed_has_its_reason(tmp_path: Path) -> No
     ]
     assert found.reasons == dict.fromkeys(sorted(refused.reason.value for refused in found.refused), 1)
     assert "maze_17: ends before a success: after 1 turns it says 'The goal" in str(found.refused[2])
+
+
+def test_a_broken_environment_is_no_unknown_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_agenttraj(tmp_path / "maze.json", shown())
+    maze = make("maze")
+
+    def broken(_: Task) -> str:
+        raise EnvironmentFault("connection refused", "start the server")
+
+    monkeypatch.setattr(maze, "reset", broken)
+    with pytest.raises(EnvironmentFault, match="connection refused"):
+        import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.")
 
 
 def test_a_file_without_a_single_good_episode_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ class EventLog:
     Tags are ``phase/metric/site``, as in ``train/last_loss/maze``; of evaluations ``evaluate/rate/environment``.
 
     Args:
-        folder: TensorBoard shows it as one run; event files that are there are replaced.
+        folder: TensorBoard shows it as one run; event files that are there are replaced once there is something to
+            write, and not by a run that is refused.
 
     Raises:
         ConfigError: if tensorboard is not installed.
@@ -37,13 +38,17 @@ class EventLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        _clear(folder)
-        self._writer = _writer(folder)
+        self._make_writer = _writer_type()
+        self._writer: SummaryWriter | None = None
         self._written: set[Measurement] = set()
+        _check(folder)
 
     def update(self, run: Run) -> None:
         """Write what the run has measured and this log does not have yet."""
-        if not self._written:
+        if self._writer is None:
+            _clear(self._folder)
+            with storage_errors("write", self._folder):
+                self._writer = self._make_writer(str(self._folder))
             self._writer.add_text("config", f"```yaml\n{dump_config(run.config)}```")
         for found in run.measurements:
             if found not in self._written:
@@ -66,7 +71,8 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def export_events(folder: Path, run: Run) -> None:
@@ -87,17 +93,24 @@ def export_events(folder: Path, run: Run) -> None:
 
 def tag(found: Measurement) -> str:
     """The name of a number's curve; TensorBoard groups by its first part."""
-    place = found.environment if found.phase == "evaluate" else found.site
-    return "/".join(part for part in (found.phase.value, found.metric, place) if part)
+    return "/".join(part for part in (found.phase.value, found.metric, *_place(found)) if part)
 
 
-def _writer(folder: Path) -> SummaryWriter:
+def _place(found: Measurement) -> tuple[str, ...]:
+    """Whose number it is: a rate is an environment's, or that of a site's adapter in another site's environment."""
+    if found.phase != "evaluate" or found.metric == "seconds":
+        return (found.site,)
+    if found.metric.startswith("transfer."):
+        return (found.site, found.environment)
+    return (found.environment,)
+
+
+def _writer_type() -> type[SummaryWriter]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as cause:
         raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
-    with storage_errors("write", folder):
-        return SummaryWriter(str(folder))
+    return SummaryWriter
 
 
 def _check(folder: Path) -> None:

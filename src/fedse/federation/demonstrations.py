@@ -102,6 +102,7 @@ def import_demonstrations(
     Raises:
         StoreError, StorageError: if the file is missing, damaged or of another format.
         ConfigError: if no episode could be confirmed.
+        EnvironmentFault: if the environment cannot even begin a task of its own.
     """
     conversations = read_agenttraj(path)
     with storage_errors("read", path):
@@ -151,6 +152,7 @@ def _replay(
     try:
         environment.reset(task)
     except EnvironmentFault as fault:
+        environment.reset(environment.tasks("train")[0])  # which is there; else it is the environment that is broken
         return refuse(Refusal.UNKNOWN_TASK, fault.what)
     episode = Episode(environment, EpisodeRequest(task, 0), instruction=instruction, turns=environment.spec.max_turns)
     episode.start()
