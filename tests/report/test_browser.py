@@ -141,6 +141,27 @@ def test_the_browser_of_episodes_works_by_keyboard(opened: Page) -> None:
     assert opened.evaluate(focused) == "tasks"
 
 
+def test_the_focus_is_never_lost(opened: Page) -> None:
+    press = opened.keyboard.press
+    focused = "document.activeElement.id"
+    opened.locator("#tasks").focus()
+    press("End")
+    press("ArrowUp")
+    opened.locator("#next").focus()
+    press("Enter")  # the last step: the button goes out of use
+    assert opened.evaluate(focused) == "tasks"
+    inside = opened.locator("#after summary").first
+    inside.focus()
+    press("k")
+    assert opened.evaluate(focused) == "after", "the episode that had the focus has gone"
+    inside.focus()
+    press("ArrowLeft")
+    assert opened.evaluate(focused) == "before"
+    inside.focus()
+    press("Escape")
+    assert opened.evaluate(focused) == "tasks"
+
+
 def test_the_chosen_episode_stays_when_a_page_loads_itself_anew(opened: Page) -> None:
     opened.locator("#by-environment").select_option("maze")
     opened.locator("#tasks li").nth(5).click()

@@ -74,7 +74,8 @@
   function partingOf(before, after) {
     if (!before || !after) return Infinity;
     const shared = Math.min(before.turns.length, after.turns.length);
-    for (let at = 0; at < shared; at += 1) if (before.turns[at][2] !== after.turns[at][2]) return at;
+    const acted = ([, thought, action]) => action || thought; // a reply without the word "Action:" is all one text
+    for (let at = 0; at < shared; at += 1) if (acted(before.turns[at]) !== acted(after.turns[at])) return at;
     return before.turns.length === after.turns.length ? Infinity : shared;
   }
 
@@ -196,8 +197,10 @@
     const stay = () => list(shown[chosen]?.key);
     [...Object.values(filters), changes].forEach((select) => select.addEventListener("change", stay));
     search.addEventListener("input", stay);
-    byId("previous").addEventListener("click", () => choose(chosen - 1));
-    byId("next").addEventListener("click", () => choose(chosen + 1));
+    [["previous", -1], ["next", 1]].forEach(([name, step]) => byId(name).addEventListener("click", () => {
+      choose(chosen + step);
+      if (byId(name).disabled) tasks.focus({ preventScroll: true }); // a disabled button loses the focus to nobody
+    }));
     const mark = byId("mark-loss");
     mark.addEventListener("change", () => browser.classList.toggle("marks-loss", mark.checked));
     browser.classList.toggle("marks-loss", mark.checked);
@@ -236,7 +239,11 @@
       let isUsed = false;
       if (at === search) isUsed = inSearch(event.key);
       else if (at === tasks) isUsed = inList(event.key) || anywhere(event.key);
-      else if (at === before || at === after) isUsed = inEpisodes(event.key) || anywhere(event.key);
+      else if (before.contains(at) || after.contains(at)) {
+        const place = before.contains(at) ? before : after;
+        isUsed = inEpisodes(event.key) || anywhere(event.key);
+        if (!at.isConnected) place.focus({ preventScroll: true }); // another task's episode has replaced it
+      }
       else if (at.tagName !== "SELECT") isUsed = anywhere(event.key);
       if (isUsed) event.preventDefault();
     });
