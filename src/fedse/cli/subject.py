@@ -81,9 +81,9 @@ def _run_of(adapter: Path) -> RunLayout | None:
     from fedse.federation.layout import RunLayout
 
     for folder in adapter.parents:
-        places = ("rounds/*/global", "rounds/*/clients/*")
-        if RunLayout(folder).config.is_file() and any(adapter.relative_to(folder).match(place) for place in places):
-            return RunLayout(folder)
+        match adapter.relative_to(folder).parts:
+            case ("rounds", _, "global") | ("rounds", _, "clients", _) if RunLayout(folder).config.is_file():
+                return RunLayout(folder)
     return None
 
 

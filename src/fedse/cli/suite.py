@@ -200,8 +200,9 @@ def _check(suite: Suite) -> None:
     for cell in suite.cells():
         config = cell.config
         method = config.method
-        learns = (config.rounds > 0, method.explore, method.warmup_rounds)
-        subject = repr((config.clients, config.partition, method.aggregator, method.filter, learns))
+        subject = repr(
+            (config.clients, config.partition, config.rounds > 0, method.explore, method.aggregator, method.filter)
+        )
         if subject in checked:
             continue
         checked.add(subject)

@@ -96,7 +96,10 @@ def product_gram(before: AdapterState, updates: Sequence[AdapterState]) -> Matri
     start = full[0, 1:]
     gram = before.meta.scaling**2 * (full[1:, 1:] - start[:, None] - start[None, :] + full[0, 0])
     # Of a client that did not move the subtraction leaves a rounding error, with a direction of its own.
-    moved = np.diag(factor_gram(before, updates, "A")) + np.diag(factor_gram(before, updates, "B")) > 0
+    moved = [
+        any(not np.array_equal(found.tensors[name], before.tensors[name]) for name in before.tensors)
+        for found in updates
+    ]
     return np.asarray(np.where(np.outer(moved, moved), gram, 0.0))
 
 

@@ -61,11 +61,14 @@ def over_seeds(rates: Sequence[SuccessRate], resampled: Estimate | None) -> Succ
         resampled: the bootstrap's estimate of their mean; ``None`` where there is none.
     """
     whole = pooled(rates)
-    if len(rates) < 2 or resampled is None or resampled.low == resampled.high:
-        return whole
-    if not resampled.low <= whole.rate <= resampled.high:
-        return whole
-    return replace(whole, low=resampled.low, high=resampled.high)
+    if (
+        len(rates) > 1
+        and resampled
+        and resampled.low < resampled.high
+        and resampled.low <= whole.rate <= resampled.high
+    ):
+        return replace(whole, low=resampled.low, high=resampled.high)
+    return whole
 
 
 def macro_average(rates: Mapping[str, SuccessRate]) -> float:

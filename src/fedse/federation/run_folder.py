@@ -46,7 +46,7 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
     with locked(layout.lock):
         _recover(folder)
-        if layout.global_adapter(0).exists() or layout.metrics.exists():  # the latter alone: a packed run
+        if has_results(layout):
             _check_same_run(config, layout, resume=resume)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(layout.config, dump_config(config))
@@ -138,13 +138,18 @@ def read_config(layout: RunLayout) -> RunConfig:
     return load_config(None, layout.config, [])
 
 
+def has_results(layout: RunLayout) -> bool:
+    """There is something that the configuration decided; a packed run has its records, and no adapters."""
+    return layout.global_adapter(0).exists() or layout.metrics.exists()
+
+
 def check_whole(layout: RunLayout) -> None:
     """Tell a run whose adapters and experience were left behind from one that has not made them yet.
 
     Raises:
         RunError: if the folder holds the records of a run, but not what it made.
     """
-    if layout.metrics.exists() and not layout.global_adapter(0).exists():
+    if has_results(layout) and not layout.global_adapter(0).exists():
         raise RunError(
             f"{layout.root} was packed: it has the results of its run, without adapters and experience",
             f"use the folder that it was packed from, or run it anew (--config {layout.config} --out elsewhere)",

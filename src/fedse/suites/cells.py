@@ -56,6 +56,11 @@ class Cell:
         return f"{self.model}/{self.method}/seed-{self.seed}"
 
 
+def run_key(config: RunConfig) -> str:
+    """Equal for configurations that make the same run, whatever it is called."""
+    return config.model_copy(update={"name": ""}).model_dump_json()
+
+
 def siblings(cell: Cell, cells: Iterable[Cell], root: Path) -> list[Path]:
     """The run folders of the other cells with a cell's model and seed: they play the same held-out tasks at first."""
     alike = (other for other in cells if (other.model, other.seed) == (cell.model, cell.seed))

@@ -56,10 +56,7 @@ class SuiteProgress:
     def __call__(self, event: SuiteEvent) -> None:
         """See :class:`fedse.suites.events.SuiteListener`."""
         place = _place(event.cell)
-        if event.step is Step.TAKEN_OVER and event.result is not None:
-            self._took[place] = event.result.seconds
-            self._results[place] = event.result
-        elif event.step is Step.STARTED:
+        if event.step is Step.STARTED:
             self.running[place] = RunningCell(event.cell, self._clock())
             self._width = max(self._width, len(self.running))
         elif event.progress is not None:
@@ -68,8 +65,9 @@ class SuiteProgress:
                 found.first_round = event.progress.round
             found.event = event.progress
         elif event.result is not None:
-            took = self._clock() - self.running.pop(place).since
-            if event.step is Step.DONE:
+            running = self.running.pop(place, None)  # none where the run was taken over
+            took = self._clock() - running.since if running else 0.0
+            if event.step is not Step.FAILED:
                 self._took[place] = max(took, event.result.seconds)  # part of it may have been done before
             self._results[place] = event.result
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, atomic_write
+from fedse.suites.cells import run_key
 from fedse.suites.reading import CellResult, CellState, SuiteResults, read_suite
 
 
@@ -29,11 +29,11 @@ def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResu
         ConfigError: if a donor's suite is not valid.
         StorageError: if a file cannot be read.
     """
-    donated_by = [found for donor in donors for found in _finished(donor, results)]
-    done = {_nameless(found.cell.config): found for found in reversed(donated_by)}
+    finished = [found for donor in donors for found in _finished(donor, results)]
+    donations = {run_key(found.cell.config): found for found in reversed(finished)}
     for found in results.cells:
         if found.state is CellState.MISSING and not found.cell.is_shared:
-            donated = done.get(_nameless(found.cell.config))
+            donated = donations.get(run_key(found.cell.config))
             if donated is not None:
                 yield replace(donated, cell=found.cell)
 
@@ -54,7 +54,3 @@ def _finished(donor: Path, results: SuiteResults) -> list[CellResult]:
     if donor.resolve() == results.folder.resolve():
         raise RunError(f"{donor} is the suite's own folder", "its runs are its own already; use --resume")
     return [found for found in read_suite(donor).cells if found.state is CellState.DONE]
-
-
-def _nameless(config: RunConfig) -> str:
-    return config.model_copy(update={"name": ""}).model_dump_json()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import locked, read_config
+from fedse.federation.run_folder import has_results, locked, read_config
 from fedse.progress import Event
 from fedse.storage import atomic_write, recover, storage_errors, write_json
 from fedse.suites.cells import Cell, SuiteLayout
@@ -57,7 +57,8 @@ def run_suite(
         StorageError: if a file cannot be written; what was done is kept, and the suite can be resumed.
     """
     with _open(suite, folder, resume=resume) as layout:
-        _reuse(read_results(suite, folder), reuse, listener)
+        if reuse:
+            _reuse(read_results(suite, folder), reuse, listener)
         pending = pending_cells(read_results(suite, folder))
         machines = environments(pending, jobs or suite.jobs)
         with closing(do_cells(pending, folder, machines, suite=suite.cells())) as messages:
@@ -129,7 +130,7 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
         str(cell)
         for cell in cells
         if not cell.is_shared
-        and _has_results(RunLayout(cell.folder(root)))
+        and has_results(RunLayout(cell.folder(root)))
         and read_config(RunLayout(cell.folder(root))) != cell.config
     ]
     if differing:
@@ -137,11 +138,6 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
             f"{root} has cells of other configurations:" + "".join(f"\n  - {cell}" for cell in differing),
             f"resume it with its own suite (fedse suite run --resume --out {root}), or choose another folder",
         )
-
-
-def _has_results(run: RunLayout) -> bool:
-    """There is something that the configuration decided; a packed run has its records, and no adapters."""
-    return run.global_adapter(0).exists() or run.metrics.exists()
 
 
 def _forget_failure(cell: Cell, root: Path) -> None:

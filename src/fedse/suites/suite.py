@@ -10,7 +10,7 @@ from fedse.config import RunConfig
 from fedse.errors import ConfigError
 from fedse.federation.evaluators import evaluators
 from fedse.settings import Method, derive_config
-from fedse.suites.cells import Cell
+from fedse.suites.cells import Cell, run_key
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,6 @@ def _homes(configs: Mapping[tuple[str, str], RunConfig]) -> dict[tuple[str, str]
     """(model, method) → the first method with that model that has the same configuration but for the name."""
     first: dict[tuple[str, str], str] = {}
     return {
-        (model, method): first.setdefault((model, config.model_copy(update={"name": ""}).model_dump_json()), method)
+        (model, method): first.setdefault((model, run_key(config)), method)
         for (model, method), config in configs.items()
     }
