@@ -63,8 +63,13 @@ def test_without_a_terminal_there_is_one_plain_line_per_finished_phase() -> None
 
 def test_on_a_terminal_the_bar_shows_successes_and_time_left_and_finished_phases_stay() -> None:
     begun = Event(Phase.EXPLORE, 2, "maze", done=8, total=32, successes=1, tokens=800, seconds=4.0)
-    text = watched([begun, EXPLORED], terminal=True)
-    assert phase_line(EXPLORED, 3) in text
+    assert "8/32 episodes · 1 succeeded · 200 tokens/s · 0:12 left" in watched([begun], terminal=True)
+    assert phase_line(EXPLORED, 3) in watched([begun, EXPLORED], terminal=True)
+
+
+def test_the_bar_tells_faults_while_they_happen() -> None:
+    begun = Event(Phase.EXPLORE, 2, "maze", done=8, total=32, successes=1, errors=3, seconds=4.0)
+    assert "1 succeeded · 3 lost to faults" in watched([begun], terminal=True)
 
 
 def test_quiet_shows_nothing() -> None:

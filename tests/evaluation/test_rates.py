@@ -5,8 +5,6 @@ import math
 import pytest
 
 from fedse.evaluation import macro_average, pooled, success_rate, task_weighted_average
-from fedse.evaluation.bootstrap import Estimate
-from fedse.evaluation.rates import over_seeds
 from fedse.types import Source, StopReason, SuccessRate, Task, Trajectory
 
 
@@ -40,21 +38,6 @@ def test_seeds_that_played_the_same_tasks_do_not_multiply_the_evidence() -> None
     assert (pooled(twice).low, pooled(twice).high) == (rate(5, 48).low, rate(5, 48).high)
     apart = pooled([rate(0, 48), success_rate([episode(None)]), rate(15, 48)])
     assert (apart.low, apart.high, apart.errors) == (rate(0, 48).low, rate(15, 48).high, 1)
-
-
-def test_over_seeds_the_interval_is_the_bootstraps_where_that_has_a_width() -> None:
-    resampled = Estimate(0.25, 0.1, 0.4)
-    found = over_seeds([rate(5, 20), rate(5, 20)], resampled)
-    assert (found.rate, found.low, found.high) == (0.25, 0.1, 0.4)
-    assert over_seeds([rate(5, 20)], resampled) == rate(5, 20)
-    assert over_seeds([rate(0, 20), rate(0, 20)], Estimate(0, 0, 0)).high == rate(0, 20).high > 0
-    assert over_seeds([rate(5, 20), rate(5, 20)], None).low == rate(5, 20).low
-
-
-def test_no_rate_lies_outside_its_interval() -> None:
-    faults = success_rate([episode(True)] * 10 + [episode(None)] * 30)
-    found = over_seeds([faults, rate(8, 40)], Estimate(0.9, 0.6, 1.0))
-    assert found.low <= found.rate <= found.high
 
 
 def test_faults_are_counted_and_enter_no_rate() -> None:

@@ -154,6 +154,17 @@ def test_tasks_lost_to_faults_are_in_no_rate_and_are_told(root: Path) -> None:
     assert found.against is not None
 
 
+def test_tasks_that_only_the_reference_lost_are_told_with_the_difference(tmp_path: Path) -> None:
+    begin(MADE, tmp_path)
+    finish(cell(MADE, "fed-se", 0), tmp_path, {"maze": [None, None, *ALL[2:]], "wordle": HALF})
+    finish(cell(MADE, "no-history", 0), tmp_path, {"maze": ALL, "wordle": HALF})
+    found = row(table(tmp_path), "no-history")
+    told = "maze: 2 tasks lost episodes to faults on one side or the other; the difference leaves them out"
+    assert found.notes == (told,)
+    assert found.against is not None
+    assert found.against.environments["maze"].tasks == 18
+
+
 def test_a_method_that_played_other_tasks_is_not_compared_but_shown(root: Path) -> None:
     finish(cell(MADE, "pre-trained", 0), root, {"maze": HALF[:10], "wordle": HALF})
     found = row(table(root), "pre-trained")

@@ -116,6 +116,7 @@ class _LiveListener:
         parts = [_amount(event)]
         if event.phase in _ROLLOUTS:
             parts.append(f"{event.successes} succeeded")
+            parts.append(f"{event.errors} lost to faults" if event.errors else "")
         if not math.isnan(event.loss):
             parts.append(f"loss {event.loss:.3f}")
         if event.tokens and event.seconds:

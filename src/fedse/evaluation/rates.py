@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
 
 from fedse.types import StopReason, SuccessRate, Trajectory
-
-if TYPE_CHECKING:
-    from fedse.evaluation.bootstrap import Estimate  # numpy, which the rates alone do not need
 
 
 def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
@@ -46,29 +41,6 @@ def pooled(rates: Iterable[SuccessRate]) -> SuccessRate:
         low=min((rate.low for rate in known), default=0.0),
         high=max((rate.high for rate in known), default=1.0),
     )
-
-
-def over_seeds(rates: Sequence[SuccessRate], resampled: Estimate | None) -> SuccessRate:
-    """Success in one environment over training seeds that played the same tasks.
-
-    The interval is that of one rate if there is but one; else the bootstrap's over tasks and seeds.  Where only
-    failures or only successes were seen the bootstrap has no width, and the interval is that of :func:`pooled`, which
-    is Wilson's for the number of tasks; so it is where faults took so many tasks, which the bootstrap leaves out, that
-    its interval does not hold the rate of all episodes.
-
-    Args:
-        rates: one per seed.
-        resampled: the bootstrap's estimate of their mean; ``None`` where there is none.
-    """
-    whole = pooled(rates)
-    if (
-        len(rates) > 1
-        and resampled
-        and resampled.low < resampled.high
-        and resampled.low <= whole.rate <= resampled.high
-    ):
-        return replace(whole, low=resampled.low, high=resampled.high)
-    return whole
 
 
 def macro_average(rates: Mapping[str, SuccessRate]) -> float:

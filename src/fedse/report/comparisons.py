@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fedse.errors import RunError
 from fedse.evaluation import macro_average, task_weighted_average
-from fedse.evaluation.bootstrap import BootstrapResult, Estimate, paired_bootstrap
+from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.comparison import Comparison, compare
 from fedse.evaluation.held_out import HeldOut, pair_runs, read_held_out
-from fedse.evaluation.rates import over_seeds
+from fedse.evaluation.method_rates import method_rates
 from fedse.federation.evaluators import evaluators
 from fedse.report.groups import Group
 from fedse.report.reading import Run
@@ -27,7 +27,7 @@ class Standing:
         reference: what it is compared with; none for the reference itself and where there is none.
         seeds: the seeds of its complete runs; the others are in no number here.
         rates: environment → success of their last rounds, its interval that of
-            :func:`~fedse.evaluation.rates.over_seeds`.
+            :func:`~fedse.evaluation.method_rates.method_rates`.
         macro: mean of the environments' rates with its bootstrap interval; none without complete runs whose episodes
             are there.
         comparison: the group as method A, its reference as B, over the seeds of both; none where they do not pair.
@@ -86,16 +86,13 @@ def standings(study: Study) -> list[Standing]:
 def _standing(group: Group, reference: Group | None, held: Mapping[str, Mapping[int, HeldOut]]) -> Standing:
     complete = replace(group, runs=tuple(run for run in group.runs if run.is_complete))
     own = held[group.label]
-    resampled = _bootstrap(list(own.values()))
+    rates = method_rates(complete.final_by_run(), list(own.values()))
     base = Standing(
         group,
         reference,
         seeds=tuple(run.config.seed for run in complete.runs),
-        rates={
-            name: over_seeds(rates, resampled.environments[name].a if resampled else None)
-            for name, rates in complete.final_by_run().items()
-        },
-        macro=resampled.macro.a if resampled else None,
+        rates=rates.environments,
+        macro=rates.macro,
         comparison=None,
     )
     if reference is None:
@@ -125,14 +122,3 @@ def _has_episodes(run: Run) -> bool:
     """Sites may keep their episodes to themselves."""
     sites = evaluators(run.config).values()
     return all(run.layout.evaluation(site, run.config.rounds).is_file() for site in sites)
-
-
-def _bootstrap(held: Sequence[HeldOut]) -> BootstrapResult | None:
-    """A method's rates with their intervals over tasks and seeds; none where an environment has no outcome."""
-    if not held:
-        return None
-    try:
-        paired = pair_runs(held, held)
-    except RunError:  # every episode of an environment was lost to faults, which the page says elsewhere
-        return None
-    return paired_bootstrap(paired.a, paired.b)

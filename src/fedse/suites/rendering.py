@@ -53,8 +53,8 @@ def legend(table: SuiteTable) -> str:
     caution = " With one training seed the intervals cover the choice of tasks, not the training." if one_seed else ""
     return (
         "Success on held-out tasks after the last round, in %, over all seeds, with 95 % intervals: a bootstrap over "
-        "tasks and training seeds, or Wilson's for an environment with one seed, or with nothing but failures or "
-        "successes. The primary endpoint is "
+        "tasks and training seeds, or Wilson's for an environment with one episode a task, or with nothing but "
+        "failures or successes. The primary endpoint is "
         f"the {MACRO}; its difference to {table.reference} is paired by seed and task, and bold where the interval "
         f"excludes zero. ▲ and ▼ mark environments in which a method is better or worse than {table.reference} (exact "
         f"test over tasks, p < {LEVEL:g} after Holm's correction over the environments).{caution}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedse.errors import RunError
-from fedse.evaluation.bootstrap import Contrast, Estimate, paired_bootstrap
+from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.comparison import Comparison, compare
 from fedse.evaluation.held_out import HeldOut, pair_runs, read_held_out
-from fedse.evaluation.rates import over_seeds, pooled
+from fedse.evaluation.method_rates import method_rates
+from fedse.evaluation.rates import pooled
 from fedse.federation.evaluators import evaluators
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
@@ -29,7 +30,7 @@ class TableRow:
         failed: those that have failed.
         planned: how many there are to be.
         environments: environment → success rate over the episodes of these seeds; see
-            :func:`~fedse.evaluation.rates.over_seeds` for its interval.
+            :func:`~fedse.evaluation.method_rates.method_rates` for its interval.
         macro: mean of the environments, the primary endpoint; ``None`` without a finished seed.
         task_weighted: mean over all tasks, as in the paper's tables.
         against: comparison with the reference method over the seeds that both have; ``None`` for the reference itself,
@@ -145,22 +146,14 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
     done = results.done(model, method.name)
     notes = [f"seed {seed} failed: {error}" for seed, error in failed.items()]
     notes += _differing_versions((*results.done(model, suite.reference), *done))
-    macro = task_weighted = against = None
-    resampled: Mapping[str, Contrast] = {}
-    if runs:
-        try:
-            own = pair_runs(runs, runs)
-            rates = paired_bootstrap(own.a, own.b)
-            macro, task_weighted, resampled = rates.macro.a, rates.task_weighted.a, rates.environments
-            notes += [
-                f"{name}: {count} tasks lost episodes to faults; the averages leave them out"
-                for name, count in own.dropped.items()
-                if count
-            ]
-            if method.name != suite.reference:
-                against = _against(runs, held_out.of(suite.reference))
-        except RunError as error:
-            notes.append(error.what)
+    rates = method_rates(_by_environment([found.records[-1].evaluation for found in done]), runs)
+    notes += [f"{text}; the averages leave them out" for text in _lost(rates.dropped)]
+    if rates.obstacle:
+        notes.append(rates.obstacle)
+    against = None
+    if rates.macro and method.name != suite.reference:
+        against, obstacles = _against(runs, held_out.of(suite.reference), rates.dropped)
+        notes += obstacles
     return TableRow(
         model=model,
         method=method,
@@ -169,9 +162,9 @@ def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRu
         seeds=tuple(run.config.seed for run in runs),
         failed=tuple(failed),
         planned=len(cells),
-        environments=_rates([found.records[-1].evaluation for found in done], resampled),
-        macro=macro,
-        task_weighted=task_weighted,
+        environments=rates.environments,
+        macro=rates.macro,
+        task_weighted=rates.task_weighted,
         against=against,
         notes=tuple(notes),
     )
@@ -188,14 +181,32 @@ def _differing_versions(runs: Sequence[CellResult]) -> list[str]:
     return notes
 
 
-def _against(runs: Sequence[HeldOut], reference: Sequence[HeldOut]) -> Comparison | None:
-    """The comparison over the seeds that both methods have."""
+def _against(
+    runs: Sequence[HeldOut], reference: Sequence[HeldOut], told: Mapping[str, int]
+) -> tuple[Comparison | None, list[str]]:
+    """The comparison over the seeds that both methods have, and what is to be noted of it.
+
+    Args:
+        runs: those of the method.
+        reference: those of the reference.
+        told: environment → tasks lost to faults that the method's own averages leave out, which is noted already.
+    """
     common = {run.config.seed for run in runs} & {run.config.seed for run in reference}
     sides = [[run for run in side if run.config.seed in common] for side in (runs, reference)]
     if not common:
-        return None
-    paired = pair_runs(*sides)
-    return compare(paired.a, paired.b)
+        return None, []
+    try:
+        paired = pair_runs(*sides)
+    except RunError as error:
+        return None, [error.what]
+    more = {name: count for name, count in paired.dropped.items() if count != told[name]}
+    notes = [f"{text} on one side or the other; the difference leaves them out" for text in _lost(more)]
+    return compare(paired.a, paired.b), notes
+
+
+def _lost(dropped: Mapping[str, int]) -> list[str]:
+    """Where faults took tasks: how many."""
+    return [f"{name}: {count} tasks lost episodes to faults" for name, count in dropped.items() if count]
 
 
 def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[TransferRow]:
@@ -205,23 +216,18 @@ def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[Tr
     homes = {client: label for label, client in evaluators(config).items()}
     transfers = [found.records[-1].transfer for found in done]
     return [
-        TransferRow(model, method, site.name, homes[site.name], _pooled(found[site.name] for found in transfers))
+        TransferRow(
+            model,
+            method,
+            site.name,
+            homes[site.name],
+            {name: pooled(rates) for name, rates in _by_environment([found[site.name] for found in transfers]).items()},
+        )
         for site in config.clients
         if site.name in transfers[0]
     ]
 
 
-def _rates(
-    evaluations: Sequence[Mapping[str, SuccessRate]], resampled: Mapping[str, Contrast]
-) -> dict[str, SuccessRate]:
-    """Environment → success over the seeds, with its interval."""
-    return {
-        name: over_seeds([rates[name] for rates in evaluations], resampled[name].a if name in resampled else None)
-        for name in (evaluations[0] if evaluations else {})
-    }
-
-
-def _pooled(found: Iterable[Mapping[str, SuccessRate]]) -> dict[str, SuccessRate]:
-    """Environment → the episodes of all runs."""
-    runs = list(found)
-    return {name: pooled(rates[name] for rates in runs) for name in (runs[0] if runs else {})}
+def _by_environment(runs: Sequence[Mapping[str, SuccessRate]]) -> dict[str, list[SuccessRate]]:
+    """Environment → the rate of each run, in the order of the runs."""
+    return {name: [rates[name] for rates in runs] for name in (runs[0] if runs else {})}
