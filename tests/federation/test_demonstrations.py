@@ -11,6 +11,7 @@ import pytest
 from runs import toy_client, toy_config
 
 from fedse.environments import make
+from fedse.environments.base import StepResult
 from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
@@ -95,6 +96,41 @@ def test_a_broken_environment_is_no_unknown_task(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(maze, "reset", broken)
     with pytest.raises(EnvironmentFault, match="connection refused"):
         import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.")
+
+
+def test_a_fault_that_passes_loses_no_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    episodes = shown(2)
+    write_agenttraj(tmp_path / "maze.json", episodes)
+    maze = make("maze")
+    reset, calls = maze.reset, iter([True])
+
+    def once_broken(task: Task) -> str:
+        if next(calls, False):
+            raise EnvironmentFault("timed out", "try again")
+        return reset(task)
+
+    monkeypatch.setattr(maze, "reset", once_broken)
+    found = import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.")
+    assert [episode.task for episode in found.confirmed] == [episode.task for episode in episodes]
+
+
+def test_too_few_demonstrations_because_of_faults_are_no_demonstrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_agenttraj(tmp_path / "maze.json", shown(3))
+    maze = make("maze")
+    step, calls = maze.step, iter([True])
+
+    def once_broken(action: str) -> StepResult:
+        if next(calls, False):
+            raise EnvironmentFault("connection lost", "start the server")
+        return step(action)
+
+    monkeypatch.setattr(maze, "step", once_broken)
+    with pytest.raises(EnvironmentFault, match=r"^2 episodes of .* are confirmed and 1 were lost to faults"):
+        import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.", count=3)
+    calls = iter([True])
+    assert len(import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.").confirmed) == 2
 
 
 def test_a_file_without_a_single_good_episode_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fedse.config import RunConfig
@@ -20,7 +21,13 @@ def starting_round(config: RunConfig, round: int) -> int:
 
 
 def update_weights(config: RunConfig, record: RoundRecord, sites: Sequence[str]) -> tuple[float, ...]:
-    """Weights of the sites' updates, not normalized, as the run's aggregator takes them."""
-    if config.method.aggregator == "weighted_mean":
-        return tuple(float(record.clients[site]["train"]["examples"]) for site in sites)
-    return (1.0,) * len(sites)
+    """Weights of the sites' updates, not normalized, as the run's aggregator takes them.
+
+    NaN for an aggregator of another package, which need not be a weighted mean.
+    """
+    if config.method.aggregator == "mean":
+        return (1.0,) * len(sites)
+    if config.method.aggregator != "weighted_mean":
+        return (math.nan,) * len(sites)
+    weights = tuple(float(record.clients[site]["train"]["examples"]) for site in sites)
+    return weights if any(weights) else (1.0,) * len(sites)  # then it takes the plain mean

@@ -24,6 +24,7 @@ from fedse.diagnostics.drift import (
 from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
 from fedse.experience import ExperienceStore
 from fedse.federation.adapter_io import load_adapter
+from fedse.federation.aggregation import get_aggregator
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import check_whole, read_config, read_records
 from fedse.federation.trajectory_files import read_trajectories
@@ -43,7 +44,8 @@ class RoundDiagnostics:
         conflicts: "A" and "B" (deltas of the factors), "AB" (both together) and "BA" (changes of the products).
         sign_agreement: factor → agreement of the signs of its deltas.
         gradient_heterogeneity: the estimate of ζ².
-        error: of averaging factors instead of products, with the run's weights.
+        error: of averaging factors instead of products, with the run's weights; NaN where an aggregator of another
+            package combined them.
         buffers: client → its experience at the end of the round.
         lengths: client → rewards of its explored episodes by length; empty if it did not explore.
         bytes_up: client → size of its encoded update.
@@ -68,6 +70,7 @@ def diagnose(folder: Path) -> list[RoundDiagnostics]:
     Raises:
         RunError: if the folder is no run or a packed one, or a file is damaged.
         AdapterError: if an adapter is missing or damaged.
+        UnknownNameError: if the run's aggregator is of a package that is not imported.
         StoreError, StorageError: if a file cannot be read.
     """
     layout = RunLayout(folder)
@@ -146,5 +149,5 @@ def _learning_rate_sums(
 def _encoded(config: RunConfig, record: RoundRecord, client: str, adapter: AdapterState) -> int:
     """Bytes of the update as it is sent, with the scalars that the run's aggregator asks for."""
     examples = float(record.clients[client]["train"]["examples"])
-    scalars = {"examples": examples} if config.method.aggregator == "weighted_mean" else {}
+    scalars = {"examples": examples} if "examples" in get_aggregator(config.method.aggregator).needs else {}
     return len(encode_update(ClientUpdate(client, record.round, adapter, scalars)))

@@ -102,7 +102,8 @@ def import_demonstrations(
     Raises:
         StoreError, StorageError: if the file is missing, damaged or of another format.
         ConfigError: if no episode could be confirmed.
-        EnvironmentFault: if the environment cannot even begin a task of its own.
+        EnvironmentFault: if the environment cannot even begin a task of its own, or if fewer than ``count`` episodes
+            (without ``count``, none) could be confirmed and some were lost to its faults.
     """
     conversations = read_agenttraj(path)
     with storage_errors("read", path):
@@ -122,6 +123,12 @@ def import_demonstrations(
             on_progress(number, len(conversations))
     if not conversations:
         raise ConfigError(f"{path} holds no episodes", "fedse demos writes such files")
+    faults = [bad for bad in refused if bad.reason is Refusal.FAULT]
+    if faults and len(confirmed) < (count or 1):
+        raise EnvironmentFault(
+            f"{len(confirmed)} episodes of {path} are confirmed and {len(faults)} were lost to faults, as {faults[0]}",
+            f"mend the environment (fedse env check {environment.name}), or take these episodes out of the file",
+        )
     if refused and not confirmed:
         quoted = "".join(f"\n  - {bad}" for bad in refused[:_QUOTED])
         raise ConfigError(
@@ -149,11 +156,8 @@ def _replay(
         return refuse(Refusal.UNKNOWN_TASK, "nothing says which task it was")
     if task in held_out:
         return refuse(Refusal.HELD_OUT, f"{task} is a task of the test split")
-    try:
-        environment.reset(task)
-    except EnvironmentFault as fault:
-        environment.reset(environment.tasks("train")[0])  # which is there; else it is the environment that is broken
-        return refuse(Refusal.UNKNOWN_TASK, fault.what)
+    if unknown := _unknown(environment, task):
+        return refuse(Refusal.UNKNOWN_TASK, unknown)
     episode = Episode(environment, EpisodeRequest(task, 0), instruction=instruction, turns=environment.spec.max_turns)
     episode.start()
     for reply in said:
@@ -169,6 +173,23 @@ def _replay(
         return refuse(Refusal.FAULT, trajectory.error)
     reason = Refusal.TURN_LIMIT if trajectory.stop is StopReason.TURN_LIMIT else Refusal.FAILURE
     return refuse(reason, f"after {len(trajectory.turns)} turns it says {trajectory.final_observation!r}")
+
+
+def _unknown(environment: Environment, task: Task) -> str:
+    """What the environment says of a task that it does not have; empty if it has it, and has begun it.
+
+    Raises:
+        EnvironmentFault: if it cannot begin a task of its own either.
+    """
+    try:
+        environment.reset(task)
+    except EnvironmentFault:
+        environment.reset(environment.tasks("train")[0])  # which is there; else it is the environment that is broken
+        try:
+            environment.reset(task)  # the fault may have passed
+        except EnvironmentFault as fault:
+            return fault.what
+    return ""
 
 
 def _our_form(environment: Environment, reply: str) -> str:

@@ -27,10 +27,8 @@ class ClientProgress:
         self._client = client
 
     def demonstrations(self) -> Callable[[int, int], None]:
-        """For demonstrations: (done, wanted)."""
-        return lambda done, total: self._listener(
-            Event(Phase.DEMONSTRATE, 0, self._client, done, total, successes=done)
-        )
+        """For demonstrations: (done, wanted) of the expert's, (looked at, in the file) of imported ones."""
+        return lambda done, total: self._listener(Event(Phase.DEMONSTRATE, 0, self._client, done, total))
 
     def episodes(self, phase: Phase, round: int, note: str = "") -> Callable[[RolloutProgress], None]:
         """For rollouts."""
