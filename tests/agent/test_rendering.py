@@ -127,3 +127,19 @@ def test_spaces_around_replies_are_left_out(tokenizer: PreTrainedTokenizerBase) 
         "[INST] <<Walk to the goal.>>one [/INST]Thought: a\nAction: b<|im_end|>"
         "[INST] two [/INST]Thought: c\nAction: d<|im_end|>"
     )
+
+
+#: In the manner of Llama 3: the date of the day in the system message.
+DATED = (
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}{%- endif %}{{ 'Today: ' + date_string + '\n' }}"
+    '{{ strftime_now("%Y-%m-%d") }}'
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_a_template_that_prints_the_date_prints_the_same_one_every_day(tokenizer: PreTrainedTokenizerBase) -> None:
+    tokenizer.chat_template = DATED
+    opening = tokenizer.decode(ChatRenderer(tokenizer).opening("r", "o"))
+    assert opening.startswith("Today: 26 Jul 2024\n2024-07-26<|im_start|>system\nr<|im_end|>")

@@ -130,7 +130,17 @@ def test_a_store_in_a_folder_without_write_permission_can_be_read(path):
 def test_a_missing_store_cannot_be_read_and_is_not_made(tmp_path):
     with pytest.raises(StoreError, match="no experience store at"):
         ExperienceStore(tmp_path / "store", readonly=True)
+    with pytest.raises(StoreError, match="there is no experience store at") as caught:
+        ExperienceStore(tmp_path / "store", create=False)
+    assert "restore the file from a copy" in caught.value.mend
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_no_store_where_none_is_to_be_made(tmp_path):
+    (tmp_path / "cut").touch()
+    with pytest.raises(StoreError, match="no experience store"):
+        ExperienceStore(tmp_path / "cut", create=False)
+    assert (tmp_path / "cut").read_bytes() == b""
 
 
 @pytest.mark.parametrize("readonly", [True, False])

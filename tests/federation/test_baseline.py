@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from runs import fingerprint, toy_client, toy_config
 
 from fedse.config import RunConfig
 from fedse.errors import AdapterError
+from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.layout import RunLayout
 from fedse.federation.runtimes.local import run
 from fedse.progress import Event, Phase
@@ -71,4 +73,19 @@ def test_a_site_with_other_turns_plays_its_own(donor: Path, tmp_path: Path) -> N
 def test_episodes_of_other_versions_are_played_anew(donor: Path, tmp_path: Path) -> None:
     versions = RunLayout(donor).versions
     versions.write_text(versions.read_text().replace('"torch": "', '"torch": "0.'))
+    assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}
+
+
+def test_episodes_that_were_lost_to_faults_are_played_anew(donor: Path, tmp_path: Path) -> None:
+    marker = RunLayout(donor).marker("alpha", 0, Phase.EVALUATE)
+    report = json.loads(marker.read_text())
+    report["metrics"]["errors"] = 1
+    marker.write_text(json.dumps(report))
+    assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}
+
+
+def test_episodes_of_other_weights_under_the_same_name_are_played_anew(donor: Path, tmp_path: Path) -> None:
+    initial = RunLayout(donor).global_adapter(0)
+    adapter = load_adapter(initial)
+    save_adapter(replace(adapter, meta=replace(adapter.meta, base_model="0" * 16)), initial)
     assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}

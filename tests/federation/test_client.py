@@ -10,7 +10,7 @@ import pytest
 from runs import toy_client, toy_config
 
 from fedse.config import RunConfig
-from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
+from fedse.errors import ConfigError, EnvironmentFault, StoreError, UnknownNameError
 from fedse.experience.store import ExperienceStore
 from fedse.federation.aggregation import aggregator, registry
 from fedse.federation.client import Client
@@ -170,6 +170,21 @@ class TestRound:
             (Phase.TRAIN, True),
         ]
 
+    def test_a_store_that_is_gone_is_told_and_not_replaced(
+        self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = make_client(toy_config(), shared, tmp_path)
+        client.demonstrate()
+        client.round(1, shared.lora.initial_state(1))
+        store = tmp_path / "clients/alpha/experience.sqlite"
+        store.unlink()
+        monkeypatch.setattr(shared.engine, "run", None)  # found before anything is played
+        for work in (lambda: client.round(2, shared.lora.initial_state(1)), lambda: client.experience(1)):
+            with pytest.raises(StoreError, match="there is no experience store at") as caught:
+                work()
+            assert "restore the file from a copy" in caught.value.mend
+        assert not store.exists()
+
     @pytest.mark.parametrize(("own", "played"), [(None, 2), (1, 1)])
     def test_a_site_may_have_a_limit_of_turns_of_its_own(
         self, own: int | None, played: int, shared: SharedModel, tmp_path: Path
@@ -301,7 +316,7 @@ class TestFaults:
         client = make_client(toy_config(broken), shared, tmp_path)
         with pytest.raises(EnvironmentFault, match=r"all 4 episodes were lost .* the toy is broken on") as caught:
             client.round(1, shared.lora.initial_state(1))
-        assert "--resume" in caught.value.mend
+        assert "fedse env check" in caught.value.mend
         assert sorted(tmp_path.rglob("*")) == files
         whole.round(1, shared.lora.initial_state(1))  # mended, it goes on
 

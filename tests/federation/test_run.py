@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import shutil
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from fedse.federation.aggregation import server_step
 from fedse.federation.client import Client
 from fedse.federation.evaluators import evaluators
 from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import open_run, read_config, read_records
+from fedse.federation.run_folder import locked, open_run, read_config, read_records
 from fedse.federation.runtimes import exchange
 from fedse.federation.runtimes.local import run
 from fedse.federation.shared_model import SharedModel
@@ -236,6 +240,51 @@ class TestFolder:
             run(CONFIG, tmp_path / "run", resume=True)
         with open_run(CONFIG, tmp_path / "run", resume=True):
             pass  # free again
+
+    def test_a_reader_that_asks_who_works_stops_nobody(self, tmp_path: Path) -> None:
+        lock = tmp_path / "run.lock"
+        lock.touch()
+        with lock.open() as asking:
+            fcntl.flock(asking, fcntl.LOCK_SH)
+            answered = threading.Timer(0.05, fcntl.flock, (asking, fcntl.LOCK_UN))
+            answered.start()
+            with locked(lock):
+                answered.join()
+
+    def test_a_run_goes_on_with_another_number_of_workers_and_says_so(self, finished: Path, tmp_path: Path) -> None:
+        interrupted(CONFIG, tmp_path / "run", after=10)
+        others = toy_config(workers=2)
+        with open_run(others, tmp_path / "run", resume=True) as layout:
+            assert read_config(layout) == others
+        run(CONFIG, tmp_path / "run", resume=True)
+        assert fingerprint(tmp_path / "run") == fingerprint(finished)
+
+    def test_versions_that_change_are_warned_of_and_noted_with_the_round(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        interrupted(CONFIG, tmp_path / "run", after=10)
+        layout = RunLayout(tmp_path / "run")
+        before = json.loads(layout.versions.read_text())
+        monkeypatch.setattr(run_folder, "source_digest", lambda: "feed")
+        with (
+            pytest.warns(UserWarning, match=rf"other versions from round 0: source {before['source']}, now feed"),
+            open_run(CONFIG, layout.root, resume=True),
+        ):
+            pass
+        noted = before | {"source": f"{before['source']}, then feed from round 0"}
+        assert json.loads(layout.versions.read_text()) == noted
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            run(CONFIG, layout.root, resume=True)
+            monkeypatch.setattr(run_folder, "source_digest", lambda: "beef")
+            run(CONFIG, layout.root, resume=True)  # finished: nothing is made with these versions
+        assert json.loads(layout.versions.read_text()) == noted
+
+    def test_a_packed_run_is_told_from_one_that_can_go_on(self, finished: Path, tmp_path: Path) -> None:
+        shutil.copytree(finished, tmp_path / "packed", ignore=shutil.ignore_patterns("rounds"))
+        for resume in (True, False):
+            with pytest.raises(RunError, match="was packed"):
+                run(CONFIG, tmp_path / "packed", resume=resume)
 
     def test_an_unknown_name_leaves_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError):

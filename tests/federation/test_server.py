@@ -79,11 +79,11 @@ def test_a_round_without_a_usable_update_changes_nothing(updates: list[ClientUpd
     assert at_work.rounds == 0
 
 
-def test_weights_that_are_all_zero_change_nothing() -> None:
+def test_a_round_in_which_no_site_has_an_example_changes_no_weight() -> None:
     at_work = Server(get_aggregator("weighted_mean"), ["a", "b"], GLOBAL)
-    with pytest.raises(UpdateRejectedError, match="every client weighs nothing"):
-        at_work.round([update("a", 1, examples=0.0), update("b", 2, examples=0.0)])
-    assert at_work.adapter is GLOBAL
+    sent_back = [ClientUpdate(client, 1, GLOBAL, {"examples": 0.0}) for client in ("a", "b")]
+    assert at_work.round(sent_back).digest == GLOBAL.digest
+    assert at_work.rounds == 1
 
 
 def test_an_aggregator_that_breaks_the_adapter_is_found() -> None:

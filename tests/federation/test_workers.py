@@ -77,10 +77,11 @@ def test_a_dead_worker_is_reported_and_the_run_goes_on_later(tmp_path: Path) -> 
             for child in multiprocessing.active_children()[:1]:
                 os.kill(child.pid or 0, signal.SIGKILL)
 
-    with pytest.raises(RunError, match="a worker process died"):
+    with pytest.raises(RunError, match="a worker process died") as caught:
         run(config, tmp_path / "run", listener=kill_one)
+    assert "workers=1" in caught.value.mend
     assert multiprocessing.active_children() == []
-    run(config, tmp_path / "run", resume=True)
+    run(toy_run(workers=1), tmp_path / "run", resume=True)  # as the error advises
     assert [record.round for record in read_records(RunLayout(tmp_path / "run"))] == [0, 1]
 
 

@@ -9,9 +9,10 @@ from transformers import Gemma2Config, GraniteConfig, MistralConfig
 
 from fedse.errors import ModelError
 from fedse.learning.attention import PACKED_ATTENTION
-from fedse.learning.loss import agent_loss, check_head, negative_log_likelihood
+from fedse.learning.loss import agent_loss, negative_log_likelihood
 from fedse.learning.packing import pack
 from fedse.models.attention_switch import attention_implementation
+from fedse.models.plain import check_head
 
 
 @pytest.mark.parametrize("bias", [False, True])

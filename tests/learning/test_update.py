@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from learning_reference import records, tiny_lora, trajectory
 
 from fedse.config import TrainingConfig
 from fedse.errors import TrainingError
+from fedse.learning.packing import batches
 from fedse.learning.update import StepReport, local_update, planned_steps
 from fedse.models.lora import LoraModel
 from fedse.types import TokenRecord, Trajectory
@@ -88,7 +90,20 @@ def test_the_b_factors_can_learn_faster_than_the_a_factors() -> None:
     [({"steps": 7}, 7), ({"epochs": 1}, 3), ({"epochs": 2}, 6), ({"epochs": 0.5}, 2), ({"epochs": 0.01}, 1)],
 )
 def test_the_budget_counts_steps_or_passes(budget: dict[str, float], steps: int) -> None:
-    assert planned_steps([1] * 5, 2, TrainingConfig(**budget)) == steps  # type: ignore[arg-type]
+    assert planned_steps([1] * 5, 2, TrainingConfig(**budget), seed=0) == steps  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 3), (2, 6), (1.5, 5)])
+def test_epochs_are_passes_also_where_trajectories_overfill_a_batch(epochs: float, steps: int) -> None:
+    assert planned_steps([100] * 3, 60, TrainingConfig(epochs=epochs, batch_tokens=60), seed=0) == steps
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_epochs_are_passes_also_where_trajectories_differ(seed: int) -> None:
+    costs = [5, 1, 9, 2, 2, 3, 8]
+    steps = planned_steps(costs, 8, TrainingConfig(epochs=2, batch_tokens=8), seed=seed)
+    seen = [index for batch in islice(batches(costs, 8, seed), steps) for index in batch]
+    assert sorted(seen) == sorted([*range(len(costs))] * 2)
 
 
 def test_the_same_update_twice_is_the_same_bit_for_bit() -> None:

@@ -118,9 +118,17 @@ def test_a_full_context_ends_the_episode(lora: LoraModel, renderer: ChatRenderer
     assert len(tokens_of(trajectory)) <= opening + 20
 
 
-def test_a_prompt_without_room_for_a_reply_is_a_configuration_error(lora: LoraModel, renderer: ChatRenderer) -> None:
-    with pytest.raises(ConfigError, match=r"rollout\.max_context"):
-        play(lora, renderer, requests("1/" + "long" * 30), context=64)
+def test_an_episode_whose_prompt_leaves_no_room_for_a_reply_is_lost_and_harms_no_other(
+    lora: LoraModel, renderer: ChatRenderer
+) -> None:
+    first = len(renderer.opening(INSTRUCTION, "Start of 1/a."))
+    episodes = requests("1/a", "1/" + "long" * 30, "1/b")
+    good_a, lost, good_b = play(lora, renderer, episodes, slots=2, context=max(64, first + 20))
+    assert (good_a.success, good_b.success) == (True, True)
+    assert (lost.stop, lost.success, lost.tokens) == (StopReason.ERROR, None, None)
+    taken = len(renderer.opening(INSTRUCTION, f"Start of {episodes[1].task.id}."))
+    assert f"takes {taken} tokens and a reply up to 7, more than rollout.max_context = " in lost.error
+    assert "begin a new run with a larger rollout.max_context" in lost.error
 
 
 def test_a_context_beyond_the_models_own_is_refused(lora: LoraModel, renderer: ChatRenderer) -> None:
@@ -151,6 +159,21 @@ def test_environments_are_closed(lora: LoraModel, renderer: ChatRenderer) -> Non
     engine.run(make, requests("2/a", "boom/1", "1/b", "3/c"), instruction=INSTRUCTION, greedy=False)
     assert made
     assert all(environment.closed for environment in made)
+
+
+def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel, renderer: ChatRenderer) -> None:
+    made: list[Counting] = []
+
+    def make() -> Counting:
+        if len(made) == 2:
+            raise OSError("no third one")
+        made.append(Counting())
+        return made[-1]
+
+    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=3, max_context=512))
+    with pytest.raises(OSError, match="no third one"):
+        engine.run(make, requests("1/a", "1/b", "1/c"), instruction=INSTRUCTION, greedy=False)
+    assert [environment.closed for environment in made] == [True, True]
 
 
 def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: ChatRenderer) -> None:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from counting import Counting
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, MistralConfig, PreTrainedConfig
 
 from fedse.agent.rendering import ChatRenderer
+from fedse.config import LoraConfig, RolloutConfig
+from fedse.environments.base import StepResult
+from fedse.errors import ModelError
 from fedse.models.attention_switch import attention_implementation
+from fedse.models.base import BaseModel
 from fedse.models.lora import LoraModel
 from fedse.rollout import prepack
 from fedse.rollout.cache import ATTENTION_NAME
 from fedse.rollout.decoder import SlotDecoder
+from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.prepack import PrepackedLinear, prepacked
 from fedse.rollout.sampling import draw
@@ -29,7 +36,7 @@ def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
     with lora.merged():
         model = copy.deepcopy(lora.base.model).to(dtype)  # type: ignore[arg-type]
     with attention_implementation(model, ATTENTION_NAME):
-        decoder = SlotDecoder(model, 4)
+        decoder = SlotDecoder(model, 4, 512)
         histories: list[list[int]] = [[] for _ in range(4)]
         for _ in range(40):
             slots = [slot for slot in range(4) if generator.random() < 0.7] or [0]
@@ -51,6 +58,48 @@ def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
         with attention_implementation(model, "eager"), torch.no_grad():
             expected = model(torch.tensor([[*histories[1][:5], 7, 8]])).logits[0, -1]
         torch.testing.assert_close(row, expected, rtol=tolerance, atol=tolerance)
+
+
+SMALL = {
+    "vocab_size": 259,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def small(config: PreTrainedConfig) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+def test_a_window_shorter_than_a_slot_may_become_is_refused() -> None:
+    model = small(MistralConfig(**SMALL, sliding_window=32))
+    with attention_implementation(model, ATTENTION_NAME):
+        SlotDecoder(model, 2, 32).forward([(0, [5, 6, 7])])
+        with pytest.raises(ModelError, match="sliding window of 32 tokens, shorter than a trajectory of 33"):
+            SlotDecoder(model, 2, 33).forward([(0, [5, 6, 7])])
+
+
+def test_capped_attention_scores_are_refused() -> None:
+    model = small(Gemma2Config(**SMALL, head_dim=8))
+    with (
+        attention_implementation(model, ATTENTION_NAME),
+        pytest.raises(ModelError, match="softcap; a rollout computes"),
+    ):
+        SlotDecoder(model, 2, 32).forward([(0, [5])])
+
+
+@pytest.mark.parametrize(
+    "config", [GraniteConfig(**SMALL, logits_scaling=8.0), Gemma2Config(**SMALL, final_logit_softcapping=0.001)]
+)
+def test_a_model_that_changes_its_logits_does_not_play(config: PreTrainedConfig, renderer: ChatRenderer) -> None:
+    base = BaseModel(model=small(config), tokenizer=None, fingerprint="f", name="n")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="changes its logits"):
+        RolloutEngine(LoraModel(base, LoraConfig(rank=2)), renderer, RolloutConfig(max_context=512))
 
 
 def test_where_the_processor_cannot_pack_bfloat16_the_layers_stay_plain(
@@ -192,3 +241,17 @@ def test_a_fault_of_the_expert_is_a_fault_and_no_failed_episode(moment: str) -> 
     assert (trajectory.stop, trajectory.success) == (StopReason.ERROR, None)
     assert "the expert" in trajectory.error
     assert "no plan" in trajectory.error
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("inf")])
+def test_a_reward_that_is_no_number_is_a_fault_and_no_failed_episode(reward: float) -> None:
+    class Vague(Counting):
+        def step(self, action: str) -> StepResult:
+            return StepResult("Hm.", reward, True)
+
+    episode = Episode(Vague(), EpisodeRequest(Task("counting", "2/a"), 0), instruction="Count.", turns=6)
+    episode.start()
+    episode.reply("Action: next")
+    trajectory = episode.trajectory(source=Source.POLICY)
+    assert (trajectory.stop, trajectory.success, trajectory.turns) == (StopReason.ERROR, None, ())
+    assert f"in turn 1 of task '2/a': ValueError: the reward is {reward}" in trajectory.error

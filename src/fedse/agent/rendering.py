@@ -9,13 +9,16 @@ The pieces come from the tokenizer's own chat template, which must keep its pref
 was there before.  That is checked when the renderer is made.  Two liberties are taken.  Templates that can ask for a
 thinking mode are told not to (the agent's thought is part of its reply); the empty thought with which Qwen3 then opens
 a turn stays in the history, where the template itself would drop it.  And spaces that a template puts around a reply,
-as Llama 2's does, are left out.
+as Llama 2's does, are left out.  The date that some templates print is always the same, or prompts would change from
+day to day.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +29,9 @@ from fedse.types import Message, TokenRecord, Trajectory
 
 _PROBE = "\u2042probe\u2042"
 _OTHER = "\u2042other\u2042"
+#: What templates that print the date of the day print here: Llama 3's own choice where it cannot know the day.
+_TODAY = date(2024, 7, 26)
+_ASKS_DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 
 class ChatRenderer:
@@ -101,10 +107,12 @@ class ChatRenderer:
 
     def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         chat = [{"role": message.role, "content": message.content} for message in self._folded(messages)]
-        thinking: dict[str, Any] = (
-            {"enable_thinking": False} if "enable_thinking" in str(self._tokenizer.chat_template) else {}
-        )
-        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **thinking)
+        options: dict[str, Any] = {}
+        if "enable_thinking" in str(self._tokenizer.chat_template):
+            options["enable_thinking"] = False
+        if "strftime_now" in str(self._tokenizer.chat_template):
+            options["chat_template"] = _dated(self._tokenizer.get_chat_template())
+        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **options)
         return str(text)
 
     def _folded(self, messages: Sequence[Message]) -> list[Message]:
@@ -141,3 +149,8 @@ class ChatRenderer:
                 "the tokenizer's chat template rewrites earlier turns when a turn is added",
                 "rollouts need a template that only appends; set such a template in tokenizer_config.json",
             )
+
+
+def _dated(template: str) -> str:
+    """The template with a constant date: transformers passes no function of ours to it, so the calls are replaced."""
+    return _ASKS_DATE.sub(lambda call: repr(_TODAY.strftime(call[2])), template)

@@ -29,6 +29,7 @@ from fedse.types import Source, StopReason, Trajectory
 SCHEMA_VERSION: Final = 1
 _APPLICATION_ID: Final = int.from_bytes(b"FdSE", "big")  # tells our files from other SQLite databases
 _BUSY_SECONDS: Final = 60.0
+_RESTORE: Final = "restore the file from a copy; without one, begin its run anew in another folder"
 _SCHEMA: Final = (
     """CREATE TABLE trajectories (
         position INTEGER PRIMARY KEY,
@@ -63,26 +64,28 @@ class ExperienceStore:
     Args:
         path: the file; made, with its folders, if it does not exist.
         readonly: open an existing file for reading only; nothing on disk is touched.
+        create: whether a file that does not exist is made.
 
     Raises:
-        StoreError: if the file is missing (read-only), damaged, no experience store, written by a newer fedse, or in
-            use for too long.  The file is left as it is.
+        StoreError: if the file is missing (read-only, or not to be made), damaged, no experience store, written by a
+            newer fedse, or in use for too long.  The file is left as it is.
         StorageError: if the file cannot be opened or made.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False, create: bool = True) -> None:
         self.path = path
-        if readonly and not path.exists():
-            raise StoreError(f"there is no experience store at {path}", "check the path")
+        create = create and not readonly
+        if not create and not path.exists():
+            raise StoreError(f"there is no experience store at {path}", "check the path" if readonly else _RESTORE)
         with storage_errors("make the folder of", path):
-            if not readonly:
+            if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
         with _sqlite_errors(path):
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+            uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc' if create else 'rw'}"
             self._connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             with _sqlite_errors(path):
-                self._open(readonly=readonly)
+                self._open(create=create)
         except BaseException:
             self._connection.close()
             raise
@@ -150,10 +153,10 @@ class ExperienceStore:
     ) -> None:
         self.close()
 
-    def _open(self, *, readonly: bool) -> None:
+    def _open(self, *, create: bool) -> None:
         """Check the file, or fill a new one; a foreign, newer or damaged file is not written to."""
         self._connection.execute("PRAGMA synchronous = EXTRA")
-        if not readonly and self._is_empty():
+        if create and self._is_empty():
             with self._transaction():
                 if self._is_empty():  # still, now that other processes are locked out
                     for statement in _SCHEMA:
@@ -231,11 +234,8 @@ def _explain(path: Path, cause: sqlite3.Error) -> FedseError:
         case sqlite3.SQLITE_BUSY:
             mend = "wait for the other process, or end it; then run the same command again"
             return StoreError(f"another process has kept the experience store {path} in use for too long", mend)
-    return StoreError(f"the experience store {path}: {cause}", "restore the file from a copy, or move it away")
+    return StoreError(f"the experience store {path}: {cause}", _RESTORE)
 
 
 def _damaged(path: Path, detail: str) -> StoreError:
-    return StoreError(
-        f"{path} is damaged or no experience store ({detail}); it was left as it is",
-        "restore it from a copy, or move it away to begin with an empty store",
-    )
+    return StoreError(f"{path} is damaged or no experience store ({detail}); it was left as it is", _RESTORE)

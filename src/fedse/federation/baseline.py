@@ -2,7 +2,8 @@
 
 Before round 1 every run plays the held-out tasks with the initial adapter, whose B factors are zero: with the bare base
 model.  Runs of one model and seed that differ in their method or in the shape of their adapters play the very same
-episodes there, and one of them is enough.
+episodes there, and one of them is enough.  Episodes that one run lost to faults another may well play, so an evaluation
+with such is not taken over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import ClientConfig, RunConfig
+from fedse.federation.adapter_io import load_adapter
 from fedse.federation.layout import RunLayout
 from fedse.federation.phases import PhaseReport, complete, completed
 from fedse.federation.run_folder import read_config
@@ -27,16 +29,16 @@ def adopt_baselines(config: RunConfig, layout: RunLayout, donors: Iterable[Path]
 
     Args:
         config: the run that is to have them.
-        layout: of its folder, which has its ``versions.json``.
+        layout: of its folder, which has its ``versions.json`` and its initial adapter.
         donors: run folders on the same machine; they may be missing, unfinished or at work.
 
     Raises:
-        RunError: if a donor's files are damaged.
+        RunError, AdapterError: if a donor's files are damaged.
         ConfigError: if its configuration is not valid.
         StorageError: if a file cannot be read or written.
     """
     for donor in map(RunLayout, donors):
-        if not (donor.config.is_file() and _same_versions(donor, layout)):
+        if not (donor.config.is_file() and _same_versions(donor, layout) and _same_base(donor, layout)):
             continue
         other = read_config(donor)
         sites = {site.name: site for site in other.clients}
@@ -50,11 +52,14 @@ def _adopt(donor: RunLayout, layout: RunLayout, client: str) -> None:
     theirs, ours = (folder.marker(client, 0, Phase.EVALUATE) for folder in (donor, layout))
     if ours.exists() or not theirs.exists():
         return
+    found = completed(theirs)
+    if found.metrics["errors"]:
+        return
     episodes = donor.evaluation(client, 0)
     with storage_errors("read", episodes):
         content = episodes.read_bytes()
     atomic_write(layout.evaluation(client, 0), content)
-    complete(ours, PhaseReport(completed(theirs).metrics, seconds=0.0))
+    complete(ours, PhaseReport(found.metrics, seconds=0.0))
 
 
 def _same_versions(donor: RunLayout, layout: RunLayout) -> bool:
@@ -63,6 +68,14 @@ def _same_versions(donor: RunLayout, layout: RunLayout) -> bool:
         return False
     with storage_errors("read", donor.versions):
         return donor.versions.read_bytes() == layout.versions.read_bytes()
+
+
+def _same_base(donor: RunLayout, layout: RunLayout) -> bool:
+    """A model's name may mean a folder whose weights have been replaced."""
+    if not donor.global_adapter(0).is_dir():
+        return False
+    theirs, ours = (load_adapter(folder.global_adapter(0)).meta.base_model for folder in (donor, layout))
+    return theirs == ours
 
 
 def _plays(config: RunConfig, site: ClientConfig) -> tuple[Any, ...]:

@@ -44,7 +44,8 @@ class Client:
     """One site of a federation.
 
     Each of its phases is done once (:mod:`fedse.federation.phases`): a client that was killed goes on where it was.
-    Every random stream derives from the run's seed and the client's name: neither other clients nor their order matter.
+    Every random stream derives from the run's seed and the client's name: neither other clients nor their order matter,
+    but for which tasks it has, where ``partition.scheme`` divides those of an environment among its sites.
 
     Args:
         config: the run.
@@ -179,7 +180,7 @@ class Client:
         forgets = method.explore and not method.history
         shows = round == 1 or not self._explores(round)
         stored = range(round + 1) if not forgets else range(1 if shows else 0)
-        with ExperienceStore(self._layout.experience(self.name)) as store:
+        with self._store() as store:
             found = store.trajectories(rounds=stored)
         if forgets and self._explores(round):
             played = read_trajectories(self._layout.trajectories(self.name, round))
@@ -188,7 +189,8 @@ class Client:
 
     def planned_steps(self, round: int, examples: Sequence[Trajectory]) -> int:
         """Optimizer steps of this client's update in a round, given its experience."""
-        return steps_for(examples, round_settings(self._run, round, self._config.steps))
+        settings = round_settings(self._run, round, self._config.steps)
+        return steps_for(examples, settings, seed=self._seed(round, Phase.TRAIN))
 
     def _explores(self, round: int) -> bool:
         return self._run.method.explore and round > self._run.method.warmup_rounds
@@ -244,6 +246,7 @@ class Client:
         return list(found.confirmed), {"file": {"sha256": found.digest, "refused": found.reasons}}
 
     def _explore(self, round: int, adapter: AdapterState) -> Mapping[str, Any]:
+        self._store().close()  # without one there is no use in playing
         trajectories = self._play(round, adapter)
         write_trajectories(self._layout.trajectories(self.name, round), trajectories)
         filtered = apply_filter(self._filter, trajectories)
@@ -284,10 +287,15 @@ class Client:
 
         Counted in the store, not by what ``add`` did just now: after a kill the episodes may be in it already.
         """
-        with ExperienceStore(self._layout.experience(self.name)) as store:
+        with self._store() as store:
             store.add(trajectories)
             counts = store.counts_by_round_and_source()
         return sum(count for (made_in, _), count in counts.items() if made_in == round)
+
+    def _store(self) -> ExperienceStore:
+        """The store, which is made by the first phase of the run and never again."""
+        begun = self._layout.marker(self.name, 0, Phase.DEMONSTRATE).exists()
+        return ExperienceStore(self._layout.experience(self.name), create=not begun)
 
     def _train(self, round: int, adapter: AdapterState, start: AdapterState) -> Mapping[str, Any]:
         examples = self.experience(round)

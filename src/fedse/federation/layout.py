@@ -1,7 +1,8 @@
 """Where things lie in a run folder.
 
     config.yaml                                  the resolved configuration; runs the same run again
-    versions.json                                of Python, fedse, the libraries, and the arithmetic
+    versions.json                                of Python, fedse, the libraries, and the arithmetic; if they changed,
+                                                 from which round on
     metrics.jsonl                                one round per line, from round 0 (before the first)
     rounds/000/global/                           the initial adapter
     rounds/001/clients/<client>/                 what a client sent, or, where sites are isolated, goes on from
@@ -40,7 +41,7 @@ class RunLayout:
 
     @property
     def versions(self) -> Path:
-        """Versions of the software that began the run."""
+        """Versions of the software that did the run."""
         return self.root / "versions.json"
 
     @property

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import platform
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,16 +19,21 @@ from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
 from fedse.provenance import source_digest
 from fedse.settings import dump_config, load_config
-from fedse.storage import atomic_write, recover, storage_errors, write_json
+from fedse.storage import atomic_write, read_json, recover, storage_errors, write_json
 from fedse.types import RoundRecord, SuccessRate
 
 SCHEMA_VERSION = 1
+#: How long a lock is tried for: a reader that asks who holds it shares it for an instant.
+_LOCK_SECONDS, _LOCK_PAUSE_SECONDS = 0.5, 0.01
 _PACKAGES = ("fedse", "numpy", "peft", "safetensors", "torch", "transformers")
 
 
 @contextmanager
 def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLayout]:
     """Open a run folder for work, alone.  A run begins with its configuration and the versions in use.
+
+    A run that goes on may have another number of workers, on which no result depends; its configuration then has the
+    new one.  If it goes on with other versions, a warning says so, and its ``versions.json`` from which round on.
 
     Args:
         config: what is to run.
@@ -35,7 +42,8 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
 
     Raises:
         RunError: if another process works in the folder, if it has a run and ``resume`` is not given, if its run has
-            another configuration (the message lists the keys that differ), or if it holds something else.
+            another configuration (the message lists the keys that differ), if it was packed, or if it holds something
+            else.
         StorageError: if it cannot be read or written.
     """
     layout = RunLayout(folder)
@@ -47,7 +55,9 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
     with locked(layout.lock):
         _recover(folder)
         if has_results(layout):
+            check_whole(layout)
             _check_same_run(config, layout, resume=resume)
+            _note_versions(config, layout)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(layout.config, dump_config(config))
             write_json(layout.versions, _versions(config))
@@ -65,12 +75,18 @@ def locked(path: Path) -> Iterator[None]:
     with storage_errors("open", path):
         file = path.open("a")
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as cause:
-            raise RunError(
-                f"another process works in {path.parent}", "wait until it is done, stop it, or choose another folder"
-            ) from cause
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as cause:
+                if time.monotonic() >= deadline:
+                    raise RunError(
+                        f"another process works in {path.parent}",
+                        "wait until it is done, stop it, or choose another folder",
+                    ) from cause
+                time.sleep(_LOCK_PAUSE_SECONDS)
         yield
 
 
@@ -190,7 +206,9 @@ def _recover(folder: Path) -> None:
 def _check_same_run(config: RunConfig, layout: RunLayout, *, resume: bool) -> None:
     if not resume:
         raise RunError(f"{layout.root} has a run already", "use --resume to go on with it, or choose another folder")
-    found, wanted = _flat(read_config(layout).model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    there = read_config(layout)
+    same_workers = there.model_copy(update={"workers": config.workers})
+    found, wanted = _flat(same_workers.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     differing = [
         f"{key}: {found.get(key, 'nothing')} there, {wanted.get(key, 'nothing')} now"
         for key in sorted(found.keys() | wanted.keys())
@@ -201,6 +219,32 @@ def _check_same_run(config: RunConfig, layout: RunLayout, *, resume: bool) -> No
             f"{layout.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
             f"resume it with its own (--config {layout.config}), or choose another folder",
         )
+    if there != config:
+        atomic_write(layout.config, dump_config(config))
+
+
+def _note_versions(config: RunConfig, layout: RunLayout) -> None:
+    """Write down which versions differ from those that made the rounds so far, if there are rounds still to come."""
+    done = len(read_records(layout))
+    if done > config.rounds or not layout.versions.is_file():
+        return
+    noted = read_json(layout.versions, schema_version=SCHEMA_VERSION)
+    differing = {
+        name: (found, now)
+        for name, now in _versions(config).items()
+        if name != "schema_version" and (found := _latest(noted.get(name, "not recorded"))) != now
+    }
+    if differing:
+        for name, (_, now) in differing.items():
+            noted[name] = f"{noted.get(name, 'not recorded')}, then {now} from round {done}"
+        write_json(layout.versions, noted)
+        changes = "; ".join(f"{name} {found}, now {now}" for name, (found, now) in differing.items())
+        warnings.warn(f"{layout.root} goes on with other versions from round {done}: {changes}", stacklevel=2)
+
+
+def _latest(noted: str) -> str:
+    """The version that a run was last at work with, of "2.12, then 2.13 from round 4"."""
+    return noted.rpartition(", then ")[2].rpartition(" from round ")[0] if ", then " in noted else noted
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -22,11 +22,12 @@ def round_settings(run: RunConfig, round: int, steps: int | None = None) -> Trai
     return settings.model_copy(update={"learning_rate": settings.learning_rate * factor, **budget})
 
 
-def steps_for(examples: Sequence[Trajectory], settings: TrainingConfig) -> int:
-    """Optimizer steps of an update on these examples; 0 without any."""
+def steps_for(examples: Sequence[Trajectory], settings: TrainingConfig, *, seed: int) -> int:
+    """Optimizer steps of an update with a seed on these examples; 0 without any."""
     if not examples:
         return 0
-    return planned_steps(*batch_costs([example.tokens for example in examples if example.tokens], settings), settings)
+    costs, size = batch_costs([example.tokens for example in examples if example.tokens], settings)
+    return planned_steps(costs, size, settings, seed=seed)
 
 
 def fine_tune(
@@ -70,7 +71,8 @@ def fine_tune(
     problems = finite_problems(updated)  # the last step may have gone too far, with nothing after it to show that
     if problems:
         raise DivergenceError(
-            f"the updated adapter is not finite: {in_words(problems)}", "lower training.learning_rate"
+            f"the updated adapter is not finite: {in_words(problems)}",
+            "begin a new run with a lower training.learning_rate",
         )
     return updated, metrics
 

@@ -19,6 +19,7 @@ from transformers import AttentionInterface
 
 from fedse.errors import ModelError
 from fedse.learning.packing import PackedLayout
+from fedse.models.plain import refuse_variants
 
 PACKED_ATTENTION = "fedse-packed"
 
@@ -61,7 +62,7 @@ def packed_attention(
             f"{type(module).__name__} does not pass the packed layout on to its attention function",
             "take a model family that hands forward keywords down to its attention (Llama, Qwen2, Qwen3, Mistral, …)",
         )
-    _refuse_variants(module, layout, dropout, options)
+    refuse_variants(module, {"dropout": dropout, **options}, longest=layout.longest, work="the local update")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.device.type == "cpu":
         attended: torch.Tensor = _BlockwiseAttention.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
@@ -70,20 +71,6 @@ def packed_attention(
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-
-
-def _refuse_variants(module: nn.Module, layout: PackedLayout, dropout: float, options: dict[str, Any]) -> None:
-    window = options.get("sliding_window")
-    found = [name for name in ("softcap", "s_aux", "position_bias") if options.get(name) is not None]
-    if dropout:
-        found.append("attention dropout")
-    if window is not None and layout.longest > window:
-        found.append(f"a sliding window of {window} tokens, shorter than a trajectory of {layout.longest}")
-    if found:
-        raise ModelError(
-            f"{type(module).__name__} asks for {', '.join(found)}; the local update computes plain causal attention",
-            "take a base model with plain causal attention, or shorter trajectories where the window is the reason",
-        )
 
 
 def sdpa_by_segment(

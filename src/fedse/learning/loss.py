@@ -14,8 +14,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from fedse.errors import ModelError
 from fedse.learning.packing import MicroBatch
+from fedse.models.plain import output_embedding
 
 _LOGITS_AT_ONCE = 2**23  # float32 values, 32 MiB
 
@@ -69,38 +69,3 @@ def agent_loss(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
     output = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, layout=batch.layout)
     hidden = output.last_hidden_state[0].index_select(0, batch.loss_positions)
     return negative_log_likelihood(hidden, batch.targets, output_embedding(model))
-
-
-def output_embedding(model: PreTrainedModel) -> nn.Linear:
-    """The linear layer from final hidden states to logits.
-
-    Raises:
-        ModelError: if the model has none.
-    """
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    if not isinstance(head, nn.Linear):
-        raise ModelError(
-            f"{type(model).__name__} has no linear output embedding (found {type(head).__name__})",
-            "take a causal language model with a plain language-model head",
-        )
-    return head
-
-
-@torch.no_grad()
-def check_head(model: PreTrainedModel) -> None:
-    """Make sure that the logits are the output embedding of the final hidden states and nothing more.
-
-    Some families scale or cap their logits afterwards; the loss here would silently be another one than theirs.
-
-    Raises:
-        ModelError: if they differ on a probe.
-    """
-    probe = torch.arange(4, device=model.device)[None]
-    expected = model(input_ids=probe, use_cache=False).logits.float()
-    found = output_embedding(model)(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
-    tolerance = 1e-3 * float(expected.abs().nan_to_num().max())
-    if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
-        raise ModelError(
-            f"{type(model).__name__} changes its logits after the output embedding (scaling or soft-capping)",
-            "take a base model with a plain language-model head (Llama, Qwen2, Qwen3, Mistral, …)",
-        )

@@ -7,6 +7,7 @@ gradients are those of the separate sequences.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -149,15 +150,18 @@ def batches(costs: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
     A batch is full as soon as its costs reach ``size``.  The last batch of a pass may be smaller; no index comes twice
     in a batch.
     """
-    passes = 0
-    while True:
-        order = numpy_generator("training-order", seed, passes).permutation(len(costs)).tolist()
-        batch: list[int] = []
-        for index in order:
-            batch.append(index)
-            if sum(costs[member] for member in batch) >= size:
-                yield batch
-                batch = []
-        if batch:
+    for number in itertools.count():
+        yield from pass_batches(costs, size, seed, number)
+
+
+def pass_batches(costs: Sequence[int], size: int, seed: int, number: int) -> Iterator[list[int]]:
+    """The batches of one pass, counted from 0; see :func:`batches`."""
+    order = numpy_generator("training-order", seed, number).permutation(len(costs)).tolist()
+    batch: list[int] = []
+    for index in order:
+        batch.append(index)
+        if sum(costs[member] for member in batch) >= size:
             yield batch
-        passes += 1
+            batch = []
+    if batch:
+        yield batch

@@ -14,12 +14,13 @@ from torch import nn
 from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
-from fedse.learning.loss import agent_loss, check_head
-from fedse.learning.packing import MicroBatch, batches, loss_positions, pack
+from fedse.learning.loss import agent_loss
+from fedse.learning.packing import MicroBatch, batches, loss_positions, pack, pass_batches
 from fedse.learning.schedule import learning_rate_factor
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
+from fedse.models.plain import check_head
 from fedse.seeding import derive_seed
 from fedse.types import TokenRecord, Trajectory
 
@@ -76,18 +77,21 @@ class TrainingStats:
         return self.tokens / self.seconds
 
 
-def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig) -> int:
+def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig, *, seed: int) -> int:
     """Optimizer steps of one update; a part of a pass is rounded up to whole steps.
 
     Args:
         costs: of every trajectory, in the unit of ``size``.
         size: of a batch; see :func:`batch_costs`.
         config: the budget, in steps or epochs.
+        seed: of the order of the trajectories, on which the number of batches in a pass depends.
     """
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None  # the configuration has exactly one of the two
-    return math.ceil(config.epochs * math.ceil(sum(costs) / size))
+    whole = math.floor(config.epochs)
+    *before, last = (sum(1 for _ in pass_batches(costs, size, seed, number)) for number in range(whole + 1))
+    return sum(before) + math.ceil(config.epochs * last) - whole * last
 
 
 def batch_costs(records: Sequence[TokenRecord], config: TrainingConfig) -> tuple[list[int], int]:
@@ -129,7 +133,7 @@ def local_update(
     check_head(lora.base.model)
     started = time.perf_counter()
     costs, size = batch_costs(records, config)
-    steps = planned_steps(costs, size, config)
+    steps = planned_steps(costs, size, config, seed=seed)
     optimizer = _optimizer(lora, config)
     tally = _Tally()
     with (
@@ -145,7 +149,7 @@ def local_update(
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise DivergenceError(
                     f"step {step + 1} of {steps}: the loss is {loss} and the gradient norm {norm}",
-                    "lower training.learning_rate, or train in float32 (model.dtype=float32)",
+                    "begin a new run with a lower training.learning_rate, or in float32 (model.dtype=float32)",
                 )
             rate = config.learning_rate * learning_rate_factor(step, steps, config.schedule, config.warmup)
             for group in optimizer.param_groups:

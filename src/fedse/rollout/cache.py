@@ -16,6 +16,8 @@ from torch import nn
 from transformers import AttentionInterface, PreTrainedConfig
 from transformers.cache_utils import Cache
 
+from fedse.models.plain import refuse_variants
+
 ATTENTION_NAME = "fedse_slots"
 #: The cache grows by whole chunks, so that every layer's tensor stays contiguous (strided batches are copied by bmm).
 CHUNK = 64
@@ -44,6 +46,7 @@ class SlotPlan:
         bias: 0 where a decoding slot may look and -inf elsewhere, shape (slots in use, longest of them), the model's
             dtype.
         pieces: the longer segments.
+        context: tokens that a slot may come to hold.
     """
 
     slots: torch.Tensor
@@ -52,6 +55,7 @@ class SlotPlan:
     single_slots: torch.Tensor
     bias: torch.Tensor
     pieces: tuple[Segment, ...]
+    context: int
 
 
 class SlotCache(Cache):
@@ -105,29 +109,34 @@ class SlotCache(Cache):
 
 
 def slot_attention(
-    module: nn.Module,  # noqa: ARG001  # the interface's signature
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,  # noqa: ARG001  # the plan says who may look where
     scaling: float,
     slot_plan: SlotPlan,
-    **_: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of flattened new tokens over the slots' caches.
 
     Args:
-        module: the attention layer.
+        module: the attention layer; names itself in errors.
         query: shape (1, heads, N, head dim).
         key: the layer's cached keys, shape (slots, kv heads, capacity, head dim).
         value: the layer's cached values, of the same shape.
         attention_mask: always None.
         scaling: factor on the scores.
         slot_plan: see :class:`SlotPlan`.
+        options: further keywords of the model; those that change the attention are refused.
 
     Returns:
         Output of shape (1, N, heads, head dim), and no weights.
+
+    Raises:
+        ModelError: if the model needs something else than plain causal attention.
     """
+    refuse_variants(module, options, longest=slot_plan.context, work="a rollout")
     heads, tokens, dim = query.shape[1:]
     rows = query[0].transpose(0, 1)
     output = torch.empty_like(rows, memory_format=torch.contiguous_format)

@@ -14,12 +14,18 @@ class SlotDecoder:
     """Owns the cache of one rollout and knows how long every slot's history is.
 
     The model must run under the attention function :data:`~fedse.rollout.cache.ATTENTION_NAME`.
+
+    Args:
+        model: plays.
+        slots: histories side by side.
+        context: tokens that a history may come to have.
     """
 
-    def __init__(self, model: PreTrainedModel, slots: int) -> None:
+    def __init__(self, model: PreTrainedModel, slots: int, context: int) -> None:
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device, self._dtype = model.device, model.dtype
+        self._context = context
         self.cache = SlotCache(model.config, slots, device=model.device, dtype=model.dtype)
         self.lengths = [0] * slots
 
@@ -38,6 +44,9 @@ class SlotDecoder:
 
         Returns:
             Logits after the last token of every piece, in order, shape (pieces, vocabulary), the model's dtype.
+
+        Raises:
+            ModelError: if the model needs something else than plain causal attention.
         """
         plan = self._plan(pieces)
         self.cache.follow(plan)
@@ -76,6 +85,7 @@ class SlotDecoder:
             single_slots=self._index([slot for _, slot in single]),
             bias=self._bias([slot for _, slot in single]),
             pieces=tuple(segments),
+            context=self._context,
         )
 
     def _bias(self, slots: Sequence[int]) -> torch.Tensor:

@@ -17,9 +17,10 @@ import numpy as np
 from fedse.agent.rendering import ChatRenderer
 from fedse.config import RolloutConfig
 from fedse.environments.base import Environment, EnvironmentSpec
-from fedse.errors import ConfigError
+from fedse.errors import ConfigError, EnvironmentFault
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.lora import LoraModel
+from fedse.models.plain import check_head
 from fedse.rollout.cache import ATTENTION_NAME
 from fedse.rollout.decoder import SlotDecoder
 from fedse.rollout.episode import Episode, EpisodeRequest, Limits
@@ -63,6 +64,7 @@ class RolloutEngine:
 
     Raises:
         ConfigError: if ``max_context`` exceeds what the model was made for.
+        ModelError: if the model changes its logits after the output embedding.
     """
 
     def __init__(self, lora: LoraModel, renderer: ChatRenderer, config: RolloutConfig) -> None:
@@ -72,6 +74,7 @@ class RolloutEngine:
                 f"rollout.max_context is {config.max_context}, but {lora.base.name!r} has a context of {window} tokens",
                 f"set rollout.max_context to at most {window}",
             )
+        check_head(lora.base.model)
         self.lora = lora
         self.renderer = renderer
         self.config = config
@@ -108,11 +111,11 @@ class RolloutEngine:
             on_progress: told after every finished episode, and now and then in between.
 
         Returns:
-            Trajectories with token records, in the order of the requests.  An environment's fault comes back as a
-            trajectory with ``stop`` ``ERROR``.
+            Trajectories with token records, in the order of the requests.  An environment's fault, or a prompt that
+            leaves no room for a reply within ``max_context``, comes back as a trajectory with ``stop`` ``ERROR``.
 
         Raises:
-            ConfigError: if a prompt leaves no room for a reply within ``max_context``.
+            ModelError: if the model's attention is another than the engine computes.
         """
         if not requests:
             return []
@@ -149,7 +152,7 @@ class _Rollout:
         self._greedy = greedy
         self._queue = deque(enumerate(requests))
         self._results: list[Trajectory | None] = [None] * len(requests)
-        self._decoder = SlotDecoder(engine.lora.base.model, slots + 1)
+        self._decoder = SlotDecoder(engine.lora.base.model, slots + 1, self._limits.context)
         self._prefix: list[int] = []
         self._prefix_slot = slots
         self._running: list[_Slot] = []
@@ -173,7 +176,7 @@ class _Rollout:
     def _fill(self) -> None:
         """Start episodes in free slots.  The first ones together show the prefix that all prompts share."""
         fresh: list[_Slot] = []
-        while self._queue and len(self._running) + len(fresh) < self._slots:
+        while self._queue and len(self._running) < self._slots:
             order, request = self._queue.popleft()
             environment = self._spare.pop() if self._spare else self._make_environment()
             episode = Episode(
@@ -184,19 +187,13 @@ class _Rollout:
                 repeats=self._limits.repeats,
             )
             episode.start()
+            ids = self._opening(episode)
             if episode.stop is not None:
                 self._finish(order, episode, environment, None)
                 continue
-            ids = self._renderer.opening(self._instruction, episode.observation)
-            if len(ids) + self._limits.response_tokens > self._limits.context:
-                raise ConfigError(
-                    f"the prompt of task {request.task} takes {len(ids)} tokens and a reply up to "
-                    f"{self._limits.response_tokens}, more than rollout.max_context = {self._limits.context}",
-                    "raise rollout.max_context, or take agent.prompt=concise",
-                )
             generator = numpy_generator("episode", request.seed)
-            index = len(self._running) + len(fresh)
-            fresh.append(_Slot(index, order, episode, environment, generator, ids, list(ids)))
+            fresh.append(_Slot(len(self._running), order, episode, environment, generator, ids, list(ids)))
+            self._running.append(fresh[-1])
         if fresh and not self._prefix:
             self._read_prefix([slot.ids for slot in fresh])
         for slot in fresh:
@@ -204,7 +201,21 @@ class _Rollout:
             shared = min(_common(self._prefix, slot.ids), len(slot.ids) - 1)
             self._decoder.copy(self._prefix_slot, slot.index, shared)
             slot.pending = slot.ids[shared:]
-        self._running += fresh
+
+    def _opening(self, episode: Episode) -> list[int]:
+        """The prompt of an episode; one without room for a reply ends it as an error."""
+        if episode.stop is not None:
+            return []
+        ids = self._renderer.opening(self._instruction, episode.observation)
+        if len(ids) + self._limits.response_tokens > self._limits.context:
+            episode.fail(
+                EnvironmentFault(
+                    f"the prompt of task {episode.request.task} takes {len(ids)} tokens and a reply up to "
+                    f"{self._limits.response_tokens}, more than rollout.max_context = {self._limits.context}",
+                    "begin a new run with a larger rollout.max_context, or with agent.prompt=concise",
+                )
+            )
+        return ids
 
     def _read_prefix(self, openings: Sequence[list[int]]) -> None:
         self._prefix = openings[0][: min(_common(openings[0], opening) for opening in openings)]

@@ -1,11 +1,13 @@
 """One episode as a small machine that both the batched engine and scripted policies drive.
 
-An environment's fault ends the episode as an error with its cause; it is never an outcome.  A reply that breaks the
+An environment's fault, a reward that is no finite number included, ends the episode as an error with its cause; it is
+never an outcome.  A reply that breaks the
 agent's form is answered in the environment's place and costs a turn.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,9 +117,12 @@ class Episode:
         seen = self.observation
         if parsed.error is None:
             result = self._environment.step(parsed.action)
-            self.observation, reward, done = result.observation, float(result.reward), result.done
+            observation, reward, done = result.observation, float(result.reward), result.done
+            if not math.isfinite(reward):
+                raise ValueError(f"the reward is {reward}")
         else:
-            self.observation, reward, done = parsed.error, 0.0, False
+            observation, reward, done = parsed.error, 0.0, False
+        self.observation = observation
         self._turns.append(Turn(seen, response, parsed.action, reward, truncated))
         self._said[seen, response] += 1
         if done:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedse.errors import AdapterError, UpdateRejectedError
+from fedse.errors import AdapterError
 from fedse.federation.aggregation.registry import aggregator
 from fedse.types import AdapterState, ClientUpdate, FloatArray
 
@@ -24,18 +24,14 @@ def mean(_global: AdapterState, updates: Sequence[ClientUpdate]) -> AdapterState
 
 
 @aggregator("weighted_mean", needs=("examples",), citation="FedIT: Zhang et al. 2023, arXiv 2305.05644")
-def weighted_mean(_global: AdapterState, updates: Sequence[ClientUpdate]) -> AdapterState:
+def weighted_mean(global_: AdapterState, updates: Sequence[ClientUpdate]) -> AdapterState:
     """FedIT: sites weigh as their numbers of training trajectories n_k, Σ_k n_k φ_k / Σ_k n_k.
 
-    Raises:
-        UpdateRejectedError: if no site has any.
+    If no site has any, they count the same: each sends back the adapter that its update began from.
     """
     largest = max(update.scalars["examples"] for update in updates)
     if largest == 0:
-        raise UpdateRejectedError(
-            "every client weighs nothing: none has a training example",
-            "let clients demonstrate or explore more, or take the unweighted mean (method.aggregator=mean)",
-        )
+        return mean(global_, updates)
     # Divided by the largest, equal weights are exactly 1 and huge ones cannot overflow.
     return _average([(update, update.scalars["examples"] / largest) for update in updates])
 
