@@ -76,6 +76,9 @@ def test_an_isolated_sites_card_tells_of_that_site(tmp_path: Path) -> None:
     assert "wordle" in own
     assert "maze" not in own
     assert "| maze | 8 | 12 % [2, 47] |" in others
+    assert "It acts in text environments (wordle)" in card
+    assert "| west | wordle | train | test | 5 | 8 | 3 | 3 |" in section(card, "Data")
+    assert "east" not in section(card, "Data")
 
 
 def test_a_sites_own_temperature_is_told_of_exploration(tmp_path: Path) -> None:
@@ -84,6 +87,27 @@ def test_a_sites_own_temperature_is_told_of_exploration(tmp_path: Path) -> None:
         {"name": "east", "environment": "wordle", "demonstrations": 5, "temperature": 1.5},
     ]
     assert "temperature 1 (1.5 at east), 2048" in section(card_of(tmp_path, clients=clients), "Method")
+
+
+def test_a_sites_own_steps_are_told_of_training(tmp_path: Path) -> None:
+    clients = [
+        {"name": "west", "environment": "maze", "demonstrations": 5},
+        {"name": "east", "environment": "wordle", "demonstrations": 5, "steps": 12},
+    ]
+    told = section(card_of(tmp_path, clients=clients, training={"steps": 3}), "Method")
+    assert "3 steps a round (12 at east)," in told
+
+
+def test_several_samples_of_a_task_are_no_tasks(tmp_path: Path) -> None:
+    evaluation = {"decoding": "sampled", "samples": 4}
+    sampled, greedy = (card_of(tmp_path / name, evaluation=found) for name, found in (("4", evaluation), ("1", {})))
+    assert {found.dataset_name for found in ModelCard(sampled).data.eval_results} == {
+        "maze, 8 held-out episodes",
+        "wordle, 8 held-out episodes",
+    }
+    assert "the intervals tell what other tasks would do" in section(greedy, "Limits")
+    assert "the intervals tell what other tasks would do" not in section(sampled, "Limits")
+    assert "for other tasks they are too narrow" in section(sampled, "Limits")
 
 
 def test_the_configuration_is_there_to_run_again(tmp_path: Path) -> None:

@@ -114,6 +114,19 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path, export: Any) -> None
     assert read_json(tmp_path / "out" / "fedse.json")["round"] == 2
 
 
+@pytest.mark.parametrize("file", ["README.md", "LICENSE", ".git/HEAD"])
+def test_an_export_that_was_changed_is_not_replaced(tmp_path: Path, file: str) -> None:
+    run, out = made_run(tmp_path / "run"), tmp_path / "out"
+    export_adapter(origin(run, 1), out)
+    (out / file).parent.mkdir(exist_ok=True)
+    (out / file).write_text("mine")
+    with pytest.raises(StorageError, match=f"changed since, as {file}") as caught:
+        export_adapter(origin(run, 2), out)
+    assert "-o" in caught.value.mend
+    assert (out / file).read_text() == "mine"
+    assert read_json(out / "fedse.json")["round"] == 1
+
+
 def test_a_failed_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = made_run(tmp_path / "run")
     monkeypatch.setattr("fedse.export.folders.model_card", lambda *_: 1 / 0)

@@ -141,6 +141,22 @@ def test_the_browser_of_episodes_works_by_keyboard(opened: Page) -> None:
     assert opened.evaluate(focused) == "tasks"
 
 
+def test_keys_do_nothing_while_the_focus_is_elsewhere(opened: Page) -> None:
+    opened.evaluate("document.activeElement.blur()")
+    for key in ("j", "/"):
+        opened.keyboard.press(key)
+    assert "task/0" in chosen(opened)
+    assert opened.evaluate("document.activeElement === document.body")
+    opened.locator("nav a[href='#episodes']").focus()
+    opened.keyboard.press("Enter")
+    opened.keyboard.press("Tab")  # on into the section
+    assert opened.evaluate("document.getElementById('browser').contains(document.activeElement)")
+    opened.locator("#tasks").focus()
+    opened.keyboard.press("j")
+    assert "task/1" in chosen(opened)
+    expect(opened.locator(".keys")).to_contain_text("While the focus is in this part")
+
+
 def test_the_focus_is_never_lost(opened: Page) -> None:
     press = opened.keyboard.press
     focused = "document.activeElement.id"
@@ -185,6 +201,26 @@ def test_both_colour_schemes_are_there_and_can_be_exchanged(opened: Page) -> Non
     assert opened.evaluate(ink) != seen[1]
     opened.reload()
     assert (opened.evaluate(brightness) < 60) != is_dark
+
+
+def test_a_page_that_was_made_dark_is_printed_on_white(opened: Page) -> None:
+    opened.locator("#theme").click()
+    opened.emulate_media(media="print")
+    ink = "Math.max(...getComputedStyle(document.body).color.match(/\\d+/g).slice(0, 3).map(Number))"
+    assert opened.evaluate(ink) < 60
+
+
+def test_the_button_that_pauses_says_only_what_it_will_do(browser: Browser, file: Path, tmp_path: Path) -> None:
+    live = tmp_path / "live.html"
+    write_page(live, read_study([file.parent / "suite"]), refresh=600)
+    page = browser.new_page()
+    page.goto(live.as_uri())
+    button = page.locator("#pause")
+    expect(button).to_have_text("Pause")
+    button.click()
+    expect(button).to_have_text("Resume")
+    assert button.get_attribute("aria-pressed") is None
+    page.close()
 
 
 @pytest.mark.parametrize("opened", [{"viewport": WIDE}, {"viewport": PHONE}], indirect=True, ids=["wide", "phone"])

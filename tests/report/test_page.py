@@ -14,7 +14,7 @@ from fedse.federation.trajectory_files import write_trajectories
 from fedse.report import follow, read_runs, read_study, render_page, write_page
 from fedse.report.charts import all_figures
 from fedse.report.comparisons import standings
-from fedse.report.episodes import MOST_TASKS, episode_data
+from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.groups import group_runs
 from fedse.report.page import LARGEST_PAGE
 from fedse.seeding import numpy_generator
@@ -179,6 +179,18 @@ def test_the_episodes_take_no_more_than_their_budget(tmp_path: Path) -> None:
     assert len(part.packed) < 1.1 * budget
 
 
+def test_without_room_for_a_task_no_browser_is_shown_but_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = read_study([made_run(tmp_path / "run")])
+    assert episode_data(study, budget=10) == EpisodeData("", 0, 1)
+    monkeypatch.setattr("fedse.report.page.LARGEST_PAGE", 1000)
+    monkeypatch.setattr("fedse.report.episodes.read_trajectories", lambda _: pytest.fail("there is no room for them"))
+    page = Page(render_page(study))
+    assert not [found for found in page.all("div") if found.get("id") == "browser"]
+    assert any("not one task of each run fits on this page" in text for text in page.texts["p"])
+
+
 def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
     """What the server of a real federation has: no file of a site."""
     folder = made_run(tmp_path / "run")
@@ -215,9 +227,60 @@ def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None
     assert len(names) == len(set(names))
 
 
-def test_runs_of_one_seed_are_not_passed_off_as_independent(tmp_path: Path) -> None:
-    page = Page(rendered(made_run(tmp_path / "a"), made_run(tmp_path / "b")))
-    assert any("several runs of one seed" in text for text in page.texts["p"])
+def test_of_several_runs_of_one_seed_the_first_that_is_complete_counts(tmp_path: Path) -> None:
+    folders = [
+        made_run(tmp_path / "stopped", successes=(0, 7)),
+        made_run(tmp_path / "a", successes=(0, 2, 4)),
+        made_run(tmp_path / "b", successes=(0, 2, 8)),
+        made_run(tmp_path / "other", name="other", method={"history": False}),
+    ]
+    study = read_study(folders)
+    [made, other] = standings(study)
+    assert (made.seeds, made.group.planned) == ((0,), 1)
+    assert (made.rates["maze"].successes, made.rates["maze"].episodes) == (4, 8)
+    assert (made.mean, other.gain.value if other.gain else None) == (0.5, pytest.approx(0.25))
+    assert made.group.explored("west")[1].episodes == 3
+    page = Page(render_page(study))
+    assert any("several runs of one seed; the first that is complete counts" in text for text in page.texts["p"])
+    assert "maze · made (1 of 3 runs)" in page.texts["th"]
+    assert [shelf["seed"] for shelf in page.episodes["shelves"]] == [0, 0]  # one run of each method
+
+
+@pytest.mark.parametrize(
+    ("further", "shown", "rounds"),
+    [((1, 2, 7), "1 of 2 runs", "0 → 4"), ((1, 2), "2 runs pooled", "0 → 1")],
+    ids=["complete", "stopped"],
+)
+def test_a_change_is_between_the_same_runs(tmp_path: Path, further: tuple[int, ...], shown: str, rounds: str) -> None:
+    """One seed is in round 1, the other complete, or further as well and stopped."""
+    settings = {"rounds": 4}
+    ahead = made_run(tmp_path / "ahead", seed=0, successes=(0, 2, *further), **settings)
+    behind = made_run(tmp_path / "behind", seed=1, successes=(4, 4), **settings)
+    study = read_study([ahead, behind])
+    [group] = study.groups
+    rates = group.evaluated("maze")
+    assert len({rate.episodes for rate in rates.values()}) == 1
+    page = Page(render_page(study))
+    at = page.texts["th"].index(f"maze · made ({shown})")
+    assert at >= 0
+    assert rounds in page.texts["td"]
+    assert f"{min(rates)} → {max(rates)}" == rounds
+    assert any(f"Of {shown}." in text for text in page.texts["p"]) == (shown == "1 of 2 runs")
+    [curve] = [figure for figure in all_figures(study, standings(study))["success"] if "maze" in figure.name]
+    assert [row[0] for row in curve.rows] == [f"made, round {round}" for round in rates]
+
+
+def test_exploration_of_several_seeds_has_no_interval_of_independent_episodes(tmp_path: Path) -> None:
+    runs = [made_run(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    single, both = (group_runs(read_runs(runs[:count]))[0].explored("west")[1] for count in (1, 2))
+    assert (both.successes, both.episodes, both.errors) == (2, 6, 2)
+    assert (both.low, both.high) == (single.low, single.high)
+
+
+def test_a_sites_own_steps_are_told(tmp_path: Path) -> None:
+    clients = [{"name": "west", "environment": "maze", "steps": 12}]
+    page = Page(rendered(made_run(tmp_path / "run", clients=clients, training={"steps": 3})))
+    assert any("3 steps a round (12 at west), batches of" in text for text in page.texts["td"])
 
 
 def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
 from fedse.report.comparisons import Standing, standings
 from fedse.suites import SuiteLayout, read_suite
+from fedse.suites.rendering import legend
 from fedse.suites.table import suite_table
 
 
@@ -114,6 +115,12 @@ def test_the_table_marks_what_is_significant(study: Study) -> None:
     assert "reference" in page.texts["span"]
     assert "[83–100]" in page.texts["small"]  # 11 and 12 of the same 12
     assert any(text.startswith("−") and "[−" in text for text in page.texts["strong"])
+
+
+def test_the_page_explains_intervals_as_the_suites_own_table_does(suite: Path, study: Study) -> None:
+    words = "or Wilson's for an environment with one episode a task, or with nothing but failures or successes"
+    assert words in legend(suite_table(read_suite(suite)))
+    assert any(words in text for text in Page(render_page(study)).texts["p"])
 
 
 def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_path: Path) -> None:

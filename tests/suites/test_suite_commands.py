@@ -84,6 +84,25 @@ def test_a_dry_run_estimates_from_what_is_done(file: Path, root: Path) -> None:
     assert "about 0:10" in printed  # two rounds of five seconds, as the other seed
 
 
+def test_a_dry_run_refuses_a_folder_as_the_run_would(file: Path, root: Path, tmp_path: Path) -> None:
+    before = sorted(root.rglob("*"))
+    file.write_text(TWO_SITES.replace("rounds: 1", "rounds: 1\n  training: {steps: 2}"))
+    problems = {root: "has cells of other configurations:\n  - tiny/pre-trained/seed-0", tmp_path: "no suite folder"}
+    for folder, problem in problems.items():
+        results = [cli("suite", "run", file, "--resume", "--out", folder, *words) for words in ([], ["--dry-run"])]
+        assert [result.exit_code for result in results] == [1, 1]
+        assert problem in results[0].stderr
+        assert problem in results[1].stderr
+        assert "done" not in results[1].stdout
+    assert [path for path in sorted(root.rglob("*")) if path.name != "suite.lock"] == before
+
+
+def test_a_run_that_was_resumed_by_itself_with_more_workers_is_still_the_suites(file: Path, root: Path) -> None:
+    config = root / "cells/tiny/fedit/seed-0/config.yaml"
+    config.write_text(config.read_text().replace("workers: 1", "workers: 2"))
+    assert cli("suite", "run", file, "--resume", "--out", root, "--dry-run").exit_code == 0
+
+
 def test_a_dry_run_says_which_runs_would_be_taken_over(file: Path, root: Path, tmp_path: Path) -> None:
     printed = cli("suite", "run", file, "--out", tmp_path / "new", "--reuse", root, "--dry-run").stdout
     [line] = [line for line in printed.splitlines() if "tiny/fedit/seed-0" in line]
@@ -120,7 +139,8 @@ def test_a_finished_suite_prints_its_table(root: Path, monkeypatch: pytest.Monke
     assert "Methods" in result.stdout
     assert "Ablations" in result.stdout
     assert "difference to Fed-SE" in result.stdout
-    assert cli("suite", "table", root).stdout == result.stdout
+    where = f"\nThe suite is in {root}, this table in {root / 'table.md'} and {root / 'table.csv'}\n"
+    assert result.stdout == cli("suite", "table", root).stdout + where, "which writes none"
 
 
 def test_a_table_in_a_pipe_is_not_cut_off(root: Path) -> None:
@@ -142,6 +162,20 @@ def test_a_suite_with_a_failure_says_so_and_ends_with_1(root: Path, monkeypatch:
     assert "1/2, 1 failed" in result.stdout
     assert "seed 1 failed: the disk [sda] is full" in result.stdout
     assert f"fedse suite run --resume --out {root}" in result.stderr
+
+
+def test_a_method_that_would_take_the_place_of_runs_that_are_there_is_told_where_to_stand(root: Path) -> None:
+    new = "{method: fedit, name: again}"
+    file = root.with_name("more.yaml")
+    file.write_text(TWO_SITES.replace("fedit,", f"{new}, fedit,"))
+    for words in ([], ["--dry-run"]):
+        result = cli("suite", "run", file, "--resume", "--out", root, *words)
+        assert result.exit_code == 1
+        assert "has runs of fedit, before which the suite has again of the same configuration" in result.stderr
+        assert "put again after fedit" in result.stderr
+    file.write_text(TWO_SITES.replace("fedit,", f"fedit, {new},"))
+    result = cli("suite", "run", file, "--resume", "--out", root, "--dry-run")
+    assert "the run of fedit" in result.stdout
 
 
 def test_an_interrupted_suite_says_how_to_go_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +207,7 @@ def test_a_packed_suite_has_the_same_table_without_the_weights(root: Path, tmp_p
     told = cli("suite", "pack", root, "-o", packed)
     assert told.exit_code == 0, told.output
     assert not [path for path in packed.rglob("*") if path.name in (weights.name, private.name)]
-    shown = [cli("suite", "table", folder).stdout.partition("The suite is in")[0] for folder in (root, packed)]
+    shown = [cli("suite", "table", folder).stdout for folder in (root, packed)]
     assert shown[0] == shown[1]
     again = cli("suite", "pack", root, "-o", packed)
     assert again.exit_code == 1

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from made_suites import TWO_SITES, begin, cell, fail, finish, suite
 
+from fedse.cli.suite_live import live_table
 from fedse.progress import Event, Phase
 from fedse.suites import Suite, machine, read_suite
 from fedse.suites.cells import Cell
@@ -81,6 +83,41 @@ def test_a_running_cell_is_expected_to_go_on_as_its_rounds_so_far(tmp_path: Path
     follower.now = 10
     follower.tell(found, Step.PROGRESS, round=1)
     assert follower.progress.remaining() == pytest.approx(10 + 20)  # its second round, and the other seed's two
+
+
+def test_a_table_that_is_drawn_while_cells_begin_does_not_break(follower: Follower) -> None:
+    first, second = cell(MADE, "fedit", 0), cell(MADE, "fed-se", 0)
+    follower.tell(first, Step.STARTED)
+    follower.tell(first, Step.PROGRESS, round=0)
+
+    class Meddling(Cell):
+        def is_of(self, model: str, method: str) -> bool:
+            follower.tell(second, Step.STARTED)  # as the other thread may at any moment
+            return super().is_of(model, method)
+
+    [running] = follower.progress.running.values()
+    running.cell = Meddling(*(getattr(first, field.name) for field in fields(first)))
+    live_table(follower.progress)
+    assert len(follower.progress.running) == 2
+
+
+def test_an_estimate_that_is_made_while_cells_begin_does_not_break(tmp_path: Path) -> None:
+    begin(MADE, tmp_path)
+    later: list[Cell] = []
+
+    def clock() -> float:
+        if later:
+            progress(SuiteEvent(Step.STARTED, later.pop()))
+        return 1.0
+
+    progress = SuiteProgress(read_suite(tmp_path), clock=clock)
+    first = cell(MADE, "fedit", 0)
+    progress(SuiteEvent(Step.STARTED, first))
+    progress(SuiteEvent(Step.PROGRESS, first, Event(Phase.TRAIN, 0, "west", 0, 1)))
+    progress(SuiteEvent(Step.PROGRESS, first, Event(Phase.TRAIN, 1, "west", 0, 1)))
+    later.append(cell(MADE, "fed-se", 0))
+    progress._whole(first)  # asks for the time cell by cell
+    assert not later
 
 
 def test_cells_side_by_side_share_the_time(follower: Follower) -> None:

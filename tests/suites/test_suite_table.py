@@ -11,7 +11,8 @@ from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
 from fedse.federation.layout import RunLayout
 from fedse.storage import write_json
-from fedse.suites import CellState, read_suite
+from fedse.suites import CellState, SuiteLayout, read_suite
+from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import cells, csv_text, headings, legend, markdown
 from fedse.suites.table import SuiteTable, TableRow, suite_table
 from fedse.types import SuccessRate
@@ -171,6 +172,20 @@ def test_a_method_that_played_other_tasks_is_not_compared_but_shown(root: Path) 
     assert found.environments["maze"] == rate(5, 10)
     assert found.against is None
     assert "10 held-out tasks" in found.notes[0]
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_notes_name_runs_by_their_place_in_the_suite(root: Path, tmp_path: Path, is_packed: bool) -> None:
+    finish(cell(MADE, "pre-trained", 0), root, {"maze": HALF[:10], "wordle": HALF})
+    folder = root
+    if is_packed:
+        folder = tmp_path / "packed"
+        pack_suite(root, folder)
+    [note] = row(table(folder), "pre-trained").notes
+    assert note.startswith("maze: cells/tiny/pre-trained/seed-0 has 10 held-out tasks and cells/tiny/fed-se/seed-0 has")
+    assert str(tmp_path) not in markdown(table(folder))
+    if is_packed:
+        assert str(tmp_path) not in SuiteLayout(folder).markdown.read_text()
 
 
 def test_runs_of_different_versions_are_told_apart_and_still_compared(root: Path) -> None:

@@ -85,6 +85,8 @@ def run(
     A suite that was interrupted, or killed, goes on with --resume and ends with the same table.
     A run that fails does not stop the others; the exit status is then 1, and --resume tries it again.
     """
+    from fedse.suites import SuiteLayout
+
     suite, folder = _subject(name, out, resume=resume)
     if dry_run:
         _show_plan(suite, folder, reuse or [])
@@ -97,6 +99,8 @@ def run(
         )
         raise typer.Exit(_INTERRUPTED) from None
     _show_results(results)
+    layout = SuiteLayout(folder)
+    stdout.print(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}", markup=False)
     if not results.is_complete:
         again = f"fedse suite run --resume --out {folder}"
         stderr.print(f"\nSome runs failed; this tries them again: {again}", style="red", markup=False)
@@ -157,12 +161,14 @@ def _execute(
 
 
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
+    from fedse.suites.checking import check_folder
     from fedse.suites.events import Step, SuiteEvent
     from fedse.suites.progress import SuiteProgress
     from fedse.suites.reading import read_results
     from fedse.suites.reusing import reusable
 
     _check(suite)
+    check_folder(suite, folder)
     results = read_results(suite, folder)
     progress = SuiteProgress(results)
     elsewhere = {}
@@ -229,7 +235,6 @@ def _count_runs(suite: Suite) -> int:
 
 
 def _show_results(results: SuiteResults) -> None:
-    from fedse.suites import SuiteLayout
     from fedse.suites.rendering import headings, legend, transfer_cells, transfer_headings
     from fedse.suites.table import suite_table
 
@@ -247,8 +252,6 @@ def _show_results(results: SuiteResults) -> None:
     for row in found.rows:
         for note in row.notes:
             stdout.print(f"{row.method.label}: {note}", style="yellow", markup=False)
-    layout = SuiteLayout(results.folder)
-    stdout.print(f"\nThe suite is in {results.folder}, this table in {layout.markdown} and {layout.csv}", markup=False)
 
 
 def _texts(found: SuiteTable, row: TableRow) -> list[Text]:

@@ -96,7 +96,7 @@ def _row(progress: SuiteProgress, model: str, method: Method, environments: Sequ
     evaluations = [result.records[-1].evaluation for result in found if result.state is CellState.DONE]
     rates = [pooled(rates[name] for rates in evaluations if name in rates) for name in environments]
     means = [macro_average(rates) for rates in evaluations]
-    at_work = [running for running in progress.running.values() if running.cell.is_of(model, method.name)]
+    at_work = [running for running in tuple(progress.running.values()) if running.cell.is_of(model, method.name)]
     texts = [
         method.label,
         f"{len(evaluations)}/{len(found)}",

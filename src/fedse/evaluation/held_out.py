@@ -28,13 +28,13 @@ class HeldOut:
     """The held-out episodes of one run after its last round.
 
     Attributes:
-        folder: the run folder.
+        name: what messages call it.
         config: its configuration.
         protocols: environment → setting → value, of all that decides how its tasks are played.
         successes: environment → task → the verdict of each sample; ``None`` for an episode lost to a fault.
     """
 
-    folder: Path
+    name: str
     config: RunConfig
     protocols: Mapping[str, Mapping[str, Any]]
     successes: Mapping[str, Mapping[str, tuple[bool | None, ...]]]
@@ -57,8 +57,12 @@ class PairedRuns:
     dropped: Mapping[str, int]
 
 
-def read_held_out(folder: Path) -> HeldOut:
+def read_held_out(folder: Path, *, name: str = "") -> HeldOut:
     """Read the held-out episodes of a finished run's last round, the primary endpoint.
+
+    Args:
+        folder: the run folder.
+        name: what messages that compare the run call it; by default the folder.
 
     Raises:
         RunError: if the folder is no run, its run is not finished, or a file is damaged.
@@ -74,13 +78,13 @@ def read_held_out(folder: Path) -> HeldOut:
         )
     clients = {client.name: client for client in config.clients}
     protocols, successes = {}, {}
-    for label, name in evaluators(config).items():
-        protocols[label] = _protocol(config, clients[name])
+    for label, site in evaluators(config).items():
+        protocols[label] = _protocol(config, clients[site])
         verdicts: dict[str, tuple[bool | None, ...]] = {}
-        for episode in read_trajectories(layout.evaluation(name, config.rounds)):
+        for episode in read_trajectories(layout.evaluation(site, config.rounds)):
             verdicts[str(episode.task)] = (*verdicts.get(str(episode.task), ()), episode.success)
         successes[label] = verdicts
-    return HeldOut(folder, config, protocols, successes)
+    return HeldOut(name or str(folder), config, protocols, successes)
 
 
 def pair_runs(a: Sequence[HeldOut], b: Sequence[HeldOut]) -> PairedRuns:
@@ -144,9 +148,9 @@ def _by_seed(runs: Iterable[HeldOut]) -> dict[int, dict[str, HeldOut]]:
         environments = found.setdefault(run.config.seed, {})
         for label in run.successes:
             if label in environments:
-                first = environments[label].folder
+                first = environments[label].name
                 raise RunError(
-                    f"{first} and {run.folder} are both runs of seed {run.config.seed} with {label}",
+                    f"{first} and {run.name} are both runs of seed {run.config.seed} with {label}",
                     "name one run per training seed; repeating a seed adds no evidence",
                 )
             environments[label] = run
@@ -159,7 +163,7 @@ def _check_same_method(runs: Sequence[HeldOut]) -> None:
     for run in others:
         found = _settings(run.config)
         differing = [
-            f"{key} is {expected[key]} in {first.folder}, {found[key]} in {run.folder}"
+            f"{key} is {expected[key]} in {first.name}, {found[key]} in {run.name}"
             for key in expected.keys() & found.keys()
             if expected[key] != found[key]
         ]
@@ -208,7 +212,7 @@ def _check_same_protocol(label: str, runs: Sequence[HeldOut]) -> None:
     for run in others:
         found = run.protocols[label]
         differing = [
-            f"{key} is {expected.get(key, 'not set')} in {first.folder}, {found.get(key, 'not set')} in {run.folder}"
+            f"{key} is {expected.get(key, 'not set')} in {first.name}, {found.get(key, 'not set')} in {run.name}"
             for key in dict.fromkeys([*expected, *found])
             if expected.get(key) != found.get(key)
         ]
@@ -227,7 +231,7 @@ def _common_tasks(label: str, runs: Sequence[HeldOut]) -> list[str]:
         differing = sorted(tasks.keys() ^ found.keys())
         if differing:
             raise RunError(
-                f"{label}: {first.folder} has {len(tasks)} held-out tasks and {run.folder} has {len(found)}; "
+                f"{label}: {first.name} has {len(tasks)} held-out tasks and {run.name} has {len(found)}; "
                 f"{len(differing)} are in one of them only, as {differing[0]}",
                 "evaluate both methods on the same tasks (evaluation.tasks, test_split)",
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from fedse.config import RunConfig
+from fedse.config import ClientConfig, RunConfig
 from fedse.evaluation import macro_average, task_weighted_average
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.federation.aggregation import get_aggregator
@@ -53,7 +53,7 @@ def _header(origin: Origin, kind: Kind) -> str:
         EvalResult(
             task_type="text-generation",
             dataset_type=f"fedse/{label}",
-            dataset_name=f"{label}, {rate.episodes} held-out tasks",
+            dataset_name=f"{label}, {rate.episodes} held-out episodes",
             dataset_split=splits[sites[label]],
             metric_type="success_rate",
             metric_name="success rate",
@@ -81,11 +81,16 @@ def _title(origin: Origin, kind: Kind) -> str:
     if kind == "merged":
         what = f"{_base_words(config)}, with a LoRA adapter of rank {meta.rank} merged into its weights"
     who = f"the site {origin.client}" if origin.client else f"{len(config.clients)} site{_s(len(config.clients))}"
-    environments = ", ".join(dict.fromkeys(client.environment for client in config.clients))
+    environments = ", ".join(dict.fromkeys(site.environment for site in _sites(origin)))
     return (
         f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
         f"thought and an action in each turn, and was made by [fedse](https://pypi.org/project/fedse/) at {who}."
     )
+
+
+def _sites(origin: Origin) -> Sequence[ClientConfig]:
+    """The sites whose experience the adapter was trained on: all, or the one whose own it is."""
+    return [client for client in origin.run.config.clients if origin.client in ("", client.name)]
 
 
 def _base_words(config: RunConfig) -> str:
@@ -128,7 +133,6 @@ def _use(origin: Origin, kind: Kind) -> str:
 
 
 def _data(origin: Origin) -> str:
-    run = origin.run
     head = [
         "site",
         "environment",
@@ -140,7 +144,7 @@ def _data(origin: Origin) -> str:
         "kept",
     ]
     rows = []
-    for client in run.config.clients:
+    for client in _sites(origin):
         options = ", ".join(f"{key}={value}" for key, value in client.options.items())
         explored = [_total(origin, client.name, Phase.EXPLORE, name) for name in ("episodes", "successes", "kept")]
         rows.append(
@@ -153,7 +157,7 @@ def _data(origin: Origin) -> str:
                 *explored,
             ]
         )
-    sources = [client.name for client in run.config.clients if client.demonstrations_file]
+    sources = [client.name for client in _sites(origin) if client.demonstrations_file]
     shown = "Demonstrations are episodes of the environments' scripted experts"
     if sources:
         shown += f"; at {', '.join(sources)}, episodes of a file that were replayed and succeeded"
@@ -174,6 +178,9 @@ def _method(origin: Origin) -> str:
     method, training = config.method, config.training
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
     batch = f"{training.batch_size} episodes" if training.batch_tokens is None else f"{training.batch_tokens} tokens"
+    sites = _sites(origin)
+    own_steps = _own({site.name: site.steps for site in sites})
+    own_temperatures = _own({site.name: site.temperature for site in sites})
     rows = [
         ["sites share", {"federated": "adapters", "pooled": "experience", "isolated": "nothing"}[method.sharing]],
         ["exploration", f"after {method.warmup_rounds} rounds" if method.explore else "no"],
@@ -182,8 +189,8 @@ def _method(origin: Origin) -> str:
         ["local updates begin from", "the initial adapter" if method.restart else "the current adapter"],
         ["rounds, of the run and here", f"{config.rounds}, {origin.round}"],
         ["LoRA", f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {config.lora.target_modules}"],
-        ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round, {batch} a step"],
-        ["rollouts", f"{_sampling(config)}{_own_temperatures(config)}, {config.rollout.max_context} tokens of context"],
+        ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round{own_steps}, {batch} a step"],
+        ["rollouts", f"{_sampling(config)}{own_temperatures}, {config.rollout.max_context} tokens of context"],
     ]
     if method.sharing == "federated":
         rows.insert(1, ["aggregation", f"{method.aggregator}, server learning rate {method.server_lr:g}"])
@@ -196,8 +203,9 @@ def _sampling(config: RunConfig) -> str:
     return f"temperature {config.rollout.temperature:g}{least}"
 
 
-def _own_temperatures(config: RunConfig) -> str:
-    own = ", ".join(f"{site.temperature:g} at {site.name}" for site in config.clients if site.temperature is not None)
+def _own(values: Mapping[str, float | None]) -> str:
+    """Where sites have a value of their own: which."""
+    own = ", ".join(f"{value:g} at {site}" for site, value in values.items() if value is not None)
     return f" ({own})" if own else ""
 
 
@@ -246,9 +254,15 @@ def _left_the_sites(origin: Origin) -> str:
 def _limits(origin: Origin) -> str:
     config = origin.run.config
     tasks = ", ".join(f"{rate.episodes} of {label}" for label, rate in origin.after.items())
+    told = "the intervals tell what other tasks would do, not what other seeds would."
+    if config.evaluation.decoding == "sampled" and config.evaluation.samples > 1:
+        told = (
+            "the intervals tell nothing of other seeds, and for other tasks they are too narrow, because samples of "
+            "one task agree more than samples of different tasks."
+        )
     points = [
         "It was trained and measured in simulated text environments; nothing is known of it elsewhere.",
-        f"One training seed ({config.seed}): the intervals tell what other tasks would do, not what other seeds would.",
+        f"One training seed ({config.seed}): {told}",
         "No differential privacy and no secure aggregation were used. An adapter can give away what it was trained on.",
         "The base model's own limits, biases and terms of use remain.",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -16,7 +17,8 @@ from fedse.federation.adapter_io import CONFIG_NAME, WEIGHTS_NAME, save_adapter
 from fedse.storage import atomic_directory, read_json, storage_errors, write_json
 
 SCHEMA_VERSION = 1
-#: Says what an exported folder was made from; a folder that has it may be written anew.
+#: Says what an exported folder was made from, and what was written into it: a folder that holds nothing else may be
+#: written anew.
 NOTE_NAME = "fedse.json"
 
 
@@ -27,7 +29,7 @@ def export_adapter(origin: Origin, folder: Path, *, base: str | None = None) -> 
 
     Args:
         origin: the adapter and its run.
-        folder: made, or written anew if it is an earlier export.
+        folder: made, or written anew if it is an earlier export that nobody has changed.
         base: what the adapter's configuration calls the base model; by default a Hugging Face id or the absolute path
             of the base on this machine.
 
@@ -55,7 +57,7 @@ def export_merged(origin: Origin, folder: Path) -> None:
 
     Args:
         origin: the adapter and its run.
-        folder: made, or written anew if it is an earlier export.
+        folder: made, or written anew if it is an earlier export that nobody has changed.
 
     Raises:
         ModelError: if the base model cannot be loaded or saved.
@@ -105,12 +107,13 @@ def _exported(origin: Origin, folder: Path, kind: Literal["adapter", "merged"]) 
             "round": origin.round,
             "client": origin.client,
             "adapter": origin.adapter.digest,
+            "files": _digests(scratch),
         }
         write_json(scratch / NOTE_NAME, note)
 
 
 def _check_target(folder: Path) -> None:
-    """Only an earlier export may be replaced."""
+    """Only an earlier export may be replaced, and only as it was written: licence, history and notes are the user's."""
     with storage_errors("read", folder):
         if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
             return
@@ -120,3 +123,26 @@ def _check_target(folder: Path) -> None:
         found = {}
     if "kind" not in found:
         raise StorageError(f"{folder} holds something else than an export", "choose another folder, or an empty one")
+    written = found.get("files", {})
+    with storage_errors("read", folder):
+        own = [name for name, digest in _digests(folder).items() if name != NOTE_NAME and written.get(name) != digest]
+    if own:
+        raise StorageError(
+            f"{folder} holds what this export did not write, or what was changed since, as {own[0]}",
+            "choose another folder with -o; that one is left as it is",
+        )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Path below the folder → SHA-256, of all that is not a folder; of a link that of its target's name."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            digest = hashlib.sha256(str(path.readlink()).encode()).hexdigest()
+        elif path.is_dir():
+            continue
+        else:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        found[path.relative_to(folder).as_posix()] = digest
+    return found

@@ -105,7 +105,7 @@ def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
     figures = []
     for group in groups:
         counts: dict[str, dict[str, list[SuccessRate]]] = {}
-        for run in group.runs:
+        for run in group.counted:
             for site, rates in _last_transfer(run).items():
                 for environment, rate in _known(rates).items():
                     counts.setdefault(site, {}).setdefault(environment, []).append(rate)
@@ -141,12 +141,12 @@ def pages(groups: Sequence[Group], size: int = len(PALETTE)) -> Iterator[tuple[s
 def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Figure]:
     curves, rows = [], []
     for group in groups:
-        single = [_means(run.records) for run in group.runs]
-        rounds = sorted(set().union(*single))
-        values = {round: math.fsum(_at(single, round)) / len(_at(single, round)) for round in rounds}
+        single = [_means(run.records) for run in group.measured]
+        rounds = sorted(set.intersection(*map(set, single))) if single else []
+        values = {round: math.fsum(_at(single, round)) / len(single) for round in rounds}
         bands = {round: (min(_at(single, round)), max(_at(single, round))) for round in rounds}
         if values:
-            curves.append(Curve(group.label, values, group.colour, bands if len(group.runs) > 1 else {}))
+            curves.append(Curve(group.label, values, group.colour, bands if len(single) > 1 else {}))
             rows += [
                 [f"{group.label}, round {round}", f"{value:.1f} %", f"{bands[round][0]:.1f}–{bands[round][1]:.1f} %"]
                 for round, value in values.items()
@@ -179,9 +179,9 @@ def _curve(group: Group, environment: str, rates: Mapping[int, SuccessRate]) -> 
             for record in run.records
             if environment in record.evaluation and record.evaluation[environment].episodes
         }
-        for run in group.runs
+        for run in group.measured
     ]
-    if len(group.runs) > 1:
+    if len(single) > 1:
         bands = {round: (min(_at(single, round)), max(_at(single, round))) for round in values}
     else:
         bands = {round: (100 * rate.low, 100 * rate.high) for round, rate in rates.items()}

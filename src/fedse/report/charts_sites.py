@@ -69,8 +69,8 @@ def loss_figures(groups: Sequence[Group]) -> list[Figure]:
             for metric in ("first_loss", "last_loss")
         )
         singles = {
-            label: [run.series(Phase.TRAIN, "last_loss", site=site) for run in group.runs]
-            if len(group.runs) > 1
+            label: [run.series(Phase.TRAIN, "last_loss", site=site) for run in group.counted]
+            if len(group.counted) > 1
             else []
             for site, label in labels.items()
         }

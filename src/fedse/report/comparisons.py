@@ -25,7 +25,7 @@ class Standing:
     Attributes:
         group: the runs.
         reference: what it is compared with; none for the reference itself and where there is none.
-        seeds: the seeds of its complete runs; the others are in no number here.
+        seeds: those with a complete run, the first of each; no other run is in a number here.
         rates: environment → success of their last rounds, its interval that of
             :func:`~fedse.evaluation.method_rates.method_rates`.
         macro: mean of the environments' rates with its bootstrap interval; none without complete runs whose episodes
@@ -84,7 +84,7 @@ def standings(study: Study) -> list[Standing]:
 
 
 def _standing(group: Group, reference: Group | None, held: Mapping[str, Mapping[int, HeldOut]]) -> Standing:
-    complete = replace(group, runs=tuple(run for run in group.runs if run.is_complete))
+    complete = replace(group, runs=tuple(run for run in group.counted if run.is_complete))
     own = held[group.label]
     rates = method_rates(complete.final_by_run(), list(own.values()))
     base = Standing(
@@ -110,12 +110,12 @@ def _standing(group: Group, reference: Group | None, held: Mapping[str, Mapping[
 
 
 def _held_out(group: Group) -> dict[int, HeldOut]:
-    """Seed → held-out episodes of its complete run, if they are there; of several runs of one seed, the first."""
-    found: dict[int, HeldOut] = {}
-    for run in group.runs:
-        if run.is_complete and run.config.seed not in found and _has_episodes(run):
-            found[run.config.seed] = read_held_out(run.layout.root)
-    return found
+    """Seed → held-out episodes of its complete run, if they are there."""
+    return {
+        run.config.seed: read_held_out(run.layout.root)
+        for run in group.counted
+        if run.is_complete and _has_episodes(run)
+    }
 
 
 def _has_episodes(run: Run) -> bool:

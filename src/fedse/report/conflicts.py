@@ -23,12 +23,12 @@ MEASURES = {
 
 
 def group_conflicts(group: Group) -> list[Mapping[int, Mapping[str, float]]]:
-    """Run by run of a group: round → measure → value; empty for runs whose sites do not exchange adapters.
+    """Seed by seed of a group: round → measure → value; empty for runs whose sites do not exchange adapters.
 
     Raises:
         AdapterError, StorageError: if an adapter is damaged or cannot be read.
     """
-    return [_of_run(run) for run in group.runs]
+    return [_of_run(run) for run in group.counted]
 
 
 def _of_run(run: Run) -> dict[int, Mapping[str, float]]:

@@ -33,13 +33,25 @@ _Entry = tuple[str, _Episode | None, _Episode | None]
 
 
 @dataclass(frozen=True)
-class _Shelf:
-    """One environment of one run: its first tasks, and how many there are."""
+class _Place:
+    """One environment of one run whose episodes are there."""
 
     group: Group
     run: Run
     environment: str
-    rounds: tuple[int, int]
+    site: str
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """The first and the last that were evaluated."""
+        return self.run.evaluated[0], self.run.evaluated[-1]
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """A place with its first tasks, and how many there are."""
+
+    place: _Place
     entries: Sequence[_Entry]
     total: int
 
@@ -65,8 +77,8 @@ class EpisodeData:
     """What the browser shows, packed for the page.
 
     Attributes:
-        packed: JSON, compressed by gzip, in base64; empty without episodes.
-        shown: tasks of each environment that are on the page, at most.
+        packed: JSON, compressed by gzip, in base64; empty where nothing is shown.
+        shown: tasks of each environment that are on the page, at most; 0 where not one fits.
         left_out: shelves (environments of runs) that have more tasks than the page.
     """
 
@@ -84,7 +96,7 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
 
     Args:
         study: the runs.
-        budget: bytes of the packed data, about.
+        budget: bytes of the packed data, about; 0 or less: no file is read.
 
     Returns:
         Packed JSON with ``preferred``, the method to begin with; ``shelves``, each with ``method``, ``seed``,
@@ -94,25 +106,28 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
     Raises:
         RunError, StorageError: if a file of episodes is damaged or cannot be read.
     """
-    shelves = list(_shelves(study))
+    places = list(_places(study))
+    if budget <= 0:
+        return EpisodeData("", 0, len(places))
+    shelves = [shelf for place in places if (shelf := _shelf(place))]
     packer = _Packer(budget)
     shown = 0
     longest = max((len(shelf.entries) for shelf in shelves), default=0)
     while shown < longest and packer.take([_at(shelf.entries, shown) for shelf in shelves]):
         shown += 1
+    if not shown:
+        return EpisodeData("", 0, len(shelves))
     heads = [
         {
-            "method": shelf.group.label,
-            "seed": shelf.run.config.seed,
-            "environment": shelf.environment,
-            "rounds": shelf.rounds,
+            "method": shelf.place.group.label,
+            "seed": shelf.place.run.config.seed,
+            "environment": shelf.place.environment,
+            "rounds": shelf.place.rounds,
             "total": shelf.total,
             "pairs": pairs,
         }
         for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True)
     ]
-    if not shelves:
-        return EpisodeData("", 0, 0)
     preferred = next(iter(study.references.values())).label if study.references else ""
     text = json.dumps(
         {"preferred": preferred, "shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":")
@@ -175,30 +190,33 @@ def _at(entries: Sequence[_Entry], index: int) -> _Entry | None:
     return entries[index] if index < len(entries) else None
 
 
-def _shelves(study: Study) -> Iterator[_Shelf]:
+def _places(study: Study) -> Iterator[_Place]:
+    """A site may keep its episodes to itself."""
     ablations = {group.label for group in study.ablations}
     seen: set[Path] = set()
     for group in study.groups:
-        for run in group.runs[: 1 if group.label in ablations else None]:
+        for run in group.counted[: 1 if group.label in ablations else None]:
             if run.evaluated and run.layout.root not in seen:
                 seen.add(run.layout.root)
-                yield from _of_run(group, run)
+                places = (_Place(group, run, *played) for played in evaluators(run.config).items())
+                yield from (place for place in places if any(_file(place, round).is_file() for round in place.rounds))
 
 
-def _of_run(group: Group, run: Run) -> Iterator[_Shelf]:
-    first, last = run.evaluated[0], run.evaluated[-1]
-    for environment, site in evaluators(run.config).items():
-        found = [_by_task(run, site, round) for round in (first, last)]
-        before, after = found if last > first else (found[0], {})
-        keys = list(dict.fromkeys([*before, *after]))
-        if keys:  # a site may keep its episodes to itself
-            entries = [(_name(*key), before.get(key), after.get(key)) for key in keys[:MOST_TASKS]]
-            yield _Shelf(group, run, environment, (first, last), entries, len(keys))
+def _shelf(place: _Place) -> _Shelf | None:
+    first, last = place.rounds
+    before = _by_task(_file(place, first))
+    after = _by_task(_file(place, last)) if last > first else {}
+    keys = list(dict.fromkeys([*before, *after]))
+    entries = [(_name(*key), before.get(key), after.get(key)) for key in keys[:MOST_TASKS]]
+    return _Shelf(place, entries, len(keys)) if keys else None
 
 
-def _by_task(run: Run, site: str, round: int) -> dict[tuple[str, int], _Episode]:
+def _file(place: _Place, round: int) -> Path:
+    return place.run.layout.evaluation(place.site, round)
+
+
+def _by_task(path: Path) -> dict[tuple[str, int], _Episode]:
     """(task, how many times it was played before) → episode."""
-    path = run.layout.evaluation(site, round)
     found: dict[tuple[str, int], _Episode] = {}
     for trajectory in read_trajectories(path) if path.is_file() else []:
         sample = 0

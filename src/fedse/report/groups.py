@@ -24,7 +24,7 @@ class Group:
         model: which others it can be compared with.
         method: its name in a suite; empty for runs without one.
         description: one line; empty for runs without a suite.
-        planned: how many runs there are to be.
+        planned: how many seeds there are to be.
     """
 
     label: str
@@ -47,32 +47,49 @@ class Group:
         """The names of the sites."""
         return tuple(client.name for client in self.runs[0].config.clients)
 
-    def mean(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
-        """Round → mean of a site's metric over the runs that have it; NaN is no value."""
-        values: dict[int, list[float]] = {}
+    @property
+    def counted(self) -> tuple[Run, ...]:
+        """One run of each seed: its first complete one, else its first; repeating a seed adds no evidence."""
+        first: dict[int, Run] = {}
         for run in self.runs:
+            found = first.setdefault(run.config.seed, run)
+            if run.is_complete and not found.is_complete:
+                first[run.config.seed] = run
+        return tuple(first.values())
+
+    @property
+    def measured(self) -> tuple[Run, ...]:
+        """Those whose success is put together: of the counted runs the complete ones; while none is, all evaluated."""
+        complete = tuple(run for run in self.counted if run.is_complete)
+        return complete or tuple(run for run in self.counted if run.evaluated)
+
+    def mean(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
+        """Round → mean of a site's metric over the seeds that have it; NaN is no value."""
+        values: dict[int, list[float]] = {}
+        for run in self.counted:
             for round, value in run.series(phase, metric, site=site).items():
                 if not math.isnan(value):
                     values.setdefault(round, []).append(value)
         return {round: math.fsum(found) / len(found) for round, found in sorted(values.items())}
 
     def explored(self, site: str) -> dict[int, SuccessRate]:
-        """Round → success of a site's exploration, the episodes of all runs pooled."""
-        counts = {
-            metric: [run.series(Phase.EXPLORE, metric, site=site) for run in self.runs]
-            for metric in ("successes", "episodes", "errors")
-        }
-        totals = {
-            metric: {round: sum(int(found.get(round, 0)) for found in series) for round in set().union(*series)}
-            for metric, series in counts.items()
-        }
-        return {
-            round: rate_of(totals["successes"][round], played - totals["errors"][round], totals["errors"][round])
-            for round, played in sorted(totals["episodes"].items())
-        }
+        """Round → success of a site's exploration, the episodes of all seeds pooled."""
+        rates: dict[int, list[SuccessRate]] = {}
+        for run in self.counted:
+            won, played, lost = (
+                run.series(Phase.EXPLORE, metric, site=site) for metric in ("successes", "episodes", "errors")
+            )
+            for round, episodes in played.items():
+                errors = int(lost.get(round, 0))
+                rate = _rate_of(int(won.get(round, 0)), int(episodes) - errors, errors)
+                rates.setdefault(round, []).append(rate)
+        return {round: pooled(found) for round, found in sorted(rates.items())}
 
     def evaluated(self, environment: str) -> dict[int, SuccessRate]:
-        """Round → success on held-out tasks, the episodes of all runs that evaluated it pooled."""
+        """Round → success on held-out tasks, pooled over :attr:`measured`, in the rounds that all of them have.
+
+        Where other runs are in one round than in the next, their difference would pass for a change.
+        """
         return {round: pooled(rates) for round, rates in self._evaluated(environment).items()}
 
     def final(self) -> dict[str, SuccessRate]:
@@ -80,21 +97,21 @@ class Group:
         return {environment: pooled(rates) for environment, rates in self.final_by_run().items()}
 
     def final_by_run(self) -> dict[str, list[SuccessRate]]:
-        """Environment → success after the last round that was evaluated there, one rate for each run that did."""
+        """Environment → success after the last round of :meth:`evaluated`, one rate for each of :attr:`measured`."""
         rates = {environment: self._evaluated(environment) for environment in environments_of([self])}
-        return {environment: found[max(found)] for environment, found in rates.items()}
+        return {environment: found[max(found)] for environment, found in rates.items() if found}
 
     def _evaluated(self, environment: str) -> dict[int, list[SuccessRate]]:
-        found: dict[int, list[SuccessRate]] = {}
-        for run in self.runs:
-            for record in run.records:
-                if environment in record.evaluation:
-                    found.setdefault(record.round, []).append(record.evaluation[environment])
-        return dict(sorted(found.items()))
+        runs = [
+            {record.round: record.evaluation[environment] for record in run.records if environment in record.evaluation}
+            for run in self.measured
+        ]
+        common = sorted(set.intersection(*map(set, runs))) if runs else []
+        return {round: [rates[round] for rates in runs] for round in common}
 
     def adapter_bytes(self) -> float:
         """Bytes that a site sends in a round, the mean over all; NaN where no adapters travel."""
-        sizes = [found.value for run in self.runs for found in run.measurements if found.metric == "bytes_up"]
+        sizes = [found.value for run in self.counted for found in run.measurements if found.metric == "bytes_up"]
         return math.fsum(sizes) / len(sizes) if sizes else float("nan")
 
 
@@ -108,8 +125,9 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     groups = []
     for at, (name, folder, found) in enumerate(zip(names, folders, members.values(), strict=True)):
         place = folder if folders.count(folder) == 1 else found[0].layout.root
+        seeds = len({run.config.seed for run in found})
         label = name if names.count(name) == 1 else f"{name} ({place})"
-        groups.append(Group(label, tuple(found), at, found[0].config.model.name, planned=len(found)))
+        groups.append(Group(label, tuple(found), at, found[0].config.model.name, planned=seeds))
     return groups
 
 
@@ -127,7 +145,7 @@ def environments_of(groups: Sequence[Group]) -> list[str]:
     return list(dict.fromkeys(label for evaluation in found for label in evaluation))
 
 
-def rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:
+def _rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:
     """A success rate with its Wilson interval, from counts."""
     low, high = wilson_interval(successes, episodes)
     return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)

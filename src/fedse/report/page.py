@@ -21,7 +21,7 @@ from fedse.report.setting import setting
 from fedse.report.study import Study
 from fedse.storage import atomic_write
 
-#: No page is larger, in bytes; the episodes get what the rest leaves.
+#: Bytes that the episodes may fill a page to; one whose other parts are larger by themselves has none.
 LARGEST_PAGE = 4_800_000
 #: Most bytes that the episodes get, packed.
 LARGEST_EPISODES = 3_000_000
@@ -29,17 +29,22 @@ LARGEST_EPISODES = 3_000_000
 _TABLE_NOTE = (
     "Success on held-out tasks after the last round, over all seeds. The mean of the environments is the primary "
     "endpoint. Intervals are 95 % bootstrap intervals over tasks and seeds, or Wilson's for an environment with one "
-    "seed, or with nothing but failures or successes. The difference is paired on the same tasks and seeds, and bold "
-    "where its interval excludes zero. ▲ and ▼: better or worse than the reference in that environment, p < 0.05 by "
-    "the exact paired test over tasks (McNemar's, with one episode per task) with Holm's correction over the "
-    "environments. All episodes: successes out of all, so that larger test sets count more."
+    "episode a task, or with nothing but failures or successes. The difference is paired on the same tasks and seeds, "
+    "and bold where its interval excludes zero. ▲ and ▼: better or worse than the reference in that environment, "
+    "p < 0.05 by the exact paired test over tasks (McNemar's, with one episode per task) with Holm's correction over "
+    "the environments. All episodes: successes out of all, so that larger test sets count more."
+)
+_NO_ROOM = (
+    "There are episodes, but not one task of each run fits on this page. fedse view RUN --evaluation shows them, and a "
+    "page of fewer runs has room for some."
 )
 _BARS_NOTE = "Bars are differences to the reference, whiskers the paired 95 % interval; grey where that includes zero."
 _PARTS = {  # part of charts.all_figures → heading, and what to know to read it
     "success": (
         "Success over the rounds",
         "Bands reach from the lowest seed to the highest, or are Wilson's 95 % interval where there is one run. Points "
-        "are measured, lines only join them; a dotted line is a method without rounds.",
+        "are measured, lines only join them; a dotted line is a method without rounds. Of a method with complete runs "
+        "there are these; while none is complete, there are the rounds that all of its runs have.",
     ),
     "ablations": (
         "",
@@ -63,8 +68,8 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
     ),
     "exploration": (
         "Exploration",
-        "Share of the episodes a site explored in a round that succeeded, with 95 % intervals. They are sampled, on "
-        "training tasks.",
+        "Share of the episodes a site explored in a round that succeeded, with 95 % intervals; that of several seeds "
+        "reaches from the lowest bound to the highest. They are sampled, on training tasks.",
     ),
     "loss": (
         "Training loss",
@@ -147,8 +152,10 @@ def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequenc
         sections["setting"] = _section("setting", "What was run", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
     episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
-    if episodes.packed:
+    if episodes.shown:
         sections["episodes"] = _browser(study, episodes)
+    elif episodes.left_out:
+        sections["episodes"] = _section("episodes", _SECTIONS["episodes"][0], element("p", _NO_ROOM, class_="notice"))
     order = [name for name in ("results", *_SECTIONS, "setting") if name in sections]
     script = "".join(_asset(name) for name in ("report.js", "browser.js"))
     return Template(_asset("page.html")).substitute(
@@ -179,7 +186,7 @@ def _asset(name: str) -> str:
 def _live_bar(refresh: int | None) -> str:
     if refresh is None:
         return ""
-    button = element("button", "Pause", type="button", id="pause", aria_pressed="false")
+    button = element("button", "Pause", type="button", id="pause")
     text = element("span", f"This page follows the work and loads itself anew every {refresh} s.")
     return element("p", text, Html(" "), button, class_="notice")
 

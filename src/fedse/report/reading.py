@@ -44,7 +44,8 @@ class Run:
     Attributes:
         layout: where things lie.
         config: the run's configuration.
-        versions: software → version, as when the run began; empty if the file is not there.
+        versions: software → version, as the run noted it: that of its beginning, and others that it went on with; empty
+            if the file is not there.
         records: the completed rounds, from round 0.
         measurements: every number that the run wrote down, the round that is under way included.
         phases: the sites' completed phases, in no order.

@@ -27,7 +27,7 @@ _BEFORE_AND_AFTER = (
 
 
 def notices(study: Study) -> Html:
-    """What the reader has to know first: runs that are not complete, or not independent, and what went wrong."""
+    """What the reader has to know first: runs that are not complete, or do not count, and what went wrong."""
     groups = study.groups
     runs = list({run.layout.root: (group.label_of(run), run) for group in groups for run in group.runs}.values())
     if study.suite is not None:
@@ -35,7 +35,8 @@ def notices(study: Study) -> Html:
     else:
         open_ = [_run_progress(label, run) for label, run in runs if not run.is_complete]
     twice = [
-        f"{group.label} has several runs of one seed; they are pooled as if they were independent."
+        f"{group.label} has several runs of one seed; the first that is complete counts, because repeating a seed adds "
+        f"no evidence."
         for group in groups
         if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
@@ -59,13 +60,16 @@ def notices(study: Study) -> Html:
 
 def headline(group: Group) -> Html:
     """The results of one method as cards: success after the last round, and what it was before the first."""
-    rates = {environment: group.evaluated(environment) for environment in environments_of([group])}
+    rates = _evaluated(group)
     cards = [_card(name, found[min(found)], found[max(found)], len(found) > 1) for name, found in rates.items()]
     finals = group.final()
     if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
         small = f"of {len(finals)} environments"
         cards.insert(0, _card_of("mean", f"{100 * mean:.0f} %", small, class_="card mean"))
-    return element("div", *cards, class_="cards")
+    shown = element("div", *cards, class_="cards")
+    if len(group.measured) == len(group.runs):
+        return shown
+    return Html.join([shown, element("p", f"Of {_runs_of(group)}.", class_="note")])
 
 
 def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> Html:
@@ -215,10 +219,10 @@ def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str
         rates = group.evaluated(environment)
         if not rates:
             continue
-        pooled = len(group.runs) > 1
-        label = _row_label(environment, group.label if len(groups) > 1 or pooled else "")
-        yield _result_row(f"{label} ({len(group.runs)} runs pooled)" if pooled else label, rates)
-        if pooled:
+        several = len(group.runs) > 1
+        label = _row_label(environment, group.label if len(groups) > 1 or several else "")
+        yield _result_row(f"{label} ({_runs_of(group)})" if several else label, rates)
+        if several:
             for run in group.runs:
                 single = {
                     record.round: record.evaluation[environment]
@@ -242,7 +246,7 @@ def _result_row(label: str, rates: Mapping[int, SuccessRate]) -> list[str]:
 
 def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     """The mean over environments, where all were evaluated in the same rounds."""
-    rates = {environment: group.evaluated(environment) for environment in environments_of([group])}
+    rates = _evaluated(group)
     rounds = sorted(set.intersection(*(set(found) for found in rates.values()))) if rates else []
     if len(rates) < 2 or not rounds:
         return None
@@ -254,6 +258,19 @@ def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     if len(rounds) == 1:
         shown[1:] = [NONE, NONE]
     return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]
+
+
+def _evaluated(group: Group) -> dict[str, dict[int, SuccessRate]]:
+    """Environment → round → pooled success."""
+    rates = {environment: group.evaluated(environment) for environment in environments_of([group])}
+    return {environment: found for environment, found in rates.items() if found}
+
+
+def _runs_of(group: Group) -> str:
+    """How many of a group's runs are put together in its rates."""
+    shown, runs = len(group.measured), len(group.runs)
+    many = f"{runs} runs" if shown == runs else f"{shown} of {runs} runs"
+    return f"{many} pooled" if shown > 1 else many
 
 
 def _row_label(environment: str, label: str) -> str:

@@ -54,19 +54,21 @@ def _summary(group: Group) -> dict[str, str]:
     config = group.runs[0].config
     method, training, lora = config.method, config.training, config.lora
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
+    own = ", ".join(f"{client.steps} at {client.name}" for client in config.clients if client.steps is not None)
+    own_steps = f" ({own})" if own else ""
     batch = f"{training.batch_tokens} agent tokens" if training.batch_tokens else f"{training.batch_size} episodes"
     explores = f"from round {method.warmup_rounds + 1}" if method.explore else "never"
     history = "all rounds" if method.history else "this round only"
     tasks = "all" if config.evaluation.tasks is None else str(config.evaluation.tasks)
     return {
-        "seeds": ", ".join(str(run.config.seed) for run in group.runs),
+        "seeds": ", ".join(dict.fromkeys(str(run.config.seed) for run in group.runs)),
         "rounds": ", ".join(dict.fromkeys(_rounds(run) for run in group.runs)),
         "base model": config.model.name,
         "adapter": f"LoRA, rank {lora.rank}, alpha {lora.alpha:g}, {_listed(lora.target_modules)}",
         "sites": "; ".join(_site(client) for client in config.clients),
         "exploration": f"{explores}; filter {method.filter}; experience of {history}",
         "sharing": _SHARING[method.sharing].format(method=method),
-        "local update": f"{budget} a round, batches of {batch}, learning rate {training.learning_rate:g}",
+        "local update": f"{budget} a round{own_steps}, batches of {batch}, learning rate {training.learning_rate:g}",
         "evaluation": f"{tasks} tasks an environment, {config.evaluation.decoding}",
         "software": "; ".join(dict.fromkeys(_versions(run) for run in group.runs)),
     }

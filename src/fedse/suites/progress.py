@@ -35,6 +35,8 @@ class RunningCell:
 class SuiteProgress:
     """A suite's listener that keeps what there is to know of it.
 
+    It may be asked by one thread while another tells it of an event.
+
     Args:
         results: the suite as it was before the work.
         clock: seconds from any beginning.
@@ -73,7 +75,7 @@ class SuiteProgress:
 
     def results(self, model: str, method: str) -> list[CellResult]:
         """The cells of a method with a model; those that share their runs with another method have its results."""
-        cells = [found.cell for found in self._results.values() if found.cell.is_of(model, method)]
+        cells = [found.cell for found in tuple(self._results.values()) if found.cell.is_of(model, method)]
         return [self._results[model, cell.home, cell.seed] for cell in cells]
 
     @property
@@ -120,13 +122,13 @@ class SuiteProgress:
 
     def _whole(self, cell: Cell) -> float:
         """How long a cell takes from its beginning to its end, in seconds."""
-        same = [took for place, took in self._took.items() if place[:2] == (cell.model, cell.method)]
+        same = [took for place, took in tuple(self._took.items()) if place[:2] == (cell.model, cell.method)]
         paces = [
             self._per_round(running) * (cell.config.rounds + 1)
-            for place, running in self.running.items()
+            for place, running in tuple(self.running.items())
             if place[:2] == (cell.model, cell.method)
         ]
-        others = [took for place, took in self._took.items() if place[0] == cell.model]
+        others = [took for place, took in tuple(self._took.items()) if place[0] == cell.model]
         for known in (same, [seconds for seconds in paces if not math.isnan(seconds)], others):
             if known:
                 return sum(known) / len(known)
@@ -139,7 +141,7 @@ class SuiteProgress:
         return (self._clock() - running.since) / (running.event.round - running.first_round)
 
     def _runs(self) -> list[CellResult]:
-        return [found for found in self._results.values() if not found.cell.is_shared]
+        return [found for found in tuple(self._results.values()) if not found.cell.is_shared]
 
 
 def _place(cell: Cell) -> _Place:

@@ -7,11 +7,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import has_results, locked, read_config
+from fedse.federation.run_folder import locked
 from fedse.progress import Event
 from fedse.storage import atomic_write, recover, storage_errors, write_json
 from fedse.suites.cells import Cell, SuiteLayout
+from fedse.suites.checking import begun, check_folder, check_is_suite
 from fedse.suites.events import Step, SuiteEvent, SuiteListener, silent
 from fedse.suites.loading import dump_suite
 from fedse.suites.machine import environments
@@ -36,7 +36,8 @@ def run_suite(
 
     Killed at any moment and resumed, it ends with the same table, byte for byte, as if it had never been interrupted
     (on one machine with one set of versions).  What is done stays done; what had begun goes on within its run; what
-    had failed is tried again.  A suite may be resumed with further methods, models or seeds, not with fewer.
+    had failed is tried again.  A suite may be resumed with further methods, models or seeds, not with fewer; a further
+    method of the same configuration as an earlier one has to stand after it.
 
     A cell that fails does not stop the others; its state says so in the results, and why.
 
@@ -92,52 +93,20 @@ def _reuse(results: SuiteResults, donors: Iterable[Path], listener: SuiteListene
 @contextmanager
 def _open(suite: Suite, folder: Path, *, resume: bool) -> Iterator[SuiteLayout]:
     layout = SuiteLayout(folder)
+    check_is_suite(folder)
     with storage_errors("open", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        is_foreign = any(folder.iterdir()) and not (layout.suite.exists() or layout.lock.exists())
-    if is_foreign:
-        raise RunError(f"{folder} is not empty, and no suite folder", "choose another folder")
     with locked(layout.lock):
-        cells = suite.cells()
-        for place in {folder, *(cell.folder(folder).parent for cell in cells)}:
+        for place in {folder, *(cell.folder(folder).parent for cell in suite.cells())}:
             if place.is_dir():
                 recover(place)
-        begun = [path.parent for path in sorted(folder.glob("cells/*/*/seed-*/config.yaml"))]
-        if begun and not resume:
+        if begun(folder) and not resume:
             raise RunError(
                 f"{folder} has a suite already", "use --resume to go on with it, or choose another folder with --out"
             )
-        _check_same_suite(cells, folder, begun)
-        _check_same_cells(cells, folder)
+        check_folder(suite, folder)
         atomic_write(layout.suite, dump_suite(suite))
         yield layout
-
-
-def _check_same_suite(cells: Sequence[Cell], root: Path, begun: Sequence[Path]) -> None:
-    """No run that is there would fall out of the suite, and with it out of the table."""
-    kept = {cell.folder(root) for cell in cells}
-    foreign = [folder.relative_to(root / "cells") for folder in begun if folder not in kept]
-    if foreign:
-        raise RunError(
-            f"{root} has runs that the suite does not have:" + "".join(f"\n  - {path}" for path in foreign),
-            "choose another folder, and take over what both have with --reuse; or remove these runs",
-        )
-
-
-def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
-    """What was begun was begun with the configuration that it would go on with."""
-    differing = [
-        str(cell)
-        for cell in cells
-        if not cell.is_shared
-        and has_results(RunLayout(cell.folder(root)))
-        and read_config(RunLayout(cell.folder(root))) != cell.config
-    ]
-    if differing:
-        raise RunError(
-            f"{root} has cells of other configurations:" + "".join(f"\n  - {cell}" for cell in differing),
-            f"resume it with its own suite (fedse suite run --resume --out {root}), or choose another folder",
-        )
 
 
 def _forget_failure(cell: Cell, root: Path) -> None:

@@ -134,7 +134,10 @@ class _HeldOutRuns:
         done = self._results.done(self._model, method)
         home = done[0].cell.home if done else method
         if home not in self._read:
-            self._read[home] = [read_held_out(found.folder) for found in done]
+            root = self._results.folder  # which is nobody else's: the table may be published
+            self._read[home] = [
+                read_held_out(found.folder, name=found.folder.relative_to(root).as_posix()) for found in done
+            ]
         return self._read[home]
 
 

@@ -235,7 +235,7 @@
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const at = document.activeElement;
-      if (at !== document.body && !browser.contains(at)) return;
+      if (!browser.contains(at)) return; // single letters may be commands of the reader's own tools elsewhere
       let isUsed = false;
       if (at === search) isUsed = inSearch(event.key);
       else if (at === tasks) isUsed = inList(event.key) || anywhere(event.key);

@@ -31,10 +31,7 @@ const recall = (store, key) => { try { return window[store].getItem(key); } catc
     if (!meta) return;
     const button = byId("pause");
     let paused = recall("sessionStorage", "fedse-paused") === "true";
-    const show = () => {
-      button.setAttribute("aria-pressed", String(paused));
-      button.textContent = paused ? "Resume" : "Pause";
-    };
+    const show = () => { button.textContent = paused ? "Resume" : "Pause"; };
     button.addEventListener("click", () => {
       paused = !paused;
       remember("sessionStorage", "fedse-paused", String(paused));
