@@ -53,8 +53,10 @@ reference: $(VENV)/.runtime  ## bring the help texts in docs/cli.md into step wi
 
 constraints: $(VENV)/.dev $(VENV)/.docs $(VENV)/.bench  ## write the versions installed in VENV into constraints.txt
 	head -2 constraints.txt > constraints.new
-	$(PIP) freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' | tr 'A-Z_' 'a-z-' | LC_ALL=C sort -t= -k1,1 >> constraints.new
+	$(PIP) freeze --exclude-editable > constraints.all
+	sed 's/+[a-z0-9.]*$$//' constraints.all | tr 'A-Z_' 'a-z-' | LC_ALL=C sort -t= -k1,1 >> constraints.new
 	mv constraints.new constraints.txt
+	rm constraints.all
 
 clean:  ## remove the virtual environment, caches and built pages (runs/ stays)
 	rm -rf $(VENV) site dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -84,8 +84,8 @@ def main() -> None:
         made[level] = level_splits(level)
         counts = ", ".join(f"{len(seeds)} {split}" for split, seeds in made[level].items())
         print(f"{level}: {counts} ({time.process_time() - start:.0f} s)", flush=True)
-        lines = [f'"{known}": {json.dumps(made[known])}' for known in LEVELS if known in made]
-        atomic_write(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    lines = [f'"{known}": {json.dumps(made[known])}' for known in LEVELS if known in made]
+    atomic_write(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 if __name__ == "__main__":

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 import typer
 from importlinter.cli import lint_imports
@@ -132,7 +136,37 @@ def test_documented_make_targets_exist(line: str, arguments: list[str]) -> None:
     assert {word for word in arguments if "=" not in word} <= targets
 
 
+REFERENCE = ROOT / "scripts" / "cli_reference.py"
+
+
+def test_the_command_line_reference_has_every_command() -> None:
+    def commands(command: click.Command, path: str) -> Iterator[str]:
+        yield path
+        for name, child in getattr(command, "commands", {}).items():
+            yield from commands(child, f"{path} {name}".strip())
+
+    script = runpy.run_path(str(REFERENCE))
+    assert sorted(script["documented"](script["PAGE"].read_text())) == sorted(commands(typer.main.get_command(app), ""))
+
+
 def test_the_command_line_reference_shows_the_real_help() -> None:
-    script = ROOT / "scripts" / "cli_reference.py"
-    result = subprocess.run([sys.executable, str(script), "--check"], check=False)
+    result = subprocess.run([sys.executable, str(REFERENCE), "--check"], check=False)
     assert result.returncode == 0, "docs/cli.md is out of step: run make reference"
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_constraints_are_written_only_if_the_versions_could_be_listed(tmp_path: Path, works: bool) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    before = (tmp_path / "constraints.txt").read_text()
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    python = tmp_path / "env" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho Some_Package==2.0+cpu\n" + ("" if works else "exit 1\n"))
+    python.chmod(0o755)
+    for stamp in (".torch", ".runtime", ".dev", ".docs", ".bench"):  # each newer than what it is made of
+        (tmp_path / "env" / stamp).touch()
+    command = ["make", "-C", str(tmp_path), "constraints", "VENV=env"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) == works, result.stderr
+    after = (tmp_path / "constraints.txt").read_text()
+    assert after == ("".join(before.splitlines(keepends=True)[:2]) + "some-package==2.0\n" if works else before)

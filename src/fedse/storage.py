@@ -30,12 +30,13 @@ _MENDS = {
     errno.EROFS: "that file system is read-only: choose a folder on a writable one",
     errno.ENOTDIR: "a part of the path is a file, not a folder: choose another path",
     errno.EEXIST: "something else has that name: choose another path, or move it away",
-    errno.EISDIR: "a folder has that name: choose another path, or move it away",
+    errno.EISDIR: "a folder is there: name a file, or move the folder away",
     errno.ENOENT: "check the path for a typing error",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.EIO: "the disk reports a fault: check its health before you go on",
 }
+_READING = "give yourself read permission there (ls -ld shows owner and mode)"
 
 
 @contextmanager
@@ -54,6 +55,8 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
     except OSError as cause:
         reason = cause.strerror or str(cause)
         mend = _MENDS.get(cause.errno or 0, "check the disk and the path, then run the same command again")
+        if action == "read" and cause.errno in (errno.EACCES, errno.EPERM):
+            mend = _READING
         raise StorageError(f"cannot {action} {path}: {reason}", mend) from cause
 
 
@@ -69,6 +72,8 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     """
     content = data.encode() if isinstance(data, str) else data
     with storage_errors("write", path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         try:
@@ -95,6 +100,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         StorageError: if the folder cannot be made, or on any ``OSError`` in the block; what was at ``path`` is intact,
             and nothing else is left behind.
     """
+    path = path if path.name else path.resolve()  # "." has no name to make another one of
     with storage_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_calls import Cli
 
 
@@ -58,3 +59,18 @@ def test_power_leaves_out_designs_that_cannot_be(cli: Cli) -> None:
     assert "paired, 20 %" not in output
     assert "from 80 %" not in output
     assert cli("power", "25", "--discordance", "20").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("gain", "complaint"),
+    [("60", "name one: --rate"), ("nan", "above 0 and up to 100"), ("0", "above 0"), ("101", "up to 100")],
+)
+def test_a_difference_that_no_design_shows_is_refused(cli: Cli, gain: str, complaint: str) -> None:
+    result = cli("power", gain)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_large_difference_is_planned_where_the_design_is_named(cli: Cli) -> None:
+    assert "from 20 % to 80 %" in cli("power", "60", "--rate", "20").stdout

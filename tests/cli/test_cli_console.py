@@ -3,8 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from rich.table import Table
 
-from fedse.cli.console import duration, percent, rate_with_interval, size, sparkline
+from fedse.cli.console import duration, percent, print_table, rate_with_interval, size, sparkline
 from fedse.types import SuccessRate
 
 
@@ -29,3 +30,12 @@ def test_sizes_are_in_binary_units(count: int, text: str) -> None:
 
 def test_a_sparkline_has_one_bar_per_rate_and_a_dot_where_there_is_none() -> None:
     assert sparkline([0.0, 0.5, 1.0, math.nan]) == "▁▅█·"
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_it_needs_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(*(f"environment {number}" for number in range(30)))
+    table.add_row(*("word " * 20 for _ in range(30)))
+    print_table(table)
+    rows = [line for line in capsys.readouterr().out.splitlines() if "word" in line]
+    assert len(rows) == 1
+    assert rows[0].count("word") == 600

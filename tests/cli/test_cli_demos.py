@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from cli_calls import Cli
 
 from fedse.experience.agenttraj import read_agenttraj
@@ -46,3 +47,13 @@ def test_the_catalogue_tells_tasks_limits_and_options(cli: Cli) -> None:
     assert "2,000 train, 500 test, 215 paper-train, 25 paper-test" in listed
     assert "15 turns, with an expert" in listed
     assert "max_path=12, layout=random, only=null, parity=false" in listed
+
+
+def test_a_folder_is_no_file_to_write(
+    cli: Cli, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["demos", "maze", "-n", "1", "-o", "."], ["diagnose", run_folder, "--csv", "."]):
+        result = cli(*words)
+        assert result.exit_code == 1
+        assert "cannot write ." in result.stderr

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_calls import Cli
 
 from fedse.federation.layout import RunLayout
-from fedse.federation.trajectory_files import read_trajectories
+from fedse.federation.trajectory_files import read_trajectories, write_trajectories
+from fedse.types import Task
 
 
 class TestView:
@@ -74,6 +76,14 @@ class TestView:
         assert result.exit_code == code
         assert mend in result.stderr
 
+    def test_task_names_are_shown_as_they_are(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        episode = read_trajectories(RunLayout(run_folder).trajectories("site", 0))[0]
+        strange = tmp_path / "strange.jsonl.gz"
+        write_trajectories(strange, [replace(episode, task=Task("wordle", "[/x]"))])
+        result = cli("view", strange)
+        assert result.exit_code == 0, result.output
+        assert "[/x]" in result.stdout
+
     def test_a_path_that_holds_no_episodes_is_an_error(self, cli: Cli, tmp_path: Path) -> None:
         assert cli("view", tmp_path).exit_code == 1
 
@@ -85,13 +95,12 @@ class TestEval:
         assert result.exit_code == 0, result.stderr
         row = next(line for line in result.stdout.splitlines() if line.startswith("wordle"))
         assert row.split() == ["wordle", "0", "%", "[0–66]", "0", "%", "[0–66]", "2"]
-        base, adapter = read_trajectories(episodes)[:2], read_trajectories(episodes)[2:]
-        recorded = [read_trajectories(RunLayout(run_folder).evaluation("site", round)) for round in (0, 2)]
-        for found, expected in zip((base, adapter), recorded, strict=True):
-            assert [episode.tokens for episode in found] == [episode.tokens for episode in expected]
+        found, recorded = (read_trajectories(file) for file in (episodes, RunLayout(run_folder).evaluation("site", 2)))
+        assert [episode.tokens for episode in found] == [episode.tokens for episode in recorded]
+        assert f"2 episodes are in {episodes}" in result.stdout
 
     def test_a_single_adapter_names_its_own_base_model(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
-        adapter = tmp_path / "adapter"
+        adapter = tmp_path / "[/x]"  # which is a name and not a closing tag
         shutil.copytree(RunLayout(run_folder).global_adapter(1), adapter)
         result = cli("eval", adapter, "--env", "wordle", "--tasks", "1")
         assert result.exit_code == 0, result.stderr
@@ -119,6 +128,8 @@ class TestEval:
             (["--round", "9"], 1, "rounds 0 to 2"),
             (["--env", "wordel"], 2, "did you mean wordle?"),
             (["--temperature", "0.5"], 2, "--sampled"),
+            (["--seed", "1"], 2, "--sampled"),
+            (["--model", "nano"], 2, "leave --model out"),
         ],
     )
     def test_what_cannot_be_evaluated_is_named(
@@ -170,6 +181,19 @@ class TestPlay:
         titles = [cli("play", "maze", "--seed", seed, input="").stdout.splitlines()[0] for seed in ("1", "1", "2")]
         assert titles[0] == titles[1] != titles[2]
 
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            (["--adapter", "/nope", "--client", "zz"], "--adapter has no effect without --who model"),
+            (["--who", "expert", "--client", "zz"], "--client has no effect without --who model"),
+            (["--who", "model", "--client", "zz"], "--client has no effect without --adapter"),
+        ],
+    )
+    def test_options_without_effect_are_refused(self, cli: Cli, words: list[str], complaint: str) -> None:
+        result = cli("play", "maze", *words, input="")
+        assert result.exit_code == 2
+        assert complaint in result.stderr
+
     def test_an_unknown_task_is_a_usage_error(self, cli: Cli) -> None:
         result = cli("play", "maze", "--task", "nowhere")
         assert result.exit_code == 2
@@ -190,6 +214,15 @@ class TestList:
         assert result.exit_code == 0
         assert "damaged" in result.stdout
         assert "2/2" in result.stdout
+
+    def test_a_damaged_run_is_shown_as_it_is_written(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(run_folder, tmp_path / "[bold]")
+        config = RunLayout(tmp_path / "[bold]").config
+        config.write_text(config.read_text() + '"[/x]": 1\n')
+        result = cli("ls", tmp_path)
+        assert result.exit_code == 0, result.output
+        assert "[bold]" in result.stdout
+        assert "[/x]" in result.stdout
 
     def test_a_missing_folder_is_an_error_and_an_empty_one_is_not(self, cli: Cli, tmp_path: Path) -> None:
         assert cli("ls", tmp_path / "none").exit_code == 1

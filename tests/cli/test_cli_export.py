@@ -48,16 +48,24 @@ def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Pat
     [
         ((), "there is nothing to export"),
         (("--metrics", "metrics.xlsx"), "name it *.csv or *.parquet"),
+        (("-o", "out", "--metrics", "metrics.xlsx"), "name it *.csv or *.parquet"),
+        (("--metrics", "metrics.csv", "--merged"), "--merged has no effect without --out"),
+        (("--metrics", "metrics.csv", "--round", 0), "--round has no effect without --out"),
+        (("--metrics", "metrics.csv", "--client", "zz"), "--client has no effect without --out"),
+        (("--tensorboard", "logs", "--base", "x"), "--base has no effect without --out"),
         (("-o", "out", "--round", 7), "has no round 7"),
         (("-o", "out", "--client", "site"), "leave --client out"),
         (("-o", "out", "--merged", "--base", "x"), "--base is a field of an adapter"),
     ],
 )
-def test_what_cannot_be_exported_is_explained(cli: Cli, run: Path, words: tuple[object, ...], message: str) -> None:
+def test_what_cannot_be_exported_is_explained(
+    cli: Cli, run: Path, words: tuple[object, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     result = cli("export", run, *words)
     assert result.exit_code != 0
     assert message in result.stderr
-    assert not Path("out").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_tells_tensorboard_while_it_goes_on(cli: Cli, run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from cli_calls import Cli
 from click.testing import Result
 
 from fedse.cli.results import show_result
+from fedse.config import EvaluationConfig
 from fedse.federation.layout import RunLayout
 from fedse.federation.trajectory_files import read_trajectories
 from fedse.types import RoundRecord, SuccessRate
@@ -121,7 +122,24 @@ def test_updates_that_came_to_nothing_are_warned_of(capsys: pytest.CaptureFixtur
         RoundRecord(1, {"west": lost, "east": {"outcome": "ok"}}, {}, "", {}),
         RoundRecord(2, {"west": {"outcome": "missing"}}, rates, "", {}),
     ]
-    show_result(records)
+    show_result(records, EvaluationConfig())
     shown = " ".join(capsys.readouterr().out.split())
     assert "west: 2 of 2 updates came to nothing; in round 1: diverged: step 2 of 8: the loss is nan" in shown
     assert "east:" not in shown
+
+
+@pytest.mark.parametrize(
+    ("settings", "heading"),
+    [
+        (EvaluationConfig(decoding="sampled", samples=3), "episodes"),
+        (EvaluationConfig(decoding="sampled"), "tasks"),
+        (EvaluationConfig(samples=3), "tasks"),  # greedy decoding plays each task once
+    ],
+)
+def test_episodes_are_not_called_tasks_where_a_task_has_several(
+    capsys: pytest.CaptureFixture[str], settings: EvaluationConfig, heading: str
+) -> None:
+    show_result([RoundRecord(0, {}, {"maze": SuccessRate(60, 120, 0, 0.4, 0.6)}, "", {})], settings)
+    shown = capsys.readouterr().out
+    assert f" {heading} " in shown
+    assert ("as independent" in shown) == (heading == "episodes")

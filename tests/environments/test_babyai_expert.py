@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import runpy
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedse.environments import make
-from fedse.environments.babyai import BabyAI
+from fedse.environments.babyai import BabyAI, splits
 from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.levels import BENCHMARK_LEVELS, GROUPS, LEVELS
@@ -313,3 +314,26 @@ def test_worlds_never_change() -> None:
 @pytest.mark.parametrize("level", ["GoToRedBallNoDists", "GoToObjS6"])
 def test_the_shipped_seeds_are_what_the_script_finds(level: str) -> None:
     assert runpy.run_path(str(SCRIPT))["level_splits"](level) == split_seeds()[level]
+
+
+def test_the_script_writes_nothing_before_all_levels_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    made: list[str] = []
+
+    def interrupted(level: str) -> dict[str, list[int]]:
+        made.append(level)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return {"test": [1], "train": [2]}
+
+    names = script["main"].__globals__
+    monkeypatch.setitem(names, "level_splits", interrupted)
+    monkeypatch.setattr(splits, "__file__", str(tmp_path / "splits.py"))
+    monkeypatch.setattr("sys.argv", ["babyai_splits.py"])
+    with pytest.raises(KeyboardInterrupt):
+        script["main"]()
+    assert list(tmp_path.iterdir()) == []
+    script["main"]()
+    assert list(json.loads((tmp_path / splits.DATA).read_text())) == [
+        name for name in LEVELS if name in BENCHMARK_LEVELS
+    ]

@@ -99,8 +99,9 @@ class TestEvaluate:
         assert (rate.successes, rate.episodes, rate.errors) == (1, 2, 1)
 
     def test_faults_alone_are_no_rate(self) -> None:
-        with pytest.raises(EnvironmentFault, match=r"all 3 episodes were lost .* the line is dead"):
+        with pytest.raises(EnvironmentFault, match=r"all 3 episodes were lost .* the line is dead") as caught:
             evaluate(ScriptedEngine([None, None, None]), "maze", TASKS)
+        assert "--resume" not in caught.value.mend  # which fedse eval does not have
 
     def test_no_tasks_are_no_rate(self) -> None:
         with pytest.raises(ConfigError, match="there are no tasks of maze"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -29,6 +29,13 @@ def record(tokens: int) -> TokenRecord:
     return TokenRecord(tuple(5 + index % 200 for index in range(tokens + 1)), ((1, tokens + 1),), "t")
 
 
+def alike(beginning: int, rest: int, count: int) -> list[TokenRecord]:
+    """Records that begin with the same tokens, none of them the agent's, and go on in a forward pass with others."""
+    shared = tuple(5 + index % 200 for index in range(beginning))
+    own = [tuple(5 + (index + number) % 200 for index in range(rest + 1)) for number in range(count)]
+    return [TokenRecord(shared + ids, ((beginning + 1, beginning + rest + 1),), "t") for ids in own]
+
+
 def trajectory(tokens: int) -> Trajectory:
     return Trajectory(
         task=Task("maze", "a"),
@@ -51,16 +58,19 @@ def _fused_kernels(_: Any, query: Any, key: Any, value: Any, __: Any, **options:
 AttentionInterface.register("test-fused-kernels", _fused_kernels)
 
 
-def kept_for_backward(lora: LoraModel, tokens: int, *, on_gpu: bool) -> int:
+def kept_for_backward(lora: LoraModel, records: Sequence[TokenRecord], *, on_gpu: bool) -> int:
     """Bytes that a forward pass of the local update keeps for its backward pass, beside the parameters."""
-    [batch] = pack([record(tokens)], tokens)
+    [batch] = pack(records, sum(len(record.ids) for record in records))
+    prefix, segments = batch.layout.prefix, batch.layout.segments
+    # The triangle at the lower right, which a CPU writes out and a GPU's kernels know.
+    masks = {(end - start, prefix + end - start) for start, end in segments} if on_gpu and prefix else set()
     model = lora.base.model
     owned = {tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in owned:
+        if storage.data_ptr() not in owned and tuple(tensor.shape) not in masks:
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # the tensor, lest its address be used again
         return tensor
 

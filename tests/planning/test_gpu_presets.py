@@ -51,7 +51,8 @@ def test_presets_differ_from_the_common_one_in_model_and_batch_sizes_only(name: 
     def rest(config: RunConfig) -> RunConfig:
         model = config.model.model_copy(update={"name": ""})
         rollout = config.rollout.model_copy(update={"slots": 1})
-        return config.model_copy(update={"name": "", "model": model, "rollout": rollout})
+        training = config.training.model_copy(update={"max_tokens": 64})
+        return config.model_copy(update={"name": "", "model": model, "rollout": rollout, "training": training})
 
     assert rest(preset(name)) == rest(preset("paper"))
 

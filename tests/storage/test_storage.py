@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedse.errors import StorageError
-from fedse.storage import atomic_directory, atomic_write, read_json, recover, write_json
+from fedse.storage import atomic_directory, atomic_write, read_json, recover, storage_errors, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -129,6 +129,33 @@ def test_a_folder_without_permission_is_named(tmp_path):
             atomic_write(tmp_path / "file", "x")
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_file_that_may_not_be_read_asks_for_permission_to_read():
+    with pytest.raises(StorageError) as caught, storage_errors("read", Path("secret")):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    assert "read permission" in caught.value.mend
+    assert "write" not in caught.value.mend
+
+
+@pytest.mark.parametrize("path", [".", "folder", ".."])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, path):
+    (tmp_path / "here" / "folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(StorageError) as caught:
+        atomic_write(Path(path), "x")
+    assert f"cannot write {path}" in caught.value.what
+    assert "name a file" in caught.value.mend
+    assert names(tmp_path / "here") == ["folder"]
+
+
+def test_the_current_folder_is_replaced_like_any_other(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_directory(Path()) as folder:
+        (folder / "file").write_text("x")
+    assert names(tmp_path) == ["here"]
+    assert names(tmp_path / "here") == ["file"]
 
 
 def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):

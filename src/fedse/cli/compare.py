@@ -68,11 +68,18 @@ def power(
     Paired: both play the same tasks, and what counts is how many of them only one solves.
     Unpaired: each plays as many tasks of its own.
     """
+    from fedse.errors import ConfigError
     from fedse.evaluation.power import tasks_needed_paired, tasks_needed_unpaired
 
+    if not 0 < gain <= 100:
+        raise ConfigError(f"a difference of {gain:g} points cannot be", "name one above 0 and up to 100")
     points = gain / 100
     shares = [share for share in _DISCORDANCES if share >= gain] if discordance is None else [discordance]
     rates = [start for start in _RATES if start + gain <= 100] if rate is None else [rate]
+    if not (shares or rates):
+        raise ConfigError(
+            f"no usual design shows a difference of {gain:g} points", "name one: --rate, --discordance or both"
+        )
     table = Table(title=f"Tasks that show a difference of {gain:g} points", title_justify="left", box=None)
     table.add_column("design")
     table.add_column("tasks", justify="right")

@@ -20,7 +20,7 @@ stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(highlight=False, soft_wrap=True, stderr=True)
 
 _BARS = "▁▂▃▄▅▆▇█"
-_FILE_WIDTH = 240
+_UNLIMITED = 1_000_000
 
 
 def examples(*commands: str) -> str:
@@ -29,11 +29,12 @@ def examples(*commands: str) -> str:
 
 
 def print_table(table: Table) -> None:
-    """Print a table; in a file or a pipe, which have no width, it is cut nowhere."""
-    console = (
-        stdout if stdout.is_terminal else Console(file=stdout.file, width=_FILE_WIDTH, highlight=False, soft_wrap=True)
-    )
-    console.print(table)
+    """Print a table; in a file or a pipe, which have no width, it is as wide as it needs to be."""
+    if stdout.is_terminal:
+        stdout.print(table)
+        return
+    width = stdout.measure(table, options=stdout.options.update(max_width=_UNLIMITED)).maximum
+    Console(file=stdout.file, width=width, highlight=False, soft_wrap=True).print(table)
 
 
 def show_error(what: str, mend: str) -> None:

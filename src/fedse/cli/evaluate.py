@@ -10,7 +10,7 @@ import typer
 from fedse.cli import model as models
 from fedse.cli.console import examples, percent, print_table, rate_with_interval, stdout
 from fedse.cli.progress import shown
-from fedse.cli.results import show_errors
+from fedse.cli.results import show_errors, show_samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,7 +49,7 @@ def evaluate(
     base: Annotated[bool, typer.Option("--base", help="Play with the bare base model, too, and compare.")] = False,
     model: Annotated[str | None, typer.Option(help="Base model of an adapter that lies in no run folder.")] = None,
     episodes_to: Annotated[
-        Path | None, typer.Option(help="Keep the episodes in this file (*.jsonl.gz), for `fedse view`.")
+        Path | None, typer.Option(help="Keep the adapter's episodes in this file (*.jsonl.gz), for `fedse view`.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
 ) -> None:
@@ -62,13 +62,13 @@ def evaluate(
     sites = _sites(config, env)
     models.ensure(config.model)
     shared = SharedModel.load(config)
-    played: list[Trajectory] = []
     columns: dict[str, Mapping[str, SuccessRate]] = {}
     with shown(0, quiet=quiet) as listener:
         if base:
-            columns["base model"] = _rates(config, sites, shared, None, listener, played)
-        columns["adapter"] = _rates(config, sites, shared, subject.adapter, listener, played)
+            columns["base model"], _ = _rates(config, sites, shared, None, listener)
+        columns["adapter"], played = _rates(config, sites, shared, subject.adapter, listener)
     _show(subject, columns)
+    show_samples(config.evaluation)
     if episodes_to:
         from fedse.federation.trajectory_files import write_trajectories
 
@@ -90,6 +90,8 @@ def _configured(
     decoding = "sampled" if sampled else config.evaluation.decoding
     if temperature is not None and decoding != "sampled":
         raise ConfigError("--temperature has no effect on greedy decoding", "add --sampled, or leave it out")
+    if seed is not None and decoding != "sampled":
+        raise ConfigError("--seed has no effect on greedy decoding", "add --sampled, or leave it out")
     evaluation = config.evaluation.model_copy(update={"decoding": decoding, "tasks": tasks or config.evaluation.tasks})
     rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
     clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
@@ -123,9 +125,8 @@ def _rates(
     shared: SharedModel,
     adapter: AdapterState | None,
     listener: Listener,
-    played: list[Trajectory],
-) -> dict[str, SuccessRate]:
-    """Play every site's held-out tasks with an adapter; the episodes are added to ``played``."""
+) -> tuple[dict[str, SuccessRate], list[Trajectory]]:
+    """Play every site's held-out tasks with an adapter; the rates and the episodes."""
     from fedse.evaluation.evaluate import evaluate_site
     from fedse.progress import Event, Phase
     from fedse.rollout.engine import RolloutProgress
@@ -133,6 +134,7 @@ def _rates(
     # A fresh adapter has a zero factor B: with it the model is the bare base model.
     shared.lora.load(shared.lora.initial_state(0) if adapter is None else adapter)
     rates = {}
+    played: list[Trajectory] = []
     for label, site in sites.items():
 
         def tell(progress: RolloutProgress, label: str = label) -> None:
@@ -152,15 +154,16 @@ def _rates(
 
         rates[label], trajectories = evaluate_site(shared.engine, config, site, on_progress=tell)
         played += trajectories
-    return rates
+    return rates, played
 
 
 def _show(subject: Subject, columns: Mapping[str, Mapping[str, SuccessRate]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from fedse.evaluation import macro_average, task_weighted_average
 
-    table = Table(title=f"Success of {subject.label}", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(f"Success of {subject.label}"), title_justify="left", box=None, pad_edge=False)
     table.add_column("environment")
     for heading in (*columns, "episodes"):
         table.add_column(heading, justify="right")

@@ -21,6 +21,8 @@ EXAMPLES = examples(
     "fedse export runs/quickstart-seed0 --tensorboard logs",
 )
 
+_KINDS = (".csv", ".parquet")
+
 
 def export(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
@@ -51,6 +53,13 @@ def export(
         raise ConfigError("there is nothing to export", "say what: --out DIR, --metrics FILE or --tensorboard DIR")
     if out is not None and len(folders) != 1:
         raise ConfigError("--out takes the adapter of one run", "name one run, or leave --out away")
+    if out is None:
+        given = {"--merged": merged, "--round": round is not None, "--client": client, "--base": base}
+        for option in (option for option, value in given.items() if value):
+            raise ConfigError(f"{option} has no effect without --out", "add --out DIR, or leave it out")
+    for path in metrics or []:
+        if path.suffix not in _KINDS:
+            raise ConfigError(f"--metrics {path}: unknown kind of file", f"name it *{' or *'.join(_KINDS)}")
     if base is not None and merged:
         raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
     runs = read_runs(folders)
@@ -92,14 +101,11 @@ def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) 
 
 
 def _export_metrics(path: Path, runs: list[Run]) -> None:
-    from fedse.errors import ConfigError
     from fedse.export import write_parquet
     from fedse.report import write_csv
 
-    writers = {".csv": write_csv, ".parquet": write_parquet}
-    if path.suffix not in writers:
-        raise ConfigError(f"--metrics {path}: unknown kind of file", f"name it {' or '.join(f'*{k}' for k in writers)}")
-    writers[path.suffix](path, runs)
+    write = write_parquet if path.suffix == ".parquet" else write_csv
+    write(path, runs)
     stdout.print(f"The metrics are in {path}", markup=False)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from fedse.cli import episode
@@ -54,6 +55,7 @@ def play(
     """
     from fedse.environments import make
 
+    _refuse_idle(who, adapter, client)
     subject = _subject(adapter, client, name) if who is Player.MODEL else None
     site = _site(subject, name)
     environment = make(name, **(site.options if site else {}))
@@ -66,6 +68,16 @@ def play(
             _play_scripted(environment, chosen, who, seed)
     finally:
         environment.close()
+
+
+def _refuse_idle(who: Player, adapter: Path | None, client: str | None) -> None:
+    from fedse.errors import ConfigError
+
+    given = "--adapter" if adapter is not None else "--client" if client is not None else ""
+    if given and who is not Player.MODEL:
+        raise ConfigError(f"{given} has no effect without --who model", "add --who model, or leave it out")
+    if given == "--client":
+        raise ConfigError("--client has no effect without --adapter", "name the run: --adapter RUN, or leave it out")
 
 
 def _subject(path: Path | None, client: str | None, environment: str) -> Subject:
@@ -156,7 +168,7 @@ def _watch_model(environment: Environment, site: ClientConfig | None, task: Task
     from fedse.rollout.episode import EpisodeRequest
 
     models.ensure(subject.config.model)
-    with stderr.status(f"{subject.label} plays"):
+    with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
         if subject.adapter is not None:
             shared.lora.load(subject.adapter)

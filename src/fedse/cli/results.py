@@ -7,28 +7,32 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fedse.cli.console import percent, rate_with_interval, sparkline, stdout
+from fedse.cli.console import percent, print_table, rate_with_interval, sparkline, stdout
 
 if TYPE_CHECKING:
+    from fedse.config import EvaluationConfig
     from fedse.types import RoundRecord, SuccessRate
 
 
-def show_result(records: Sequence[RoundRecord]) -> None:
+def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> None:
     """Print success rates on held-out tasks: before the first round, after the last, and after every evaluated one.
 
     Then warn of updates that came to nothing.
 
     Args:
         records: the completed rounds, from round 0.
+        settings: of the run's evaluation.
     """
     evaluated = [record for record in records if record.evaluation]
     if not evaluated:
         stdout.print("No round has been evaluated yet.")
         return
-    stdout.print(_rates(evaluated[0], evaluated[-1], evaluated))
+    counted = "tasks" if _samples(settings) == 1 else "episodes"
+    print_table(_rates(evaluated[0], evaluated[-1], evaluated, counted))
     show_errors(evaluated[-1].evaluation)
+    show_samples(settings)
     if evaluated[-1].transfer:
-        stdout.print(_transfer(evaluated[-1]))
+        print_table(_transfer(evaluated[-1]))
     for warning in _warnings(records):
         stdout.print(warning, style="yellow", markup=False)
 
@@ -40,7 +44,17 @@ def show_errors(rates: Mapping[str, SuccessRate]) -> None:
             stdout.print(f"{name}: {rate.errors} episodes were lost to faults and are in no rate", style="yellow")
 
 
-def _rates(first: RoundRecord, last: RoundRecord, evaluated: Sequence[RoundRecord]) -> Table:
+def show_samples(settings: EvaluationConfig) -> None:
+    """Say how intervals take the episodes, where a task has several."""
+    if _samples(settings) > 1:
+        stdout.print(f"{settings.samples} episodes of each task; the intervals take them as independent")
+
+
+def _samples(settings: EvaluationConfig) -> int:
+    return settings.samples if settings.decoding == "sampled" else 1
+
+
+def _rates(first: RoundRecord, last: RoundRecord, evaluated: Sequence[RoundRecord], counted: str) -> Table:
     from fedse.evaluation import macro_average, task_weighted_average
 
     shown = [first] if first is last else [first, last]
@@ -48,7 +62,7 @@ def _rates(first: RoundRecord, last: RoundRecord, evaluated: Sequence[RoundRecor
     title = f"Success on held-out tasks, {rounds}, with 95 % intervals"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("environment")
-    for heading in (*("before", "after")[: len(shown)], "tasks"):
+    for heading in (*("before", "after")[: len(shown)], counted):
         table.add_column(heading, justify="right")
     table.add_column("by round")
     for name, rate in last.evaluation.items():

@@ -128,7 +128,7 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path
         from fedse.federation.runtimes.local import run as run_federation
     with shown(config.rounds, quiet=quiet) as listener, _logged(tensorboard, folder, listener) as told:
         result = run_federation(config, folder, resume=resume, listener=told)
-    show_result(result.records)
+    show_result(result.records, config.evaluation)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
     stdout.print(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}", markup=False)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from fedse.cli.console import examples, percent, print_table, sparkline, stdout
 
@@ -37,9 +38,10 @@ def ls(
     table.add_column("by round")
     for layout in layouts:
         try:
-            table.add_row(str(layout.root), *_cells(layout))
+            cells = [Text(cell) for cell in _cells(layout)]
         except FedseError as error:  # one damaged folder must not hide the others
-            table.add_row(str(layout.root), f"[red]{error.what}[/]")
+            cells = [Text(error.what, style="red")]
+        table.add_row(Text(str(layout.root)), *cells)
     print_table(table)
 
 

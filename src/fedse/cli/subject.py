@@ -48,8 +48,8 @@ def find(
 
     Raises:
         RunError: if there is no such folder, round or adapter.
-        ConfigError: if an adapter outside a run folder comes without its model, if a site is named where all have one
-            adapter, or none where each has its own.
+        ConfigError: if an adapter outside a run folder comes without its model, or a run with one, if a site is named
+            where all have one adapter, or none where each has its own.
         UnknownNameError: if there is no such client.
         AdapterError: if the adapter is damaged.
     """
@@ -58,6 +58,8 @@ def find(
 
     layout = RunLayout(path)
     if layout.config.is_file():
+        if model is not None:
+            raise ConfigError(f"{path} is a run, which names its base model", "leave --model out, or name an adapter")
         return _of_run(layout, round, client, environment)
     if not (path / "adapter_config.json").is_file():
         found = "an ordinary folder" if path.is_dir() else "a file" if path.exists() else "nothing"

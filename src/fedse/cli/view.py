@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from fedse.cli import episode
@@ -59,7 +60,7 @@ def view(
     ]
     tokenizer = _tokenizer(path, model) if mask and chosen else None
     for number, trajectory in enumerate(chosen[:limit], start=1):
-        stdout.rule(f"{number}  {_heading(trajectory)}", align="left")
+        stdout.rule(escape(f"{number}  {_heading(trajectory)}"), align="left")
         if tokenizer is None:
             episode.show(trajectory, instruction=number == 1)
         else:

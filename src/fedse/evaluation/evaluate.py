@@ -136,5 +136,5 @@ def require_outcomes(trajectories: Sequence[Trajectory], what: str) -> None:
         raise EnvironmentFault(
             f"{what}: all {len(trajectories)} episodes were lost to faults of the environment; "
             f"the first: {trajectories[0].error}",
-            "mend the environment (fedse env check NAME shows what is wrong), then run again with --resume",
+            "mend the environment (fedse env check NAME shows what is wrong), then run it again",
         )

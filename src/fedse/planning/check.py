@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
+from fedse.environments.base import Environment
 from fedse.errors import ConfigError
 from fedse.experience.filters import make_filter
 from fedse.federation.aggregation import get_aggregator
@@ -39,7 +41,8 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
 
     Raises:
         UnknownNameError: if an environment, a split, the aggregator or the filter is not known.
-        ConfigError: if an option is wrong, a split is empty, or a site would learn from tasks that one is tested on.
+        ConfigError: if an option is wrong, a split is empty, a site would learn from tasks that one is tested on, or
+            its demonstrations can be had neither from a file nor from an expert.
         EnvironmentFault: if an environment cannot be brought up.
     """
     get_aggregator(config.method.aggregator)
@@ -47,9 +50,26 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
     return [_site(config, client) for client in config.clients]
 
 
+def _check_demonstrations(client: ClientConfig, environment: Environment) -> None:
+    file = client.demonstrations_file
+    if file is not None and not Path(file).is_file():
+        raise ConfigError(
+            f"client {client.name!r}: there is no file {file}, of which its demonstrations are to be",
+            f"mend clients.{client.name}.demonstrations_file; fedse demos writes such files",
+        )
+    if file is None and client.demonstrations and not environment.has_expert:
+        raise ConfigError(
+            f"client {client.name!r} is to have {client.demonstrations} demonstrations, but {client.environment} has "
+            f"no expert",
+            f"set clients.{client.name}.demonstrations=0, or name a demonstrations_file",
+        )
+
+
 def _site(config: RunConfig, client: ClientConfig) -> SiteCheck:
     environment = registry.make(client.environment, **client.options)
     try:
+        if config.rounds:
+            _check_demonstrations(client, environment)
         train = site_tasks(config, client, environment)
         tested = held_out_by(config, client, environment)
         held_out = len(environment.tasks(client.test_split))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedse.config import RunConfig
-from fedse.planning.memory import MemoryPlan, Phase
+from fedse.planning.memory import MemoryPlan, Phase, plan_memory
 
 #: Sizes of common cards, in GB.  Counted as 10⁹ bytes although their makers mean 2³⁰: the 7 % between the two are left
 #: for the CUDA context, the libraries' workspaces and the allocator's gaps, which no formula tells.
@@ -51,17 +53,41 @@ def fit(plan: MemoryPlan, config: RunConfig, gigabytes: float) -> Fit:
 def _advice(plan: MemoryPlan, config: RunConfig, phase: Phase, room: int) -> str:
     if phase.fixed > room:
         return "model.dtype=bfloat16: half the weights" if plan.dtype == "float32" else "a smaller base model"
-    units = phase.units_within(room)
-    if phase.name == "rollout":
-        if units >= 1:
-            return f"rollout.slots={units}: fewer episodes side by side"
-        return f"rollout.max_context below {config.rollout.max_context}: shorter episodes"
-    tokens = units // _SMALLEST * _SMALLEST
-    if tokens < _SMALLEST:
-        return "a smaller base model"
-    if tokens >= config.rollout.max_context:
-        return f"training.max_tokens={tokens}: smaller forward passes, the same update"
-    return (
-        f"training.max_tokens={tokens} with rollout.max_context={tokens}: shorter episodes, because one episode is "
-        f"never split"
-    )
+    return _rollout_advice(plan, config, room) if phase.name == "rollout" else _training_advice(plan, config, room)
+
+
+def _rollout_advice(plan: MemoryPlan, config: RunConfig, room: int) -> str:
+    def fits(slots: int) -> bool:
+        return _replanned(plan, config, rollout={"slots": slots}).phases[0].bytes <= room
+
+    if slots := _most(fits, config.rollout.slots):
+        return f"rollout.slots={slots}: fewer episodes side by side"
+    return f"rollout.max_context below {config.rollout.max_context}: shorter episodes"
+
+
+def _training_advice(plan: MemoryPlan, config: RunConfig, room: int) -> str:
+    def fits(units: int, *, shorter: bool = False) -> bool:
+        tokens = units * _SMALLEST
+        context = min(tokens, config.rollout.max_context) if shorter else config.rollout.max_context
+        changed = _replanned(plan, config, training={"max_tokens": tokens}, rollout={"max_context": context})
+        return changed.phases[1].bytes <= room
+
+    longest = max(config.training.max_tokens, config.rollout.max_context)
+    if units := _most(fits, config.training.max_tokens // _SMALLEST):
+        return f"training.max_tokens={units * _SMALLEST}: smaller forward passes, the same update"
+    if units := _most(lambda units: fits(units, shorter=True), longest // _SMALLEST):
+        return (
+            f"training.max_tokens={units * _SMALLEST} with rollout.max_context={units * _SMALLEST}: shorter episodes, "
+            f"because one episode is never split"
+        )
+    return "a smaller base model"
+
+
+def _replanned(plan: MemoryPlan, config: RunConfig, **changes: dict[str, int]) -> MemoryPlan:
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
+    return plan_memory(config.model_copy(update=sections), plan.architecture, device=plan.device, dtype=plan.dtype)
+
+
+def _most(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to a limit that fits, given that every smaller one does; 0 if none."""
+    return bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))

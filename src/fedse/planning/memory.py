@@ -23,6 +23,10 @@ CACHE_CHUNK = 64
 LOGITS_AT_ONCE = 2**23
 ATTENTION_BLOCK = 128
 KEPT_KEYS = 1024
+# What a configuration does not tell about trajectories that lie in one row, in tokens.  They begin alike: with a site's
+# instruction, of which the longest that come with fedse have fewer than 800.  And each adds some, on average so many.
+LONGEST_BEGINNING = 1024
+SHORTEST_REST = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +38,65 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """One forward pass in training.
+
+    Attributes:
+        tokens: of the row.
+        trajectories: that lie in it.
+        beginning: tokens that they share, which lie in the row once.
+    """
+
+    tokens: int
+    trajectories: int
+    beginning: int
+
+    def __str__(self) -> str:
+        if self.trajectories == 1:
+            return f"{self.tokens:,} tokens"
+        return f"{self.tokens:,} tokens, up to {self.trajectories} trajectories"
+
+    @property
+    def copied_keys(self) -> int:
+        """Tokens whose keys and values a GPU keeps beside the row's own: those that each trajectory sees, put together.
+
+        Without a common beginning a trajectory's are a part of the row's, and nothing is copied.
+        """
+        return self.tokens + (self.trajectories - 1) * self.beginning if self.beginning else 0
+
+    @property
+    def kept_pairs(self) -> int:
+        """Pairs of query and key whose probability a CPU keeps: those of blocks that see at most 1,024 keys.
+
+        The most that there can be: as many trajectories as the row holds end with the last such block.
+        """
+        pairs, room = _block_pairs(self.beginning), KEPT_KEYS - self.beginning
+        if not room:
+            return pairs
+        whole, rest = divmod(self.tokens - self.beginning, room)
+        if whole >= self.trajectories:
+            whole, rest = self.trajectories, 0
+        return pairs + whole * _block_pairs(room, self.beginning) + _block_pairs(rest, self.beginning)
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """What is in a process's memory at the peak of a phase.
 
     Attributes:
         name: ``rollout`` (exploration and evaluation) or ``training``.
         items: what it consists of.
-        units: the setting that makes the phase smaller: episode slots of a rollout, tokens of a pass in training.
-        per_unit: bytes of one of them.
         fixed: bytes that no setting but the model's own changes.
     """
 
     name: Literal["rollout", "training"]
     items: tuple[Item, ...]
-    units: int
-    per_unit: int
     fixed: int
 
     @property
     def bytes(self) -> int:
         """The sum of the items."""
         return sum(item.bytes for item in self.items)
-
-    def units_within(self, room: int) -> int:
-        """How many units fit into so many bytes, everything else as it is; less than 1 if none does."""
-        return self.units - -((room - self.bytes) // self.per_unit) if self.bytes > room else self.units
 
 
 @dataclass(frozen=True)
@@ -162,13 +200,11 @@ class _Shapes:
             Item("reading a prompt as long as the context", self._reading()),
             Item("logits of all slots", settings.slots * logits),
         ]
-        return Phase("rollout", tuple(items), settings.slots, slot + logits, fixed)
+        return Phase("rollout", tuple(items), fixed)
 
     def training(self) -> Phase:
         """AdamW on a float32 adapter; a forward pass keeps what its backward pass needs, nothing is recomputed."""
-        tokens = self.longest_row()
-        kept = self._kept_per_token() * tokens + self._kept_probabilities(tokens)
-        transient = self._backward_per_token() * tokens
+        largest = max(self.longest_rows(), key=self._row_bytes)
         items = [
             Item("base weights", self.weights),
             Item("adapter", 4 * self.adapter),
@@ -176,18 +212,39 @@ class _Shapes:
             Item("moments of AdamW", 8 * self.adapter),
             Item("temporaries of the optimizer, or cast factors", 4 * self.adapter),
             # In float32 logits and probabilities; in bfloat16 a copy of the gradient as well: 8 bytes either way.
-            Item("logits, some rows at a time", 8 * min(LOGITS_AT_ONCE, tokens * self.model.vocabulary)),
+            Item("logits, some rows at a time", 8 * min(LOGITS_AT_ONCE, largest.tokens * self.model.vocabulary)),
         ]
         fixed = sum(item.bytes for item in items)
         items += [
-            Item(f"activations of {tokens:,} tokens", kept),
-            Item("gradients of one layer's activations", transient),
+            Item(f"activations of {largest}", self._kept(largest)),
+            Item("gradients of one layer's activations", self._backward_per_token() * largest.tokens),
         ]
-        return Phase("training", tuple(items), tokens, -(-(kept + transient) // tokens), fixed)
+        return Phase("training", tuple(items), fixed)
 
-    def longest_row(self) -> int:
-        """Tokens of the largest forward pass: a trajectory that is longer than the limit has a pass of its own."""
-        return max(self.config.training.max_tokens, self.config.rollout.max_context)
+    def longest_rows(self) -> list[Row]:
+        """Forward passes of which one is the largest: a trajectory that fills the context, and rows of several.
+
+        A trajectory that is longer than the limit has a pass of its own.  Demonstrations are not taken into account:
+        one that is longer than the context has a longer pass than any of these.
+        """
+        training = self.config.training
+        most = training.batch_tokens or training.batch_size  # a trajectory has an agent token at least
+        rows = [Row(self.config.rollout.max_context, 1, 0), Row(training.max_tokens, 1, 0)]
+        for beginning in range(0, LONGEST_BEGINNING + 1, SHORTEST_REST):
+            trajectories = min(most, (training.max_tokens - beginning) // SHORTEST_REST)
+            if trajectories > 1:
+                rows.append(Row(training.max_tokens, trajectories, beginning))
+        return rows
+
+    def _row_bytes(self, row: Row) -> int:
+        return self._kept(row) + self._backward_per_token() * row.tokens
+
+    def _kept(self, row: Row) -> int:
+        """Bytes that the backward pass needs of a row."""
+        kept = self._kept_per_token() * row.tokens
+        if self.device == "cpu":
+            return kept + self.model.layers * self.model.heads * self.width * row.kept_pairs
+        return kept + self.model.layers * 2 * self.model.key * self.width * row.copied_keys
 
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.
@@ -235,14 +292,6 @@ class _Shapes:
         )
         return self.width * sum(size for names, size in readers if names & adapted)
 
-    def _kept_probabilities(self, tokens: int) -> int:
-        """On a CPU the attention keeps the probabilities of short trajectories; most if all have 1,024 tokens."""
-        if self.device != "cpu":
-            return 0
-        whole, rest = divmod(tokens, KEPT_KEYS)
-        pairs = whole * _block_pairs(KEPT_KEYS) + _block_pairs(rest)
-        return self.model.layers * self.model.heads * self.width * pairs
-
     def _backward_per_token(self) -> int:
         """At the peak the gradients around one MLP, and those of the hidden states."""
         return self.width * (3 * self.model.intermediate + self.model.hidden) + 8 * self.model.hidden
@@ -252,7 +301,7 @@ def _rounded_up(count: int, unit: int) -> int:
     return -(-count // unit) * unit
 
 
-def _block_pairs(length: int) -> int:
-    """Pairs of query and key whose probability is kept of a trajectory, computed block by block."""
+def _block_pairs(length: int, before: int = 0) -> int:
+    """Pairs of query and key of so many tokens, computed block by block; all of them see the tokens before, too."""
     ends = [min(start + ATTENTION_BLOCK, length) for start in range(0, length, ATTENTION_BLOCK)]
-    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
+    return sum((end - start) * (before + end) for start, end in zip([0, *ends], ends, strict=False))
