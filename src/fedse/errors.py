@@ -75,6 +75,10 @@ class StorageError(FedseError):
     """Writing to disk failed (full disk, no permission); what was there before is intact."""
 
 
+class VersionWarning(UserWarning):
+    """A run goes on with other code or libraries than it began with; what is made from here on may differ."""
+
+
 @contextmanager
 def boundary(error: type[FedseError], what: str, mend: str = "") -> Iterator[None]:
     """Attribute any foreign exception raised inside the block to ``error``.

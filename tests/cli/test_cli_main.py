@@ -3,6 +3,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -11,9 +12,9 @@ import pytest
 import typer
 from cli_calls import Cli
 
-from fedse.cli import doctor
+from fedse.cli import console, doctor
 from fedse.cli.main import app
-from fedse.errors import RunError, UnknownNameError
+from fedse.errors import RunError, UnknownNameError, VersionWarning
 
 
 def all_commands() -> list[list[str]]:
@@ -31,6 +32,14 @@ def test_every_command_explains_itself_with_examples(cli: Cli, path: list[str]) 
     assert result.exit_code == 0
     if path not in (["env"], ["model"], ["suite"]):
         assert f"fedse {' '.join(path)}".rstrip() in result.output.split("Examples")[1]
+
+
+def test_a_warning_for_the_user_is_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.warnings_shown():
+        warnings.warn(VersionWarning("runs/x goes on with other versions from round 3"), stacklevel=1)
+    assert capsys.readouterr().err == "Note: runs/x goes on with other versions from round 3\n"
+    with pytest.warns(UserWarning, match="^of a library$"), console.warnings_shown():
+        warnings.warn("of a library", stacklevel=1)
 
 
 def test_help_costs_less_than_a_second() -> None:

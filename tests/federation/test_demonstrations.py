@@ -163,6 +163,18 @@ def toy_file(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("toy")
+def test_episodes_longer_than_the_context_are_told_and_left_out(shared: SharedModel, tmp_path: Path) -> None:
+    path = toy_file(tmp_path)
+    toy = make("toy")
+    whole = import_demonstrations(path, toy, instruction="Rules.", renderer=shared.renderer)
+    lengths = sorted(len(episode.tokens.ids) for episode in whole.confirmed if episode.tokens)
+    found = import_demonstrations(path, toy, instruction="Rules.", renderer=shared.renderer, longest=lengths[-1] - 1)
+    assert 0 < len(found.confirmed) < len(whole.confirmed)
+    assert {refused.reason for refused in found.refused} == {Refusal.CONTEXT}
+    assert f"{lengths[-1]} tokens, of {lengths[-1] - 1} at most" in str(found.refused[-1])
+
+
+@pytest.mark.usefixtures("toy")
 def test_a_client_is_seeded_from_a_file_and_learns_no_test_task(shared: SharedModel, tmp_path: Path) -> None:
     config = toy_config(toy_client("alpha", demonstrations=20, demonstrations_file=str(toy_file(tmp_path))))
     layout = RunLayout(tmp_path / "run")

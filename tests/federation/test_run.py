@@ -13,7 +13,7 @@ import pytest
 from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 
 from fedse.config import RunConfig
-from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError
+from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError, VersionWarning
 from fedse.experience.store import ExperienceStore
 from fedse.federation import client, phases, pooling, run_folder, trajectory_files
 from fedse.federation.adapter_io import load_adapter
@@ -267,7 +267,7 @@ class TestFolder:
         before = json.loads(layout.versions.read_text())
         monkeypatch.setattr(run_folder, "source_digest", lambda: "feed")
         with (
-            pytest.warns(UserWarning, match=rf"other versions from round 0: source {before['source']}, now feed"),
+            pytest.warns(VersionWarning, match=rf"other versions from round 0: source {before['source']}, now feed"),
             open_run(CONFIG, layout.root, resume=True),
         ):
             pass

@@ -187,6 +187,16 @@ def test_demonstrations_end_when_the_expert_solves_nothing() -> None:
     assert demonstrate(Counting(), [Task("counting", "9/x")], 3, instruction="Count.", seed=1) == []
 
 
+def test_demonstrations_longer_than_the_context_are_left_out(renderer: ChatRenderer) -> None:
+    tasks = [Task("counting", f"{turns}/x") for turns in (1, 3, 2)]
+    short, long, middle = demonstrate(Counting(), tasks, 3, instruction="Count.", seed=1, renderer=renderer)
+    lengths = [len(episode.tokens.ids) if episode.tokens else 0 for episode in (short, middle, long)]
+    assert lengths == sorted(lengths)
+    found = demonstrate(Counting(), tasks, 2, instruction="Count.", seed=1, renderer=renderer, longest=lengths[1])
+    assert [episode.task for episode in found] == [short.task, middle.task]
+    assert demonstrate(Counting(), tasks, 2, instruction="Count.", seed=1, renderer=renderer, longest=9) == []
+
+
 def test_a_parse_error_is_answered_in_the_environments_place_and_costs_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     class TwoActions:
         def act(self, observation: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
+
+from fedse.errors import VersionWarning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +46,22 @@ def show_error(what: str, mend: str) -> None:
     stderr.print(Text.assemble(("Error: ", "bold red"), (what, "red")))
     if mend:
         stderr.print(Text(f"  → {mend}"))
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Inside, warnings that are meant for the user are told as such; all others are shown as Python shows them."""
+    with warnings.catch_warnings():
+        plain = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, VersionWarning):
+                stderr.print(Text(f"Note: {message}", style="yellow"))
+            else:
+                plain(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def percent(rate: float) -> str:

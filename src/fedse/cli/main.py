@@ -43,7 +43,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with console.warnings_shown():
+                return super().invoke(ctx)
         except FedseError as error:
             if ctx.params.get("traceback") or os.environ.get("FEDSE_TRACEBACK", "0") not in ("", "0"):
                 raise

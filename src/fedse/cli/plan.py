@@ -76,11 +76,7 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
     console.print(_items(found))
     if found.host:
         console.print(f"The host needs {_gigabytes(found.host_peak)} beside Python and its libraries", markup=False)
-    console.print(
-        f"Not counted: Python, libraries and the CUDA context; demonstrations of more than "
-        f"{config.rollout.max_context:,} tokens (rollout.max_context), which are trained on whole",
-        markup=False,
-    )
+    console.print("Not counted: Python, libraries and the CUDA context", markup=False)
     for size in memory or CARDS:
         verdict = fit(found, config, size)
         console.print(f"{size:g} GB: {'fits' if verdict.fits else 'does not fit'}", markup=False)

@@ -223,13 +223,15 @@ class Client:
             instruction=self._instruction,
             seed=seed,
             renderer=self._shared.renderer,
+            longest=self._run.rollout.max_context,
             on_progress=self._progress.demonstrations(),
         )
         if len(shown) < wanted:
             raise EnvironmentFault(
                 f"client {self.name!r}: the expert of {self._config.environment} made {len(shown)} of {wanted} "
-                f"demonstrations",
-                f"fedse env check {self._config.environment} shows what is wrong",
+                f"demonstrations of at most {self._run.rollout.max_context} tokens",
+                f"fedse env check {self._config.environment} shows whether the environment is sound; longer "
+                f"demonstrations want a larger rollout.max_context",
             )
         return shown, {}
 
@@ -241,6 +243,7 @@ class Client:
             count=self._config.demonstrations,
             held_out=frozenset().union(*self._held_out.values()),
             renderer=self._shared.renderer,
+            longest=self._run.rollout.max_context,
             on_progress=self._progress.demonstrations(),
         )
         return list(found.confirmed), {"file": {"sha256": found.digest, "refused": found.reasons}}

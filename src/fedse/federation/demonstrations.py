@@ -35,6 +35,7 @@ class Refusal(StrEnum):
     FAILURE = "failed in the replay"
     CUT_OFF = "ends before a success"
     TURN_LIMIT = "longer than the turn limit"
+    CONTEXT = "longer than the context"
     FAULT = "fault of the environment"
 
 
@@ -86,6 +87,7 @@ def import_demonstrations(
     count: int | None = None,
     held_out: Collection[Task] = (),
     renderer: ChatRenderer | None = None,
+    longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
     """Replay the episodes of an AgentTraj file and keep those that succeed.
@@ -97,6 +99,7 @@ def import_demonstrations(
         count: stop after so many confirmed episodes.
         held_out: tasks that must not be learnt from.
         renderer: renders token records, if given.
+        longest: tokens that an episode may have where a renderer counts them.
         on_progress: told (episodes looked at, episodes in the file).
 
     Raises:
@@ -115,10 +118,12 @@ def import_demonstrations(
         if count is not None and len(confirmed) >= count:
             break
         result = _replay(environment, conversation, forbidden, instruction)
+        if renderer and isinstance(result, Trajectory):
+            result = _rendered(result, renderer, conversation, longest)
         if isinstance(result, Refused):
             refused.append(result)
         else:
-            confirmed.append(replace(result, tokens=renderer.render(result)) if renderer else result)
+            confirmed.append(result)
         if on_progress:
             on_progress(number, len(conversations))
     if not conversations:
@@ -173,6 +178,16 @@ def _replay(
         return refuse(Refusal.FAULT, trajectory.error)
     reason = Refusal.TURN_LIMIT if trajectory.stop is StopReason.TURN_LIMIT else Refusal.FAILURE
     return refuse(reason, f"after {len(trajectory.turns)} turns it says {trajectory.final_observation!r}")
+
+
+def _rendered(
+    trajectory: Trajectory, renderer: ChatRenderer, conversation: Conversation, longest: int | None
+) -> Trajectory | Refused:
+    """The trajectory with its tokens, if they are not too many."""
+    tokens = renderer.render(trajectory)
+    if longest is not None and len(tokens.ids) > longest:
+        return Refused(conversation.item_id, Refusal.CONTEXT, f"{len(tokens.ids)} tokens, of {longest} at most")
+    return replace(trajectory, tokens=tokens)
 
 
 def _unknown(environment: Environment, task: Task) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.errors import RunError
+from fedse.errors import RunError, VersionWarning
 from fedse.federation.layout import RunLayout
 from fedse.provenance import source_digest
 from fedse.settings import dump_config, load_config
@@ -239,7 +239,9 @@ def _note_versions(config: RunConfig, layout: RunLayout) -> None:
             noted[name] = f"{noted.get(name, 'not recorded')}, then {now} from round {done}"
         write_json(layout.versions, noted)
         changes = "; ".join(f"{name} {found}, now {now}" for name, (found, now) in differing.items())
-        warnings.warn(f"{layout.root} goes on with other versions from round {done}: {changes}", stacklevel=2)
+        warnings.warn(
+            VersionWarning(f"{layout.root} goes on with other versions from round {done}: {changes}"), stacklevel=2
+        )
 
 
 def _latest(noted: str) -> str:

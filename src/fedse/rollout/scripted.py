@@ -94,6 +94,7 @@ def demonstrate(
     seed: int,
     renderer: ChatRenderer | None = None,
     turns: int | None = None,
+    longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Trajectory]:
     """Successful expert episodes: the first tasks once each, then again with other words, until there are ``count``.
@@ -106,10 +107,11 @@ def demonstrate(
         seed: varies the expert's words and choices.
         renderer: renders token records, if given.
         turns: turn limit; the environment's own by default.
+        longest: tokens that an episode may have where a renderer counts them; longer ones are left out.
         on_progress: told (done, wanted).
 
     Returns:
-        At most ``count`` trajectories; fewer only if the expert fails on tasks of a whole pass.
+        At most ``count`` trajectories; fewer only if a whole pass over the tasks gave none.
 
     Raises:
         EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.
@@ -134,10 +136,14 @@ def demonstrate(
             )
             if trajectory.stop is StopReason.ERROR:
                 faults.append(trajectory.error)
-            if trajectory.success:
-                found.append(replace(trajectory, tokens=renderer.render(trajectory)) if renderer else trajectory)
-                if on_progress:
-                    on_progress(len(found), count)
+            if not trajectory.success:
+                continue
+            tokens = renderer.render(trajectory) if renderer else None
+            if tokens and longest is not None and len(tokens.ids) > longest:
+                continue
+            found.append(replace(trajectory, tokens=tokens))
+            if on_progress:
+                on_progress(len(found), count)
         if len(faults) == len(tasks):
             raise EnvironmentFault(f"all {len(faults)} expert episodes were lost to faults; the first: {faults[0]}")
         if len(found) == before:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fedse.config import RunConfig
-from fedse.errors import FedseError
+from fedse.errors import FedseError, VersionWarning
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import is_at_work
 from fedse.processes import end_with_parent, keep_freed_memory
@@ -143,6 +144,7 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
     end_with_parent()
     keep_freed_memory()
+    warnings.simplefilter("ignore", VersionWarning)  # the suite's table has a note of it
     os.environ.update(environment)  # before the libraries that read them are loaded
     while True:
         try:
