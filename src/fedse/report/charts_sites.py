@@ -11,7 +11,7 @@ from fedse.report.charts_results import pages
 from fedse.report.conflicts import MEASURES, group_conflicts
 from fedse.report.drawing import Curve, draw_curves, draw_stack, label_room
 from fedse.report.figures import PALETTE, Figure, slug
-from fedse.report.groups import Group
+from fedse.report.groups import Group, explored_in
 from fedse.report.reading import Run
 from fedse.report.timeline import KINDS, Timeline, draw_timeline, timeline
 from fedse.types import SuccessRate
@@ -23,16 +23,21 @@ _AXES = {"cosine_A": "mean cosine of pairs", "cosine_B": "mean cosine of pairs",
 
 
 def exploration_figures(groups: Sequence[Group]) -> list[Figure]:
-    """Success of the episodes that the sites explored: a panel for each group, a line for each site."""
+    """Success of the episodes that the sites explored: a panel for each group, a line for each site.
+
+    One run has bands, the intervals of its rates; of several seeds each is a thin line.
+    """
     figures = []
     for group in groups:
         rates = {site: _known(group.explored(site)) for site in group.sites}
+        seeds = group.counted if len(group.counted) > 1 else ()
         curves = [
             Curve(
                 site,
-                {round: 100 * rate.rate for round, rate in found.items()},
+                _in_percent(found),
                 at,
-                {round: (100 * rate.low, 100 * rate.high) for round, rate in found.items()},
+                {} if seeds else {round: (100 * rate.low, 100 * rate.high) for round, rate in found.items()},
+                [_in_percent(_known(explored_in(run, site))) for run in seeds],
             )
             for at, (site, found) in enumerate(rates.items())
             if found
@@ -237,6 +242,10 @@ def _pages(curves: Sequence[Curve]) -> Iterator[tuple[str, Sequence[Curve]]]:
 
 def _known(rates: Mapping[int, SuccessRate]) -> dict[int, SuccessRate]:
     return {round: rate for round, rate in rates.items() if rate.episodes}
+
+
+def _in_percent(rates: Mapping[int, SuccessRate]) -> dict[int, float]:
+    return {round: 100 * rate.rate for round, rate in rates.items()}
 
 
 def _rate_cells(rate: SuccessRate) -> list[str]:

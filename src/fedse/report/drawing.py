@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LONGEST_LABEL = 22
+_MARGIN = 0.7  # of a round, beside the first and the last
+_FEWEST_ROUNDS = 3
 _LABEL_GAP = 0.085  # of the axes' height, between labels at the ends of lines
 
 
@@ -69,7 +71,7 @@ def draw_curves(
         name = f"{short(curve.label)} " if len(curves) > 1 else ""
         ends.append((values[-1], f"{name}{_number(values[-1])}{unit}", colour))
     axes.set_ylim(limits or (0, max(axes.get_ylim()[1], 1e-9)))
-    _rounds_below(axes)
+    _rounds_below(axes, [round for curve in curves for round in curve.values])
     axes.set_ylabel(ylabel, parse_math=False)
     axes.grid(axis="y")
     _label_ends(axes, ends)
@@ -94,7 +96,7 @@ def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel:
     axes.set_ylabel(ylabel, parse_math=False)
     axes.set_ylim(0, max([*base, 1e-9]) * 1.05)
     axes.grid(axis="y")
-    _rounds_below(axes)
+    _rounds_below(axes, rounds)
     name_above(axes)
 
 
@@ -120,9 +122,12 @@ def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
     return [height - min(shift, max(0.0, moved[0])) for height in moved]
 
 
-def _rounds_below(axes: Axes) -> None:
+def _rounds_below(axes: Axes, rounds: Sequence[int]) -> None:
+    """The axis of the rounds: none that is not there, but room for a few, or one would have a bar across the figure."""
     from matplotlib.ticker import MaxNLocator
 
+    if rounds:
+        axes.set_xlim(min(rounds) - _MARGIN, max(*rounds, min(rounds) + _FEWEST_ROUNDS) + _MARGIN)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
     axes.set_xlabel("round")
 

@@ -76,12 +76,7 @@ class Group:
         """Round → success of a site's exploration, the episodes of all seeds pooled."""
         rates: dict[int, list[SuccessRate]] = {}
         for run in self.counted:
-            won, played, lost = (
-                run.series(Phase.EXPLORE, metric, site=site) for metric in ("successes", "episodes", "errors")
-            )
-            for round, episodes in played.items():
-                errors = int(lost.get(round, 0))
-                rate = _rate_of(int(won.get(round, 0)), int(episodes) - errors, errors)
+            for round, rate in explored_in(run, site).items():
                 rates.setdefault(round, []).append(rate)
         return {round: pooled(found) for round, found in sorted(rates.items())}
 
@@ -143,6 +138,16 @@ def environments_of(groups: Sequence[Group]) -> list[str]:
     """The labels of all evaluations, in the order of their first appearance."""
     found = (record.evaluation for group in groups for run in group.runs for record in run.records)
     return list(dict.fromkeys(label for evaluation in found for label in evaluation))
+
+
+def explored_in(run: Run, site: str) -> dict[int, SuccessRate]:
+    """Round → success of a site's exploration in one run."""
+    won, played, lost = (run.series(Phase.EXPLORE, metric, site=site) for metric in ("successes", "episodes", "errors"))
+    rates = {}
+    for round, episodes in played.items():
+        errors = int(lost.get(round, 0))
+        rates[round] = _rate_of(int(won.get(round, 0)), int(episodes) - errors, errors)
+    return rates
 
 
 def _rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:

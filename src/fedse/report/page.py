@@ -68,8 +68,8 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
     ),
     "exploration": (
         "Exploration",
-        "Share of the episodes a site explored in a round that succeeded, with 95 % intervals; that of several seeds "
-        "reaches from the lowest bound to the highest. They are sampled, on training tasks.",
+        "Share of the episodes a site explored in a round that succeeded, of one run with 95 % intervals; of several "
+        "seeds the thin lines are each. They are sampled, on training tasks.",
     ),
     "loss": (
         "Training loss",
