@@ -61,6 +61,7 @@ class TestView:
         foreign.write_bytes(gzip.compress("\n".join(json.dumps(line) for line in lines).encode()))
         assert "another tokenizer" in cli("view", foreign, "--mask", "--model", "tiny").stderr
         assert "--model" in cli("view", foreign, "--mask").stderr
+        assert "--model has no effect without --mask" in cli("view", foreign, "--model", "tiny").stderr
 
     @pytest.mark.parametrize(
         ("words", "code", "mend"),

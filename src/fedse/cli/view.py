@@ -50,6 +50,10 @@ def view(
     ] = None,
 ) -> None:
     """Show recorded episodes."""
+    from fedse.errors import ConfigError
+
+    if model is not None and not mask:
+        raise ConfigError("--model has no effect without --mask", "add --mask, or leave it out")
     found = _read(path, client, round, evaluation=evaluation)
     chosen = [
         trajectory
