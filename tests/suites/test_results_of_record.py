@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fedse.federation.layout import RunLayout
+from fedse.federation.run_folder import read_config, read_records
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.rendering import csv_text, markdown
 from fedse.suites.table import suite_table
@@ -33,3 +35,18 @@ def test_a_page_shows_the_rows_of_a_published_table(folder: Path) -> None:
     shown = {line for page in PAGES.glob("*.md") for line in page.read_text(encoding="utf-8").splitlines()}
     assert rows
     assert rows <= shown
+
+
+QUICKSTART = sorted(path.parent for path in (RESULTS / "quickstart").glob("*/config.yaml"))
+LABELS = {"quickstart": "Fed-SE", "quickstart-demonstrations": "demonstrations alone"}
+
+
+@pytest.mark.parametrize("folder", QUICKSTART, ids=lambda folder: folder.name)
+def test_the_quickstarts_page_shows_what_its_records_say(folder: Path) -> None:
+    config, records = read_config(RunLayout(folder)), read_records(RunLayout(folder))
+    cells = []
+    for name, after in records[-1].evaluation.items():
+        low, high = (f"{100 * bound:.0f}" for bound in (after.low, after.high))
+        cells.append(f"{100 * records[0].evaluation[name].rate:.0f} % → **{100 * after.rate:.0f} %** [{low}, {high}]")
+    row = f"| {LABELS[config.name]} | {config.seed} | {' | '.join(cells)} |"
+    assert row in (PAGES / "quickstart.md").read_text(encoding="utf-8").splitlines()
