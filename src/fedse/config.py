@@ -220,6 +220,11 @@ class EvaluationConfig(_Section):
         default=1, ge=0, description="rounds between evaluations; 0: only before the first and after the last"
     )
 
+    @property
+    def episodes_per_task(self) -> int:
+        """How often a held-out task is played: greedily once."""
+        return self.samples if self.decoding == "sampled" else 1
+
 
 class RunConfig(_Section):
     """A whole run."""

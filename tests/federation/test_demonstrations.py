@@ -11,7 +11,7 @@ import pytest
 from runs import toy_client, toy_config
 
 from fedse.environments import make
-from fedse.environments.base import StepResult
+from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
@@ -98,18 +98,23 @@ def test_a_broken_environment_is_no_unknown_task(tmp_path: Path, monkeypatch: py
         import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.")
 
 
+def break_once(monkeypatch: pytest.MonkeyPatch, environment: Environment, method: str) -> None:
+    """The next call of a method of the environment is a fault, those after it do as before."""
+    whole, calls = getattr(environment, method), iter([True])
+
+    def once_broken(argument: Any) -> Any:
+        if next(calls, False):
+            raise EnvironmentFault("connection lost", "start the server")
+        return whole(argument)
+
+    monkeypatch.setattr(environment, method, once_broken)
+
+
 def test_a_fault_that_passes_loses_no_episode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     episodes = shown(2)
     write_agenttraj(tmp_path / "maze.json", episodes)
     maze = make("maze")
-    reset, calls = maze.reset, iter([True])
-
-    def once_broken(task: Task) -> str:
-        if next(calls, False):
-            raise EnvironmentFault("timed out", "try again")
-        return reset(task)
-
-    monkeypatch.setattr(maze, "reset", once_broken)
+    break_once(monkeypatch, maze, "reset")
     found = import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.")
     assert [episode.task for episode in found.confirmed] == [episode.task for episode in episodes]
 
@@ -119,17 +124,10 @@ def test_too_few_demonstrations_because_of_faults_are_no_demonstrations(
 ) -> None:
     write_agenttraj(tmp_path / "maze.json", shown(3))
     maze = make("maze")
-    step, calls = maze.step, iter([True])
-
-    def once_broken(action: str) -> StepResult:
-        if next(calls, False):
-            raise EnvironmentFault("connection lost", "start the server")
-        return step(action)
-
-    monkeypatch.setattr(maze, "step", once_broken)
+    break_once(monkeypatch, maze, "step")
     with pytest.raises(EnvironmentFault, match=r"^2 episodes of .* are confirmed and 1 were lost to faults"):
         import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.", count=3)
-    calls = iter([True])
+    break_once(monkeypatch, maze, "step")
     assert len(import_demonstrations(tmp_path / "maze.json", maze, instruction="Ours.").confirmed) == 2
 
 

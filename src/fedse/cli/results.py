@@ -27,7 +27,7 @@ def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> N
     if not evaluated:
         stdout.print("No round has been evaluated yet.")
         return
-    counted = "tasks" if _samples(settings) == 1 else "episodes"
+    counted = "tasks" if settings.episodes_per_task == 1 else "episodes"
     print_table(_rates(evaluated[0], evaluated[-1], evaluated, counted))
     show_errors(evaluated[-1].evaluation)
     show_samples(settings)
@@ -46,12 +46,8 @@ def show_errors(rates: Mapping[str, SuccessRate]) -> None:
 
 def show_samples(settings: EvaluationConfig) -> None:
     """Say how intervals take the episodes, where a task has several."""
-    if _samples(settings) > 1:
-        stdout.print(f"{settings.samples} episodes of each task; the intervals take them as independent")
-
-
-def _samples(settings: EvaluationConfig) -> int:
-    return settings.samples if settings.decoding == "sampled" else 1
+    if settings.episodes_per_task > 1:
+        stdout.print(f"{settings.episodes_per_task} episodes of each task; the intervals take them as independent")
 
 
 def _rates(first: RoundRecord, last: RoundRecord, evaluated: Sequence[RoundRecord], counted: str) -> Table:

@@ -255,7 +255,7 @@ def _limits(origin: Origin) -> str:
     config = origin.run.config
     tasks = ", ".join(f"{rate.episodes} of {label}" for label, rate in origin.after.items())
     told = "the intervals tell what other tasks would do, not what other seeds would."
-    if config.evaluation.decoding == "sampled" and config.evaluation.samples > 1:
+    if config.evaluation.episodes_per_task > 1:
         told = (
             "the intervals tell nothing of other seeds, and for other tasks they are too narrow, because samples of "
             "one task agree more than samples of different tasks."
