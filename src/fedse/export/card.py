@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from fedse.config import ClientConfig, RunConfig
@@ -12,6 +12,7 @@ from fedse.export.origin import Origin, found_base, hub_id
 from fedse.federation.aggregation import get_aggregator
 from fedse.federation.evaluators import evaluators
 from fedse.progress import Phase
+from fedse.report.setting import own_values
 from fedse.settings import dump_config
 from fedse.types import SuccessRate
 
@@ -179,8 +180,8 @@ def _method(origin: Origin) -> str:
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
     batch = f"{training.batch_size} episodes" if training.batch_tokens is None else f"{training.batch_tokens} tokens"
     sites = _sites(origin)
-    own_steps = _own({site.name: site.steps for site in sites})
-    own_temperatures = _own({site.name: site.temperature for site in sites})
+    own_steps = own_values({site.name: site.steps for site in sites})
+    own_temperatures = own_values({site.name: site.temperature for site in sites})
     rows = [
         ["sites share", {"federated": "adapters", "pooled": "experience", "isolated": "nothing"}[method.sharing]],
         ["exploration", f"after {method.warmup_rounds} rounds" if method.explore else "no"],
@@ -201,12 +202,6 @@ def _method(origin: Origin) -> str:
 def _sampling(config: RunConfig) -> str:
     least = f", min-p {config.rollout.min_p:g}" if config.rollout.min_p else ""
     return f"temperature {config.rollout.temperature:g}{least}"
-
-
-def _own(values: Mapping[str, float | None]) -> str:
-    """Where sites have a value of their own: which."""
-    own = ", ".join(f"{value:g} at {site}" for site, value in values.items() if value is not None)
-    return f" ({own})" if own else ""
 
 
 def _results(origin: Origin) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedse.config import ClientConfig
@@ -50,12 +50,17 @@ def _by_group(groups: Sequence[Group], differing: Sequence[Sequence[str]]) -> Ht
     return table(["", *(row[0] for row in differing)], rows, caption=caption, numbers_from=len(differing) + 1)
 
 
+def own_values(values: Mapping[str, float | None]) -> str:
+    """Where sites have a value of their own: which, in brackets; empty if none has."""
+    own = ", ".join(f"{value:g} at {site}" for site, value in values.items() if value is not None)
+    return f" ({own})" if own else ""
+
+
 def _summary(group: Group) -> dict[str, str]:
     config = group.runs[0].config
     method, training, lora = config.method, config.training, config.lora
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
-    own = ", ".join(f"{client.steps} at {client.name}" for client in config.clients if client.steps is not None)
-    own_steps = f" ({own})" if own else ""
+    own_steps = own_values({client.name: client.steps for client in config.clients})
     batch = f"{training.batch_tokens} agent tokens" if training.batch_tokens else f"{training.batch_size} episodes"
     explores = f"from round {method.warmup_rounds + 1}" if method.explore else "never"
     history = "all rounds" if method.history else "this round only"

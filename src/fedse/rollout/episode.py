@@ -1,8 +1,7 @@
 """One episode as a small machine that both the batched engine and scripted policies drive.
 
 An environment's fault, a reward that is no finite number included, ends the episode as an error with its cause; it is
-never an outcome.  A reply that breaks the
-agent's form is answered in the environment's place and costs a turn.
+never an outcome.  A reply that breaks the agent's form is answered in the environment's place and costs a turn.
 """
 
 from __future__ import annotations
