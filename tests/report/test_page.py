@@ -320,4 +320,5 @@ def test_figures_are_written_as_svg_and_png(tmp_path: Path) -> None:
     svg = (tmp_path / "figures" / "success-maze.svg").read_text()
     assert "var(--" not in svg
     assert "maze: held-out success" in svg
+    assert "fill: #ffffff" in svg  # its own ground: dark text is not to lie on a dark page
     assert (tmp_path / "figures" / "success-maze.png").read_bytes().startswith(b"\x89PNG")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from figures_of_record import FIGURES, SHOWN, figures_of
 
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import read_config, read_records
+from fedse.report.figures import write_figures
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.rendering import csv_text, markdown
 from fedse.suites.table import suite_table
@@ -50,3 +52,14 @@ def test_the_quickstarts_page_shows_what_its_records_say(folder: Path) -> None:
         cells.append(f"{100 * records[0].evaluation[name].rate:.0f} % → **{100 * after.rate:.0f} %** [{low}, {high}]")
     row = f"| {LABELS[config.name]} | {config.seed} | {' | '.join(cells)} |"
     assert row in (PAGES / "quickstart.md").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_figures_are_drawn_from_the_records(name: str, tmp_path: Path) -> None:
+    drawn = {path.name: path.read_bytes() for path in write_figures(figures_of(name), tmp_path, kinds=("svg",))}
+    shown = {path.name: path.read_bytes() for path in (FIGURES / name).iterdir()}
+    assert drawn == shown, "python scripts/figures_of_record.py draws them anew"
+
+
+def test_there_is_no_figure_that_no_record_is_named_for() -> None:
+    assert {path.name for path in FIGURES.iterdir()} == set(SHOWN)

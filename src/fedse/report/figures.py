@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fedse.report.markup import Html, element, table
 from fedse.storage import atomic_write
@@ -85,15 +85,22 @@ def inline(figure: Figure) -> Html:
     )
 
 
-def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Write each figure as SVG and as PNG (200 dots an inch, for a light page).
+def write_figures(
+    figures: Sequence[Figure], folder: Path, *, kinds: Sequence[Literal["svg", "png"]] = ("svg", "png")
+) -> list[Path]:
+    """Write each figure into a file with a title, on light ground, so that it can be read wherever it is put.
+
+    Args:
+        figures: what to write; their names are those of the files.
+        folder: where to.
+        kinds: of files; PNG has 200 dots an inch.
 
     Raises:
         StorageError: if a file cannot be written.
     """
     paths = []
     for figure in figures:
-        for kind in ("svg", "png"):
+        for kind in kinds:
             path = folder / f"{figure.name}.{kind}"
             atomic_write(path, _saved(figure, kind, title=figure.title))
             paths.append(path)
@@ -124,7 +131,7 @@ def _saved(figure: Figure, kind: str, *, title: str = "") -> bytes:
         _lay_out(drawing, figure.right, top=0.88 if title else 0.97)
         buffer = io.BytesIO()
         options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 200}
-        drawing.savefig(buffer, format=kind, transparent=kind == "svg", **options)
+        drawing.savefig(buffer, format=kind, transparent=not title, **options)
     return buffer.getvalue()
 
 
