@@ -19,7 +19,16 @@ FIGURES = ROOT / "docs" / "assets" / "figures"
 
 #: Folder of figures → the records they are drawn from, folders under results/ in the report's order; and their names.
 SHOWN = {
-    "nano": (["nano"], ["difference-fed-se", "exploration-fed-se", "transfer-self-evolution"]),
+    "nano": (
+        ["nano"],
+        [
+            "difference-fed-se",
+            "exploration-fed-se",
+            "transfer-self-evolution",
+            "conflict-dilution",
+            "conflict-cosine-b",
+        ],
+    ),
     "nano-ablations": (["nano-ablations"], ["ablation-fed-se"]),
     "smollm2": (["smollm2"], ["difference-fed-se", "exploration-fed-se"]),
 }

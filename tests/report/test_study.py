@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
 
-from fedse.errors import RunError
+from fedse.errors import RunError, StorageError
 from fedse.federation.run_folder import is_at_work, locked
 from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
 from fedse.report.comparisons import Standing, standings
 from fedse.suites import SuiteLayout, read_suite
+from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend
 from fedse.suites.table import suite_table
 
@@ -105,6 +106,28 @@ def test_isolated_sites_send_nothing_and_have_no_conflict(study: Study, found: d
     assert any(label.startswith("Together") for label in shown)
     assert not any(label.startswith("Alone") for label in shown)
     assert [figure.title for figure in figures["traffic"]] == ["Together: adapters on their way"]
+
+
+def test_a_packed_suite_has_the_same_figures_but_the_timelines(
+    suite: Path, found: dict[str, Standing], study: Study, tmp_path: Path
+) -> None:
+    pack_suite(suite, tmp_path / "packed")
+    pack_suite(tmp_path / "packed", tmp_path / "again")
+    whole = all_figures(study, [*found.values()]) | {"timeline": []}
+    for folder in (tmp_path / "packed", tmp_path / "again"):
+        copy = read_study([folder])
+        drawn = all_figures(copy, standings(copy))
+        for part, figures in whole.items():
+            assert [figure.rows for figure in drawn[part]] == [figure.rows for figure in figures], part
+
+
+def test_a_damaged_note_of_the_adapters_is_named(suite: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "packed"
+    pack_suite(suite, packed)
+    [*_, note] = sorted(packed.glob("cells/*/together/seed-*/exchange.json"))
+    note.write_text('{"schema_version": 1, "conflicts": [{}]}')
+    with pytest.raises(StorageError, match=r"seed-1/exchange\.json is damaged"):
+        read_study([packed])
 
 
 def test_the_table_marks_what_is_significant(study: Study) -> None:

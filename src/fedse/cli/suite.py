@@ -123,7 +123,8 @@ def pack(
     """Copy a suite's results without its weights, to publish them: what tables, reports and comparisons read."""
     from fedse.suites.packing import pack_suite
 
-    packed = pack_suite(folder, out)
+    with stderr.status("") as status:
+        packed = pack_suite(folder, out, lambda cell: status.update(f"packing {cell}"))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     runs = f"{len(packed)} run{'' if len(packed) == 1 else 's'}"
     stdout.print(f"{runs} of {folder} are in {out} ({size / 2**20:.1f} MiB)", markup=False)

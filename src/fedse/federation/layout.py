@@ -15,6 +15,7 @@
     clients/<client>/transfer/round-001-<other>.jsonl.gz    held-out episodes with the adapter of another, isolated site
     clients/<client>/phases/round-001-explore.json     a phase that is complete, with its metrics
     clients/<client>/phases/round-001-evaluate-<other>.json
+    exchange.json                                only in a packed run: what reports tell of its adapters
 
 Adapters are peft folders.  What lies under ``clients`` never leaves its site.
 """
@@ -53,6 +54,11 @@ class RunLayout:
     def lock(self) -> Path:
         """Held by the process that works in the folder."""
         return self.root / "run.lock"
+
+    @property
+    def exchange(self) -> Path:
+        """What was computed from adapters that a packed run goes without."""
+        return self.root / "exchange.json"
 
     def global_adapter(self, round: int) -> Path:
         """The global adapter after a round; 0 is the initial one."""

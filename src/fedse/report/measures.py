@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedse.config import RunConfig
+from fedse.diagnostics.exchange import Traffic
 from fedse.federation.evaluators import evaluators
 from fedse.federation.phases import PhaseReport
 from fedse.progress import Phase
 from fedse.types import RoundRecord, SuccessRate
 
 Phases = Mapping[tuple[str, int], Mapping[Phase, PhaseReport]]
-Traffic = Mapping[tuple[str, int, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,7 @@ class Measurement:
     value: float
 
 
-def measure(
-    config: RunConfig, records: Sequence[RoundRecord], phases: Phases, traffic: Traffic
-) -> Iterator[Measurement]:
+def measure(config: RunConfig, records: Sequence[RoundRecord], phases: Phases, sent: Traffic) -> Iterator[Measurement]:
     """All values of a run, round by round.
 
     Args:
@@ -47,7 +45,7 @@ def measure(
         records: the completed rounds.
         phases: (client, round) → reports of its completed phases; they add the evaluation's seconds and the round that
             is under way.
-        traffic: (client, round, metric) → bytes.
+        sent: (client, round, metric) → bytes of adapters.
     """
     environments = {client.name: client.environment for client in config.clients}
     sites_of = evaluators(config)
@@ -78,7 +76,7 @@ def measure(
             elif round >= len(records):
                 metrics = {**report.metrics, "seconds": report.seconds}
                 yield from _numbers(round, site, environments[site], phase, metrics)
-    for (site, round, way), size in traffic.items():
+    for (site, round, way), size in sent.items():
         yield Measurement(round, site, environments[site], Phase.AGGREGATE, way, float(size))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
+from fedse.diagnostics.exchange import traffic
 from fedse.errors import RunError, boundary
 from fedse.federation.layout import RunLayout
 from fedse.federation.phases import completed, phase_reports
@@ -122,7 +123,7 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     versions = read_json(layout.versions) if layout.versions.is_file() else {}
     phases = _phases(layout, config, len(records) + 1)
     with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
-        found = tuple(measure(config, records, phases, _traffic(layout, config, records)))
+        found = tuple(measure(config, records, phases, traffic(layout, config, records)))
     finished = (*_finished(layout, phases), *_finished_together(layout, len(records) + 1))
     return Run(layout, config, versions, records, found, finished, is_at_work(layout.lock))
 
@@ -152,28 +153,3 @@ def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> Phases:
         for client in config.clients
         for round in range(rounds)
     }
-
-
-def _traffic(layout: RunLayout, config: RunConfig, records: Sequence[RoundRecord]) -> dict[tuple[str, int, str], int]:
-    """(site, round, direction) → bytes of the adapter folder that went that way; folders that are gone are left out.
-
-    Only federated sites exchange adapters: isolated ones exchange nothing, and pooled ones hand over their experience.
-    """
-    found: dict[tuple[str, int, str], int] = {}
-    if config.method.sharing != "federated":
-        return found
-    for record in records[1:]:
-        for client in config.clients:
-            ways = {
-                "bytes_down": layout.global_adapter(record.round - 1),
-                "bytes_up": layout.update(record.round, client.name),
-            }
-            for way, folder in ways.items():
-                if folder.is_dir():
-                    found[client.name, record.round, way] = _size(folder)
-    return found
-
-
-def _size(folder: Path) -> int:
-    with storage_errors("read", folder):
-        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

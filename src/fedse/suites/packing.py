@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fedse.diagnostics.exchange import round_conflicts, traffic, write_exchange
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
 from fedse.storage import atomic_directory
 from fedse.suites.cells import Cell, SuiteLayout
-from fedse.suites.reading import CellState, read_suite
+from fedse.suites.reading import CellResult, CellState, read_suite
 from fedse.suites.running import write_tables
 
 
-def pack_suite(root: Path, target: Path) -> list[Cell]:
+def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lambda _: None) -> list[Cell]:
     """Copy what the finished cells of a suite recorded: configurations, versions, metrics and held-out episodes.
 
     Adapters, experience and explored episodes stay behind: of its episodes a site shows only those that it was tested
-    on.  The copy is a suite folder: its table and report are those of the original, but for what is computed
-    from adapters, and a suite that is resumed in it does the cells that are missing.
+    on.  What reports tell of the adapters is computed and written down.  The copy is a suite folder: its table and
+    report are those of the original, but for what took how long, and a suite that is resumed in it does the missing
+    cells.
 
     Args:
         root: the suite's folder.
         target: the folder to make.
+        listener: told of every cell as its turn comes; to read all its adapters takes a while.
 
     Returns:
         The cells that were packed; one that shares another's run is not listed.
@@ -31,22 +34,35 @@ def pack_suite(root: Path, target: Path) -> list[Cell]:
     Raises:
         RunError: if ``root`` is no suite or has no finished cell, or ``target`` exists.
         ConfigError: if the suite is not valid.
+        AdapterError: if an adapter is damaged.
         StorageError: if a file cannot be read or written; then nothing is left at ``target``.
     """
     if target.exists():
         raise RunError(f"{target} exists already", "choose another folder with --out, or remove it")
     results = read_suite(root)
-    cells = [found.cell for found in results.cells if found.state is CellState.DONE and not found.cell.is_shared]
-    if not cells:
+    done = [found for found in results.cells if found.state is CellState.DONE and not found.cell.is_shared]
+    if not done:
         raise RunError(f"no run of {root} is done", f"fedse suite run --resume --out {root} goes on with it")
     with atomic_directory(target) as made:
-        recorded = [path for cell in cells for path in _recorded(RunLayout(cell.folder(root)))]
-        for path in [SuiteLayout(root).suite, *recorded]:
-            copy = made / path.relative_to(root)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+        shutil.copyfile(SuiteLayout(root).suite, SuiteLayout(made).suite)
+        for found in done:
+            listener(found.cell)
+            for path in _recorded(RunLayout(found.folder)):
+                copy = made / path.relative_to(root)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+            _note_exchange(found, RunLayout(found.cell.folder(made)))
         write_tables(results.suite, SuiteLayout(made))  # not copied: they may be of an earlier state of the suite
-    return cells
+    return [found.cell for found in done]
+
+
+def _note_exchange(found: CellResult, packed: RunLayout) -> None:
+    """Write down what is computed from adapters; nothing where there are none, as in a run that was packed before."""
+    original, config = RunLayout(found.folder), found.cell.config
+    conflicts = round_conflicts(original, config, found.records)
+    sent = traffic(original, config, found.records)
+    if conflicts or sent:
+        write_exchange(packed.exchange, conflicts, sent)
 
 
 def _recorded(run: RunLayout) -> Iterator[Path]:
