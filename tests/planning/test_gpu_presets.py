@@ -6,6 +6,7 @@ from fedse.cli.plan import plan_of
 from fedse.config import RunConfig
 from fedse.planning import check_run, fit
 from fedse.settings import load_config, preset_names
+from fedse.suites import load_suite
 
 PRESETS = [name for name in preset_names() if name.startswith("paper")]
 
@@ -65,3 +66,26 @@ def test_every_preset_fits_the_papers_gpus(name: str) -> None:
     assert config.rollout.max_context <= plan.architecture.window
     assert fit(plan, config, 48).fits  # RTX A6000
     assert fit(plan, config, 24).fits == (name == "paper-qwen3-1.7b")
+
+
+@pytest.mark.parametrize("suite", ["paper", "paper-ablations"])
+def test_the_papers_suites_have_the_settings_of_its_presets(suite: str) -> None:
+    cells = [cell for cell in load_suite(suite).cells() if cell.seed == 0]
+    for cell in cells:
+        if cell.method == "fed-se":
+            own = {"name": f"paper-{cell.model}"}
+            assert cell.config.model_copy(update=own) == preset(f"paper-{cell.model}")
+        assert fit(plan_of(cell.config), cell.config, 48).fits, cell
+    models = {cell.model for cell in cells}
+    assert {f"paper-{model}" for model in models} == (
+        {*PRESETS} - {"paper"} if suite == "paper" else {"paper-llama2-7b"}
+    )
+
+
+def test_the_papers_table_and_ablations_are_whole() -> None:
+    table, ablations = load_suite("paper"), load_suite("paper-ablations")
+    assert [method.name for method in table.methods] == ["pre-trained", "local", "centralized", "fedit", "fed-se"]
+    changed = {"no-filter", "no-history", "weighted-mean", "rank-2", "rank-4", "rank-8", "rank-16"}
+    assert {method.name for method in ablations.ablations} == changed
+    [shared] = {cell.method for cell in ablations.cells() if cell.is_shared}
+    assert shared == "rank-8"  # is the method itself

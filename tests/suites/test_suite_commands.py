@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,6 +75,7 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(file: Path, tmp_path: Path) 
     assert "the run of fed-se" in result.stdout
     assert "6 methods × 1 model × 2 seeds, 10 runs" in result.stdout
     assert "no run is done yet" in result.stdout
+    assert len(re.findall(r" [0-9]+\.[0-9] GB ", result.stdout)) == 12
     assert not out.exists()
 
 

@@ -16,6 +16,7 @@ from fedse.cli import suite_live
 from fedse.cli.console import duration, examples, print_table, stderr, stdout
 
 if TYPE_CHECKING:
+    from fedse.config import RunConfig
     from fedse.suites import Suite, SuiteResults
     from fedse.suites.table import SuiteTable, TableRow
 
@@ -51,7 +52,7 @@ def show(name: _Name) -> None:
     epilog=examples(
         "fedse suite run tiny",
         "fedse suite run mine.yaml --out suites/mine --jobs 4",
-        "fedse suite run tiny --dry-run",
+        "fedse suite run paper --dry-run",
         "fedse suite run --resume --out suites/tiny",
         "fedse suite run nano-ablations --reuse suites/nano  # has Fed-SE's runs",
     )
@@ -76,7 +77,7 @@ def run(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the runs, list them with their states, and stop.")
+        bool, typer.Option("--dry-run", help="Check the runs, list them with states and memory, and stop.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
 ) -> None:
@@ -176,14 +177,17 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     for found in reusable(results, reuse):
         elsewhere[str(found.cell)] = found.folder
         progress(SuiteEvent(Step.TAKEN_OVER, found.cell, result=found))
-    listing = Table("run", "state", "model", "rounds", "folder", box=None, pad_edge=False)
+    listing = Table("run", "state", "model", "rounds", "memory", "folder", box=None, pad_edge=False)
+    configs = {(found.cell.model, found.cell.method): found.cell.config for found in results.cells}
+    memory = {place: _memory(config) for place, config in configs.items()}
     for found in results.cells:
         config = found.cell.config
         state = f"the run of {found.cell.home}" if found.cell.is_shared else found.state.value
         folder = found.folder
         if source := elsewhere.get(str(found.cell)):
             state, folder = "done there", source
-        row = (str(found.cell), state, config.model.name, str(config.rounds), str(folder))
+        needed = memory[found.cell.model, found.cell.method]
+        row = (str(found.cell), state, config.model.name, str(config.rounds), needed, str(folder))
         listing.add_row(*(Text(text) for text in row))
     print_table(listing)
     stdout.print(f"\n{_shape(suite)}; their environments, tasks and methods are there", markup=False)
@@ -191,6 +195,21 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     known = left == left
     told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
     stdout.print(f"Estimate of the rest: {told}", markup=False)
+
+
+def _memory(config: RunConfig) -> str:
+    """What a run needs on its device; a model whose shapes are not known may run all the same.
+
+    Raises:
+        AdapterError: if the adapter changes layers that the model does not have.
+    """
+    from fedse.cli.plan import plan_of
+    from fedse.errors import ModelError
+
+    try:
+        return f"{plan_of(config).peak / 1e9:.1f} GB"
+    except ModelError:
+        return "–"
 
 
 def _check(suite: Suite) -> None:
