@@ -19,6 +19,7 @@ FIGURES = ROOT / "docs" / "assets" / "figures"
 
 #: Folder of figures → the records they are drawn from, folders under results/ in the report's order; and their names.
 SHOWN = {
+    "quickstart": (["quickstart/quickstart-seed*"], ["success-maze", "success-wordle"]),
     "nano": (
         ["nano"],
         [

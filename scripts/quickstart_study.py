@@ -1,9 +1,10 @@
 """The quickstart over several seeds beside its control, as a table for docs/results/quickstart.md.
 
-    python scripts/quickstart_study.py [--seeds 0 1 2] [--out runs/study]
+    python scripts/quickstart_study.py [--seeds 0 1 2] [--out runs/study] [--records results/quickstart]
 
 Plays every run that is not there yet, one after the other, and goes on where it was stopped.  The control spends its
-time on demonstrations alone: the same sites, model, aggregation and training, no episodes played.
+time on demonstrations alone: the same sites, model, aggregation and training, no episodes played.  With --records what
+the runs recorded is copied there, without adapters and experience.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from fedse.evaluation import macro_average
 from fedse.federation.layout import RunLayout
 from fedse.federation.run_folder import read_records
+from fedse.storage import atomic_directory
+from fedse.suites.packing import pack_run
 from fedse.types import RoundRecord
 
 PRESETS = {"quickstart": "Fed-SE", "quickstart-demonstrations": "demonstrations alone"}
@@ -45,12 +48,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--records", type=Path, help="copy the runs' records into this folder")
     options = parser.parse_args()
     found = {
         (preset, seed): run(preset, seed, options.out / f"{preset}-seed{seed}")
         for seed in options.seeds
         for preset in PRESETS
     }
+    for preset, seed in found if options.records else ():
+        name = f"{preset}-seed{seed}"
+        with atomic_directory(options.records / name) as made:
+            pack_run(options.out / name, made)
     names = list(next(iter(found.values()))[-1].evaluation)
     print(f"| method | seed | {' | '.join(names)} | minutes |")
     print("|---|---|" + "---|" * (len(names) + 1))

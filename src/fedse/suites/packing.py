@@ -9,9 +9,10 @@ from pathlib import Path
 from fedse.diagnostics.exchange import round_conflicts, traffic, write_exchange
 from fedse.errors import RunError
 from fedse.federation.layout import RunLayout
-from fedse.storage import atomic_directory
+from fedse.federation.run_folder import read_config, read_records
+from fedse.storage import atomic_directory, storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
-from fedse.suites.reading import CellResult, CellState, read_suite
+from fedse.suites.reading import CellState, read_suite
 from fedse.suites.running import write_tables
 
 
@@ -47,22 +48,33 @@ def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lamb
         shutil.copyfile(SuiteLayout(root).suite, SuiteLayout(made).suite)
         for found in done:
             listener(found.cell)
-            for path in _recorded(RunLayout(found.folder)):
-                copy = made / path.relative_to(root)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-            _note_exchange(found, RunLayout(found.cell.folder(made)))
+            pack_run(found.folder, found.cell.folder(made))
         write_tables(results.suite, SuiteLayout(made))  # not copied: they may be of an earlier state of the suite
     return [found.cell for found in done]
 
 
-def _note_exchange(found: CellResult, packed: RunLayout) -> None:
-    """Write down what is computed from adapters; nothing where there are none, as in a run that was packed before."""
-    original, config = RunLayout(found.folder), found.cell.config
-    conflicts = round_conflicts(original, config, found.records)
-    sent = traffic(original, config, found.records)
-    if conflicts or sent:
-        write_exchange(packed.exchange, conflicts, sent)
+def pack_run(folder: Path, target: Path) -> None:
+    """Copy what one finished run recorded, see :func:`pack_suite`.
+
+    Args:
+        folder: the run's.
+        target: where to; best a folder that is made whole (:func:`fedse.storage.atomic_directory`).
+
+    Raises:
+        RunError, ConfigError: if the folder is no run, or a file in it is damaged.
+        AdapterError: if an adapter is damaged.
+        StorageError: if a file cannot be read or written.
+    """
+    run = RunLayout(folder)
+    config, records = read_config(run), read_records(run)
+    for path in _recorded(run):
+        copy = target / path.relative_to(folder)
+        with storage_errors("write", copy):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    conflicts, sent = round_conflicts(run, config, records), traffic(run, config, records)
+    if conflicts or sent:  # neither where no adapters travel, nor in a run that was packed before there was this file
+        write_exchange(RunLayout(target).exchange, conflicts, sent)
 
 
 def _recorded(run: RunLayout) -> Iterator[Path]:
