@@ -17,11 +17,11 @@ from fedse.report.study import read_study
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "assets" / "figures"
 
-#: Folder of figures → the records they are drawn from, folders under results/ in the report's order; and their names.
+#: Folder of figures → the records they are drawn from, folders under results/ as a pattern; and the figures' names.
 SHOWN = {
-    "quickstart": (["quickstart/quickstart-seed*"], ["success-maze", "success-wordle"]),
+    "quickstart": ("quickstart/quickstart-seed*", ["success-maze", "success-wordle"]),
     "nano": (
-        ["nano"],
+        "nano",
         [
             "difference-fed-se",
             "exploration-fed-se",
@@ -30,8 +30,8 @@ SHOWN = {
             "conflict-cosine-b",
         ],
     ),
-    "nano-ablations": (["nano-ablations"], ["ablation-fed-se"]),
-    "smollm2": (["smollm2"], ["difference-fed-se", "exploration-fed-se"]),
+    "nano-ablations": ("nano-ablations", ["ablation-fed-se"]),
+    "smollm2": ("smollm2", ["difference-fed-se", "exploration-fed-se"]),
 }
 
 
@@ -41,8 +41,8 @@ def figures_of(name: str) -> list[Figure]:
     Raises:
         KeyError: if the records give no figure of a name that is to be shown.
     """
-    patterns, shown = SHOWN[name]
-    study = read_study([folder for pattern in patterns for folder in sorted((ROOT / "results").glob(pattern))])
+    pattern, shown = SHOWN[name]
+    study = read_study(sorted((ROOT / "results").glob(pattern)))
     drawn = {figure.name: figure for part in all_figures(study, standings(study)).values() for figure in part}
     return [drawn[figure] for figure in shown]
 
