@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
+from fedse.adapters.state import AdapterState
 from fedse.agent import system_prompt
 from fedse.agent.rendering import ChatRenderer
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
@@ -20,6 +21,7 @@ from fedse.evaluation.rates import success_rate
 from fedse.experience.filters import SuccessFilter, apply_filter
 from fedse.federation.aggregation import get_aggregator
 from fedse.learning.update import local_update
+from fedse.messages.update import ClientUpdate
 from fedse.models import catalogue
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
@@ -27,7 +29,7 @@ from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import demonstrate
 from fedse.seeding import derive_seed, python_random
-from fedse.types import AdapterState, ClientUpdate, Task, Trajectory
+from fedse.types import Task, Trajectory
 
 
 @dataclass

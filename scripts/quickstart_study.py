@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from fedse.evaluation import macro_average
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
+from fedse.runs.folder import read_records
+from fedse.runs.layout import RunLayout
 from fedse.storage import atomic_directory
 from fedse.suites.packing import pack_run
 from fedse.types import RoundRecord

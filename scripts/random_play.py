@@ -15,10 +15,10 @@ from nano.players import PLAYERS
 from fedse.agent import system_prompt
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import make
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import play
+from fedse.runs.folder import read_config
+from fedse.runs.layout import RunLayout
 from fedse.seeding import python_random
 from fedse.settings import load_config
 from fedse.types import Source

@@ -1,8 +1,8 @@
-"""The data that flows through fedse, from an episode to an adapter.  No torch, no I/O.
+"""The data that flows through fedse, from an episode to the record of a round.  No torch, no I/O.
 
-    Task → Turn → Trajectory → AdapterState → ClientUpdate → RoundRecord
+    Task → Turn → Trajectory → RoundRecord
 
-All types are immutable; arrays inside :class:`AdapterState` are marked read-only.
+All types are immutable.
 """
 
 from __future__ import annotations
@@ -191,76 +191,6 @@ class Trajectory:
     def with_origin(self, *, client: str, round: int) -> Trajectory:
         """A copy that names the site and the round it was made in."""
         return replace(self, client=client, round=round)
-
-
-@dataclass(frozen=True, slots=True)
-class AdapterMeta:
-    """What two adapters must agree on before they may be combined.
-
-    Attributes:
-        rank: LoRA rank r.
-        alpha: LoRA alpha; the update is scaled by ``alpha / rank``.
-        target_modules: sorted names of the adapted linear layers, as peft understands them.
-        base_model: fingerprint of the frozen base weights.
-    """
-
-    rank: int
-    alpha: float
-    target_modules: tuple[str, ...]
-    base_model: str
-
-    @property
-    def scaling(self) -> float:
-        """The factor s in W + s·B·A."""
-        return self.alpha / self.rank
-
-
-@dataclass(frozen=True)
-class AdapterState:
-    """A LoRA adapter as data: names in peft's file naming → float32 arrays, in sorted order, read-only.
-
-    ``base_model.model.<path>.lora_A.weight`` has shape (r, in), ``….lora_B.weight`` has shape (out, r).
-    """
-
-    tensors: Mapping[str, FloatArray]
-    meta: AdapterMeta
-
-    def __post_init__(self) -> None:
-        ordered: dict[str, FloatArray] = {}
-        for name in sorted(self.tensors):
-            array = np.ascontiguousarray(self.tensors[name], dtype=np.float32)
-            if array is self.tensors[name] and array.flags.writeable:
-                array = array.copy()
-            array.flags.writeable = False
-            ordered[name] = array
-        object.__setattr__(self, "tensors", ordered)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over names, shapes and bytes: equal exactly when two adapters are byte-identical."""
-        hasher = hashlib.sha256()
-        for name, array in self.tensors.items():
-            hasher.update(f"{name}{array.shape}".encode())
-            hasher.update(array.tobytes())
-        return hasher.hexdigest()
-
-    @property
-    def nbytes(self) -> int:
-        """Size of all tensors in bytes."""
-        return sum(array.nbytes for array in self.tensors.values())
-
-
-@dataclass(frozen=True, slots=True)
-class ClientUpdate:
-    """All that may leave a site: the adapter, and the few scalars the aggregator declares that it needs.
-
-    There is no other channel.  Fed-SE's unweighted mean needs no scalars at all.
-    """
-
-    client: str
-    round: int
-    adapter: AdapterState
-    scalars: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

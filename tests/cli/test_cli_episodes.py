@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_calls import Cli
 
-from fedse.federation.layout import RunLayout
-from fedse.federation.trajectory_files import read_trajectories, write_trajectories
+from fedse.experience.trajectory_files import read_trajectories, write_trajectories
+from fedse.runs.layout import RunLayout
 from fedse.types import Task
 
 

@@ -10,8 +10,8 @@ from click.testing import Result
 
 from fedse.cli.results import show_result
 from fedse.config import EvaluationConfig
-from fedse.federation.layout import RunLayout
-from fedse.federation.trajectory_files import read_trajectories
+from fedse.experience.trajectory_files import read_trajectories
+from fedse.runs.layout import RunLayout
 from fedse.types import RoundRecord, SuccessRate
 
 SITES = (

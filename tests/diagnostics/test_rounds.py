@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.diagnostics.experience import LengthBin, buffer_at, rewards_by_length
 from fedse.diagnostics.records import COLUMNS, as_csv
 from fedse.diagnostics.rounds import RoundDiagnostics, diagnose
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
 from fedse.errors import RunError
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
 from fedse.federation.runtimes.local import run
+from fedse.runs.folder import read_records
+from fedse.runs.layout import RunLayout
 from fedse.types import Source, StopReason, Task, Trajectory, Turn
 
 CONFIG = RunConfig.model_validate(

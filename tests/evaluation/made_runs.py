@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import append_record
-from fedse.federation.trajectory_files import write_trajectories
+from fedse.experience.trajectory_files import write_trajectories
+from fedse.runs.folder import append_record
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_write
 from fedse.types import RoundRecord, Source, StopReason, Task, Trajectory

@@ -9,7 +9,7 @@ from made_runs import Verdicts, make_run
 
 from fedse.errors import RunError
 from fedse.evaluation.comparison import compare
-from fedse.evaluation.held_out import PairedRuns, pair_runs, read_held_out
+from fedse.results.held_out import PairedRuns, pair_runs, read_held_out
 
 EASY = {"maze": [True, True, False, True], "wordle": [True, False]}
 HARD = {"maze": [False, True, False, False], "wordle": [True, False]}

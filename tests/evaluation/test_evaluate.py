@@ -10,8 +10,8 @@ from fedse.config import LoraConfig, ModelConfig, RolloutConfig
 from fedse.environments import make
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
-from fedse.evaluation.evaluate import evaluate, held_out_tasks
 from fedse.rollout.episode import EpisodeRequest
+from fedse.sites.evaluation import evaluate, held_out_tasks
 from fedse.types import Source, StopReason, Task, Trajectory
 
 TASKS = held_out_tasks(make("maze"), "test", 3)

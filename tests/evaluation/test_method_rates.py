@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from made_runs import Verdicts, make_run
 
-from fedse.evaluation.held_out import HeldOut, read_held_out
-from fedse.evaluation.method_rates import MethodRates, method_rates
 from fedse.evaluation.rates import wilson_interval
+from fedse.results.held_out import HeldOut, read_held_out
+from fedse.results.method_rates import MethodRates, method_rates
 from fedse.types import SuccessRate
 
 QUARTER = [True, False, False, False]

@@ -8,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig, RunConfig
 from fedse.evaluation.rates import wilson_interval
 from fedse.export import Origin
-from fedse.federation.adapter_io import load_adapter, save_adapter
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import append_record
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.models.tiny import tiny_model, tiny_tokenizer
 from fedse.report import read_run
+from fedse.runs.folder import append_record
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, write_json
-from fedse.types import AdapterState, RoundRecord, SuccessRate
+from fedse.types import RoundRecord, SuccessRate
 
 SITES = ("east", "west")
 

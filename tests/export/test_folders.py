@@ -9,10 +9,10 @@ import torch
 from export_runs import adapter, base_folder, made_run, origin
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from fedse.adapters.files import load_adapter
 from fedse.config import LoraConfig, ModelConfig
 from fedse.errors import ModelError, StorageError
 from fedse.export import export_adapter, export_merged
-from fedse.federation.adapter_io import load_adapter
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.storage import read_json

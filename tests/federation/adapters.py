@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedse.types import AdapterMeta, AdapterState, ClientUpdate
+from fedse.adapters.state import AdapterMeta, AdapterState
+from fedse.messages.update import ClientUpdate
 
 META = AdapterMeta(rank=2, alpha=4.0, target_modules=("k_proj", "q_proj"), base_model="0123456789abcdef")
 SHAPES = {

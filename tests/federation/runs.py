@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.federation.layout import RunLayout
+from fedse.runs.layout import RunLayout
 
 
 def toy_client(name: str, **changes: Any) -> dict[str, Any]:

@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from adapters import A_NAME, random_state, update, with_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters import A_NAME, random_state, update, with_tensor
+from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError, UnknownNameError
 from fedse.federation.aggregation import (
     aggregator,
@@ -18,7 +19,7 @@ from fedse.federation.aggregation import (
     server_step,
     weighted_mean,
 )
-from fedse.types import AdapterState, ClientUpdate
+from fedse.messages.update import ClientUpdate
 
 GLOBAL = random_state(99)
 

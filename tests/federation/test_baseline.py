@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from runs import fingerprint, toy_client, toy_config
 
+from fedse.adapters.files import load_adapter, save_adapter
 from fedse.config import RunConfig
 from fedse.errors import AdapterError
-from fedse.federation.adapter_io import load_adapter, save_adapter
-from fedse.federation.layout import RunLayout
 from fedse.federation.runtimes.local import run
 from fedse.progress import Event, Phase
+from fedse.runs.layout import RunLayout
 
 pytestmark = pytest.mark.usefixtures("toy")
 

@@ -12,16 +12,16 @@ from runs import toy_client, toy_config
 from fedse.config import RunConfig
 from fedse.errors import ConfigError, EnvironmentFault, StoreError, UnknownNameError
 from fedse.experience.store import ExperienceStore
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.aggregation import aggregator, registry
-from fedse.federation.client import Client
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, phase_reports
-from fedse.federation.shared_model import SharedModel
-from fedse.federation.task_sampling import exploration_tasks
-from fedse.federation.trajectory_files import read_trajectories
-from fedse.federation.transport import META_KEYS, TENSOR_KEYS, decode_update, encode_update
 from fedse.learning.update import local_update
+from fedse.messages.codec import META_KEYS, TENSOR_KEYS, decode_update, encode_update
 from fedse.progress import Event, Phase
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import PhaseReport, phase_reports
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.site import Client
+from fedse.sites.task_sampling import exploration_tasks
 from fedse.types import Source, StopReason, Task
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -132,7 +132,7 @@ class TestRound:
             rates.append(arguments[2].learning_rate)
             return local_update(*arguments, **options)
 
-        monkeypatch.setattr("fedse.federation.training.local_update", watched)
+        monkeypatch.setattr("fedse.sites.training.local_update", watched)
         config = toy_config(rounds=3, training={"round_schedule": "cosine"}, method={"explore": False})
         client = make_client(config, shared, tmp_path)
         client.demonstrate()
@@ -159,7 +159,7 @@ class TestRound:
         first.demonstrate()
         sent = first.round(1, shared.lora.initial_state(1))
         monkeypatch.setattr(shared.engine, "run", None)
-        monkeypatch.setattr("fedse.federation.training.local_update", None)
+        monkeypatch.setattr("fedse.sites.training.local_update", None)
         events: list[Event] = []
         again = make_client(toy_config(), shared, tmp_path, listener=events.append)
         again.demonstrate()
@@ -248,10 +248,8 @@ class TestMethods:
     def test_without_history_a_success_found_before_counts_again(
         self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("fedse.federation.client.derive_seed", lambda *parts: 7)  # every round plays the same
-        monkeypatch.setattr(
-            "fedse.federation.client.exploration_tasks", lambda tasks, count, round, seed: list(tasks[:count])
-        )
+        monkeypatch.setattr("fedse.sites.site.derive_seed", lambda *parts: 7)  # every round plays the same
+        monkeypatch.setattr("fedse.sites.site.exploration_tasks", lambda tasks, count, round, seed: list(tasks[:count]))
         client, _ = self.rounds(shared, tmp_path, history=False)
         assert reports(tmp_path, 1)[Phase.EXPLORE].metrics["kept"] > 0
         assert reports(tmp_path, 2)[Phase.EXPLORE].metrics["added"] == 0

@@ -15,13 +15,13 @@ from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
-from fedse.federation.client import Client
-from fedse.federation.demonstrations import Imported, Refusal, import_demonstrations
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import phase_reports
-from fedse.federation.shared_model import SharedModel
 from fedse.progress import Phase
 from fedse.rollout.scripted import demonstrate
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import phase_reports
+from fedse.sites.demonstrations import Imported, Refusal, import_demonstrations
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.site import Client
 from fedse.types import Source, Task, Trajectory
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from runs import fingerprint, toy_client, toy_config
 
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.errors import DivergenceError, UpdateRejectedError
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
 from fedse.federation.runtimes.local import run
 from fedse.learning.update import local_update
 from fedse.models.lora import LoraModel
 from fedse.progress import Event, Phase
+from fedse.runs.folder import read_records
+from fedse.runs.layout import RunLayout
 from fedse.seeding import derive_seed
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -46,7 +46,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch) -> Diverge:
             lora.trainable()[0].data.fill_(float("inf"))
             return stats
 
-        monkeypatch.setattr("fedse.federation.training.local_update", update)
+        monkeypatch.setattr("fedse.sites.training.local_update", update)
 
     return patch
 

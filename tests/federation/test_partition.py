@@ -15,7 +15,7 @@ from fedse.config import PartitionConfig, RunConfig
 from fedse.environments import make
 from fedse.environments.variants import VARIANTS, site_options
 from fedse.errors import ConfigError, UnknownNameError
-from fedse.federation.partition import partition, site_tasks
+from fedse.sites.partition import partition, site_tasks
 from fedse.types import Task
 
 KINDS = ["bed", "sign", "door", "boat"] * 30

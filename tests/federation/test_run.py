@@ -12,22 +12,26 @@ from typing import Any
 import pytest
 from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError, VersionWarning
+from fedse.experience import trajectory_files
 from fedse.experience.store import ExperienceStore
-from fedse.federation import client, phases, pooling, run_folder, trajectory_files
-from fedse.federation.adapter_io import load_adapter
 from fedse.federation.aggregation import server_step
-from fedse.federation.client import Client
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import locked, open_run, read_config, read_records
 from fedse.federation.runtimes import exchange
 from fedse.federation.runtimes.local import run
-from fedse.federation.shared_model import SharedModel
 from fedse.progress import Event, Phase
+from fedse.runs import folder as run_folder
+from fedse.runs import phases
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import locked, open_run, read_config, read_records
+from fedse.runs.layout import RunLayout
 from fedse.seeding import derive_seed
 from fedse.settings import load_config
+from fedse.sites import pooling
+from fedse.sites import site as client
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.site import Client
 
 pytestmark = pytest.mark.usefixtures("toy")
 CONFIG = toy_config()

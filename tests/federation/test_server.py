@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from adapters import A_NAME, random_state, update, with_tensor
 
+from adapters import A_NAME, random_state, update, with_tensor
+from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, UpdateRejectedError
 from fedse.federation.aggregation import Aggregator, get_aggregator, mean, server_step
 from fedse.federation.server import Server
-from fedse.types import AdapterState, ClientUpdate
+from fedse.messages.update import ClientUpdate
 
 GLOBAL = random_state(0)
 

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 from runs import fingerprint, toy_client, toy_config
 
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig, Sharing
 from fedse.errors import RunError
-from fedse.federation.adapter_io import load_adapter
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.aggregation import mean, server_step
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
 from fedse.federation.runtimes.local import run
-from fedse.federation.trajectory_files import read_trajectories
 from fedse.learning.update import local_update
+from fedse.messages.update import ClientUpdate
 from fedse.models.lora import LoraModel
-from fedse.types import ClientUpdate, Trajectory
+from fedse.runs.folder import read_records
+from fedse.runs.layout import RunLayout
+from fedse.types import Trajectory
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -48,7 +49,7 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
         found.append((lora.state().digest, list(examples), settings.steps))
         return local_update(lora, examples, settings, **options)
 
-    monkeypatch.setattr("fedse.federation.training.local_update", watched)
+    monkeypatch.setattr("fedse.sites.training.local_update", watched)
     return found
 
 
@@ -64,7 +65,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return play
 
-    from fedse.federation.client import Client
+    from fedse.sites.site import Client
 
     monkeypatch.setattr(Client, "_play", watching(Client._play))
     return found

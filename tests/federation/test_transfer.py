@@ -8,9 +8,9 @@ import pytest
 from runs import toy_client, toy_config
 
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_records
 from fedse.federation.runtimes.local import run
+from fedse.runs.folder import read_records
+from fedse.runs.layout import RunLayout
 
 
 @pytest.mark.usefixtures("toy")

@@ -14,13 +14,13 @@ from runs import fingerprint, toy_client, toy_config
 
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import open_run, read_records
 from fedse.federation.runtimes.local import run
-from fedse.federation.runtimes.sites import Job, Task
 from fedse.federation.runtimes.workers import worker_sites
 from fedse.progress import Event, Phase, silent
+from fedse.runs.folder import open_run, read_records
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
+from fedse.sites.host import Job, Task
 
 pytestmark = pytest.mark.usefixtures("toy")
 HERE = Path(__file__).parent

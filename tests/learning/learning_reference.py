@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
+from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
-from fedse.types import AdapterState, Source, StopReason, Task, TokenRecord, Trajectory
+from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory
 
 VOCABULARY = 200
 SMALL = {

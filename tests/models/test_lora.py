@@ -12,11 +12,11 @@ import safetensors.numpy
 import torch
 from torch import nn
 
+from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig
 from fedse.errors import AdapterError, ModelError
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
-from fedse.types import AdapterState
 
 IDS = torch.arange(3, 43).reshape(2, 20)
 

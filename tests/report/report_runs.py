@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from fedse.adapters.files import save_adapter
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.config import RunConfig
 from fedse.evaluation import success_rate
-from fedse.federation.adapter_io import save_adapter
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import append_record
-from fedse.federation.trajectory_files import write_trajectories
+from fedse.experience.trajectory_files import write_trajectories
 from fedse.progress import Phase
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import append_record
+from fedse.runs.layout import RunLayout
 from fedse.seeding import numpy_generator
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, write_json
 from fedse.suites import SuiteLayout, dump_suite
 from fedse.suites.loading import parse_suite
-from fedse.types import AdapterMeta, AdapterState, RoundRecord, Source, StopReason, Task, TokenRecord, Trajectory, Turn
+from fedse.types import RoundRecord, Source, StopReason, Task, TokenRecord, Trajectory, Turn
 
 SECONDS = {Phase.DEMONSTRATE: 1.0, Phase.EXPLORE: 2.0, Phase.TRAIN: 3.0, Phase.EVALUATE: 4.0}
 

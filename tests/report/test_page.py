@@ -10,7 +10,7 @@ import pytest
 from report_runs import Page, begin, config, episode, finish_round, made_run
 
 from fedse.errors import RunError
-from fedse.federation.trajectory_files import write_trajectories
+from fedse.experience.trajectory_files import write_trajectories
 from fedse.report import follow, read_runs, read_study, render_page, write_page
 from fedse.report.charts import all_figures
 from fedse.report.comparisons import standings

@@ -6,10 +6,10 @@ import pytest
 from report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
 
 from fedse.errors import RunError, StorageError
-from fedse.federation.run_folder import is_at_work, locked
 from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
 from fedse.report.comparisons import Standing, standings
+from fedse.runs.folder import is_at_work, locked
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend

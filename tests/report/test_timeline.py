@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from report_runs import SECONDS, begin, config, finish_phase
 
-from fedse.federation.run_folder import append_record
 from fedse.progress import Phase
 from fedse.report import read_run
 from fedse.report.timeline import timeline
+from fedse.runs.folder import append_record
 from fedse.types import RoundRecord
 
 CLIENTS = [{"name": "west", "environment": "maze"}, {"name": "east", "environment": "wordle"}]

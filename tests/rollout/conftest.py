@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedse.adapters.state import AdapterState
 from fedse.agent.rendering import ChatRenderer
 from fedse.config import LoraConfig, ModelConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.types import AdapterState
 
 
 @pytest.fixture

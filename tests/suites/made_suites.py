@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedse.evaluation import success_rate
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import append_record
-from fedse.federation.trajectory_files import write_trajectories
+from fedse.experience.trajectory_files import write_trajectories
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import append_record
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, write_json
 from fedse.suites import Cell, Suite, SuiteLayout, dump_suite

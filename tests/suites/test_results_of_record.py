@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from figures_of_record import FIGURES, SHOWN, figures_of
 
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config, read_records
 from fedse.report.figures import write_figures
+from fedse.runs.folder import read_config, read_records
+from fedse.runs.layout import RunLayout
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.rendering import csv_text, markdown
 from fedse.suites.table import suite_table

@@ -17,10 +17,10 @@ from made_suites import TINY, begin_cell, cell, suite
 from fedse.cli.subject import find
 from fedse.diagnostics.rounds import diagnose
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import locked, read_records
 from fedse.federation.runtimes.local import run
 from fedse.progress import Phase
+from fedse.runs.folder import locked, read_records
+from fedse.runs.layout import RunLayout
 from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.packing import pack_suite

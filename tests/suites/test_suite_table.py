@@ -9,7 +9,7 @@ from made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
 
 from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
-from fedse.federation.layout import RunLayout
+from fedse.runs.layout import RunLayout
 from fedse.storage import write_json
 from fedse.suites import CellState, SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite

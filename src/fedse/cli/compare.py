@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fedse.evaluation.bootstrap import Contrast, Estimate
     from fedse.evaluation.comparison import Comparison
-    from fedse.evaluation.held_out import HeldOut, PairedRuns
+    from fedse.results.held_out import HeldOut, PairedRuns
 
 EXAMPLES = examples(
     "fedse compare runs/fed-se-seed* against runs/fedit-seed*",
@@ -44,7 +44,7 @@ def compare(
     decoding differ are refused.
     """
     from fedse.evaluation.comparison import compare as compare_outcomes
-    from fedse.evaluation.held_out import pair_runs, read_held_out
+    from fedse.results.held_out import pair_runs, read_held_out
 
     sides = [[read_held_out(folder) for folder in side] for side in _sides(runs)]
     paired = pair_runs(*sides)

@@ -107,7 +107,7 @@ def _imported(
     environment: Environment, source: Path, count: int | None, style: PromptStyle, *, quiet: bool
 ) -> list[Trajectory]:
     from fedse.agent import system_prompt
-    from fedse.federation.demonstrations import import_demonstrations
+    from fedse.sites.demonstrations import import_demonstrations
 
     with shown(0, quiet=quiet) as listener:
         found = import_demonstrations(

@@ -64,7 +64,7 @@ def diagnose(
 
 
 def _show_updates(rounds: Sequence[RoundDiagnostics]) -> None:
-    from fedse.diagnostics.drift import random_sign_agreement
+    from fedse.adapters.algebra import random_sign_agreement
 
     table = Table(title="Updates of the clients", title_justify="left", box=None, pad_edge=False)
     table.add_column("round", justify="right")
@@ -124,8 +124,8 @@ def _show_lengths(found: RoundDiagnostics) -> None:
 def _show_transfer(run: Path, tasks: int | None) -> None:
     from fedse.cli import model as models
     from fedse.diagnostics.transfer import transfer_matrix
-    from fedse.federation.layout import RunLayout
-    from fedse.federation.run_folder import read_config
+    from fedse.runs.folder import read_config
+    from fedse.runs.layout import RunLayout
 
     models.ensure(read_config(RunLayout(run)).model)
 

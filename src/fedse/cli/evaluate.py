@@ -15,11 +15,12 @@ from fedse.cli.results import show_errors, show_samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fedse.adapters.state import AdapterState
     from fedse.cli.subject import Subject
     from fedse.config import ClientConfig, RunConfig
-    from fedse.federation.shared_model import SharedModel
     from fedse.progress import Listener
-    from fedse.types import AdapterState, SuccessRate, Trajectory
+    from fedse.sites.shared_model import SharedModel
+    from fedse.types import SuccessRate, Trajectory
 
 EXAMPLES = examples(
     "fedse eval runs/quickstart-seed0 --tasks 200",
@@ -55,7 +56,7 @@ def evaluate(
 ) -> None:
     """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
     from fedse.cli.subject import find
-    from fedse.federation.shared_model import SharedModel
+    from fedse.sites.shared_model import SharedModel
 
     subject = find(path, round=round, client=client, model=model)
     config = _configured(subject.config, split, tasks, sampled, temperature, seed)
@@ -70,7 +71,7 @@ def evaluate(
     _show(subject, columns)
     show_samples(config.evaluation)
     if episodes_to:
-        from fedse.federation.trajectory_files import write_trajectories
+        from fedse.experience.trajectory_files import write_trajectories
 
         write_trajectories(episodes_to, played)
         stdout.print(f"{len(played)} episodes are in {episodes_to}", markup=False)
@@ -107,8 +108,8 @@ def _configured(
 
 def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
     """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
-    from fedse.federation.evaluators import evaluators
     from fedse.names import unknown_name
+    from fedse.runs.evaluators import evaluators
 
     clients = {client.name: client for client in config.clients}
     sites = {label: clients[name] for label, name in evaluators(config).items()}
@@ -127,9 +128,9 @@ def _rates(
     listener: Listener,
 ) -> tuple[dict[str, SuccessRate], list[Trajectory]]:
     """Play every site's held-out tasks with an adapter; the rates and the episodes."""
-    from fedse.evaluation.evaluate import evaluate_site
     from fedse.progress import Event, Phase
     from fedse.rollout.engine import RolloutProgress
+    from fedse.sites.evaluation import evaluate_site
 
     # A fresh adapter has a zero factor B: with it the model is the bare base model.
     shared.lora.load(shared.lora.initial_state(0) if adapter is None else adapter)

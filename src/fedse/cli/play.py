@@ -164,8 +164,8 @@ def _watch_model(environment: Environment, site: ClientConfig | None, task: Task
     from fedse.agent import system_prompt
     from fedse.cli import model as models
     from fedse.environments import make
-    from fedse.federation.shared_model import SharedModel
     from fedse.rollout.episode import EpisodeRequest
+    from fedse.sites.shared_model import SharedModel
 
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):

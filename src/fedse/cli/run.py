@@ -80,7 +80,7 @@ def default_folder(config: RunConfig) -> Path:
 def _resolve(
     preset: str | None, file: Path | None, method: str | None, overrides: list[str], resumed: Path | None
 ) -> RunConfig:
-    from fedse.federation.layout import RunLayout
+    from fedse.runs.layout import RunLayout
     from fedse.settings import load_config
 
     if preset is None and file is None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from fedse.cli.console import examples, percent, print_table, sparkline, stdout
 
 if TYPE_CHECKING:
-    from fedse.federation.layout import RunLayout
+    from fedse.runs.layout import RunLayout
 
 EXAMPLES = examples("fedse ls", "fedse ls /data/runs")
 
@@ -24,7 +24,7 @@ def ls(
 ) -> None:
     """List run folders: rounds done, and success on held-out tasks before and after (mean of environments)."""
     from fedse.errors import FedseError, RunError
-    from fedse.federation.layout import RunLayout
+    from fedse.runs.layout import RunLayout
 
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}", "name the folder that holds your runs, or begin one: fedse run")
@@ -47,7 +47,7 @@ def ls(
 
 def _cells(layout: RunLayout) -> list[str]:
     from fedse.evaluation import macro_average
-    from fedse.federation.run_folder import read_config, read_records
+    from fedse.runs.folder import read_config, read_records
 
     config, records = read_config(layout), read_records(layout)
     environments = ", ".join(dict.fromkeys(client.environment for client in config.clients))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from fedse.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
+    from fedse.adapters.state import AdapterState
     from fedse.config import RunConfig
-    from fedse.federation.layout import RunLayout
-    from fedse.types import AdapterState
+    from fedse.runs.layout import RunLayout
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def find(
         UnknownNameError: if there is no such client.
         AdapterError: if the adapter is damaged.
     """
-    from fedse.federation.layout import RunLayout
-    from fedse.federation.run_folder import read_config
+    from fedse.runs.folder import read_config
+    from fedse.runs.layout import RunLayout
 
     layout = RunLayout(path)
     if layout.config.is_file():
@@ -70,7 +70,7 @@ def find(
         raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
     if client is not None:
         raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
-    from fedse.federation.adapter_io import load_adapter
+    from fedse.adapters.files import load_adapter
 
     adapter = load_adapter(path, expect=None)
     run = None if model else _run_of(path.resolve())
@@ -80,7 +80,7 @@ def find(
 
 def _run_of(adapter: Path) -> RunLayout | None:
     """The run in whose folder an adapter lies, at one of the places that a run has for adapters."""
-    from fedse.federation.layout import RunLayout
+    from fedse.runs.layout import RunLayout
 
     for folder in adapter.parents:
         match adapter.relative_to(folder).parts:
@@ -95,8 +95,8 @@ def base(model: str) -> Subject:
 
 
 def _of_run(layout: RunLayout, round: int | None, client: str | None, environment: str | None) -> Subject:
-    from fedse.federation.adapter_io import load_adapter
-    from fedse.federation.run_folder import check_whole, read_config
+    from fedse.adapters.files import load_adapter
+    from fedse.runs.folder import check_whole, read_config
 
     config = read_config(layout)
     check_whole(layout)
@@ -138,7 +138,7 @@ def _rounds(layout: RunLayout, site: str) -> list[int]:
 
 
 def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:
-    from fedse.federation.adapter_io import CONFIG_NAME
+    from fedse.adapters.files import CONFIG_NAME
     from fedse.storage import read_json
 
     name = model or read_json(path / CONFIG_NAME).get("base_model_name_or_path")

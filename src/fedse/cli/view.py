@@ -76,8 +76,8 @@ def view(
 def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
     from fedse.errors import RunError
     from fedse.experience import ExperienceStore
-    from fedse.federation.layout import RunLayout
-    from fedse.federation.trajectory_files import read_trajectories
+    from fedse.experience.trajectory_files import read_trajectories
+    from fedse.runs.layout import RunLayout
 
     if path.suffix == ".sqlite":
         with ExperienceStore(path, readonly=True) as store:
@@ -91,10 +91,10 @@ def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool
 
 def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
     from fedse.errors import RunError
-    from fedse.federation.layout import RunLayout
-    from fedse.federation.run_folder import check_whole, read_config
-    from fedse.federation.trajectory_files import read_trajectories
+    from fedse.experience.trajectory_files import read_trajectories
     from fedse.names import unknown_name
+    from fedse.runs.folder import check_whole, read_config
+    from fedse.runs.layout import RunLayout
 
     layout = RunLayout(path)
     config = read_config(layout)
@@ -129,8 +129,8 @@ def _tokenizer(path: Path, model: str | None) -> PreTrainedTokenizerBase:
 def _model_config(path: Path, model: str | None) -> ModelConfig:
     from fedse.config import ModelConfig
     from fedse.errors import ConfigError
-    from fedse.federation.layout import RunLayout
-    from fedse.federation.run_folder import read_config
+    from fedse.runs.folder import read_config
+    from fedse.runs.layout import RunLayout
 
     if model is not None:
         return ModelConfig(name=model)

@@ -12,12 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fedse.adapters.algebra import FACTORS, aggregation_error, conflict, factor_gram
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
-from fedse.diagnostics.drift import FACTORS, aggregation_error, conflict, factor_gram
 from fedse.errors import StorageError, boundary
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.layout import RunLayout
+from fedse.runs.layout import RunLayout
 from fedse.storage import read_json, storage_errors, write_json
 from fedse.types import RoundRecord
 
@@ -32,7 +32,7 @@ def round_conflicts(layout: RunLayout, config: RunConfig, records: Sequence[Roun
     """Round → measure → value, for rounds in which several federated sites sent adapters.
 
     Measures are ``cosine_A`` and ``cosine_B`` (mean over the pairs of sites), ``dilution`` (κ, of both factors), and
-    ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.diagnostics.drift`.
+    ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.adapters.algebra`.
 
     Args:
         layout: of the run, which may be under way.

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
-from fedse.diagnostics.drift import (
+from fedse.adapters.algebra import (
     FACTORS,
     AggregationError,
     Conflict,
@@ -21,16 +19,20 @@ from fedse.diagnostics.drift import (
     product_gram,
     sign_agreement,
 )
+from fedse.adapters.files import load_adapter
+from fedse.adapters.state import AdapterState
+from fedse.config import RunConfig
+from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
 from fedse.experience import ExperienceStore
-from fedse.federation.adapter_io import load_adapter
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import check_whole, read_config, read_records
-from fedse.federation.trajectory_files import read_trajectories
-from fedse.federation.transport import encode_update
 from fedse.learning.schedule import learning_rate_factor, round_factor
-from fedse.types import AdapterState, ClientUpdate, RoundRecord, Trajectory
+from fedse.messages.codec import encode_update
+from fedse.messages.update import ClientUpdate
+from fedse.runs.folder import check_whole, read_config, read_records
+from fedse.runs.layout import RunLayout
+from fedse.types import RoundRecord, Trajectory
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.diagnostics.combined import combined_sites, starting_round
 from fedse.errors import RunError
-from fedse.evaluation.evaluate import evaluate_site
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config, read_records
-from fedse.federation.shared_model import SharedModel
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import read_config, read_records
+from fedse.runs.layout import RunLayout
+from fedse.sites.evaluation import evaluate_site
+from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
 
 BEFORE = "before"

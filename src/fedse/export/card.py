@@ -10,9 +10,9 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.evaluation import macro_average, task_weighted_average
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.evaluators import evaluators
 from fedse.progress import Phase
 from fedse.report.setting import own_values
+from fedse.runs.evaluators import evaluators
 from fedse.settings import dump_config
 from fedse.types import SuccessRate
 

@@ -9,11 +9,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from fedse.adapters.files import CONFIG_NAME, WEIGHTS_NAME, save_adapter
 from fedse.config import ModelConfig
 from fedse.errors import ModelError, StorageError, boundary
 from fedse.export.card import CARD_NAME, model_card
 from fedse.export.origin import Origin, loadable_base
-from fedse.federation.adapter_io import CONFIG_NAME, WEIGHTS_NAME, save_adapter
 from fedse.storage import atomic_directory, read_json, storage_errors, write_json
 
 SCHEMA_VERSION = 1

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedse.adapters.state import AdapterState
 from fedse.errors import ModelError
-from fedse.federation.evaluators import evaluators
 from fedse.models import catalogue
 from fedse.report.reading import Run
-from fedse.types import AdapterState, RoundRecord, SuccessRate
+from fedse.runs.evaluators import evaluators
+from fedse.types import RoundRecord, SuccessRate
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from fedse.adapters.checks import finite_problems, in_words, meta_problems, shape_problems
+from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, UpdateRejectedError
 from fedse.federation.aggregation import Aggregator, server_step
-from fedse.federation.validation import finite_problems, in_words, meta_problems, shape_problems, validate_update
-from fedse.types import AdapterState, ClientUpdate
+from fedse.messages.screening import validate_update
+from fedse.messages.update import ClientUpdate
 
 OK = "ok"
 MISSING = "missing"

@@ -18,11 +18,12 @@ import torch
 from peft.tuners.lora import Linear as PeftLinear
 from torch import nn
 
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.config import LoraConfig
 from fedse.errors import AdapterError, ModelError
 from fedse.models.module_swap import swapped
 from fedse.seeding import numpy_generator
-from fedse.types import AdapterMeta, AdapterState, FloatArray
+from fedse.types import FloatArray
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -11,8 +11,8 @@ from fedse.environments.base import Environment
 from fedse.errors import ConfigError
 from fedse.experience.filters import make_filter
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.held_out_tasks import check_learnable, held_out_by
-from fedse.federation.partition import site_tasks
+from fedse.sites.held_out_tasks import check_learnable, held_out_by
+from fedse.sites.partition import site_tasks
 
 
 @dataclass(frozen=True, slots=True)

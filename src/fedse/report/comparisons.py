@@ -9,12 +9,12 @@ from fedse.errors import RunError
 from fedse.evaluation import macro_average, task_weighted_average
 from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.comparison import Comparison, compare
-from fedse.evaluation.held_out import HeldOut, pair_runs, read_held_out
-from fedse.evaluation.method_rates import method_rates
-from fedse.federation.evaluators import evaluators
 from fedse.report.groups import Group
 from fedse.report.reading import Run
 from fedse.report.study import Study
+from fedse.results.held_out import HeldOut, pair_runs, read_held_out
+from fedse.results.method_rates import method_rates
+from fedse.runs.evaluators import evaluators
 from fedse.types import SuccessRate
 
 
@@ -27,7 +27,7 @@ class Standing:
         reference: what it is compared with; none for the reference itself and where there is none.
         seeds: those with a complete run, the first of each; no other run is in a number here.
         rates: environment → success of their last rounds, its interval that of
-            :func:`~fedse.evaluation.method_rates.method_rates`.
+            :func:`~fedse.results.method_rates.method_rates`.
         macro: mean of the environments' rates with its bootstrap interval; none without complete runs whose episodes
             are there.
         comparison: the group as method A, its reference as B, over the seeds of both; none where they do not pair.

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedse.federation.evaluators import evaluators
-from fedse.federation.trajectory_files import read_trajectories
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.report.groups import Group
 from fedse.report.reading import Run
 from fedse.report.study import Study
+from fedse.runs.evaluators import evaluators
 from fedse.types import Trajectory, Turn
 
 #: Tasks shown of one environment in one run, at most.

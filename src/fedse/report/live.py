@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import is_at_work
 from fedse.report.page import write_page
 from fedse.report.study import Study, is_suite, read_study
+from fedse.runs.folder import is_at_work
+from fedse.runs.layout import RunLayout
 from fedse.storage import storage_errors
 from fedse.suites import SuiteLayout
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.diagnostics.exchange import Traffic
-from fedse.federation.evaluators import evaluators
-from fedse.federation.phases import PhaseReport
 from fedse.progress import Phase
+from fedse.runs.evaluators import evaluators
+from fedse.runs.phases import PhaseReport
 from fedse.types import RoundRecord, SuccessRate
 
 Phases = Mapping[tuple[str, int], Mapping[Phase, PhaseReport]]

@@ -10,11 +10,11 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.diagnostics.exchange import traffic
 from fedse.errors import RunError, boundary
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import completed, phase_reports
-from fedse.federation.run_folder import is_at_work, read_config, read_records
 from fedse.progress import Phase
 from fedse.report.measures import Measurement, Phases, measure
+from fedse.runs.folder import is_at_work, read_config, read_records
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import completed, phase_reports
 from fedse.storage import read_json, storage_errors
 from fedse.types import RoundRecord
 

@@ -2,7 +2,7 @@
 
 suite.yaml                                   the resolved suite; runs the same suite again
 suite.lock                                   held by the process that works in the folder
-cells/<model>/<method>/seed-<n>/             a run folder, see :mod:`fedse.federation.layout`
+cells/<model>/<method>/seed-<n>/             a run folder, see :mod:`fedse.runs.layout`
 cells/<model>/<method>/seed-<n>.failure.json what went wrong, until the cell is tried again
 table.md, table.csv                          the results so far
 """

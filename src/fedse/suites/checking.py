@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedse.config import RunConfig
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import has_results, read_config
+from fedse.runs.folder import has_results, read_config
+from fedse.runs.layout import RunLayout
 from fedse.storage import storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.suite import Suite

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedse.diagnostics.exchange import round_conflicts, traffic, write_exchange
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config, read_records
+from fedse.runs.folder import read_config, read_records
+from fedse.runs.layout import RunLayout
 from fedse.storage import atomic_directory, storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.reading import CellState, read_suite

@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import SCHEMA_VERSION, read_records
+from fedse.runs.folder import SCHEMA_VERSION, read_records
+from fedse.runs.layout import RunLayout
 from fedse.storage import read_json
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.loading import load_suite

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.federation.layout import RunLayout
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, atomic_write
 from fedse.suites.cells import run_key

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.federation.run_folder import locked
 from fedse.progress import Event
+from fedse.runs.folder import locked
 from fedse.storage import atomic_write, recover, storage_errors, write_json
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.checking import begun, check_folder, check_is_suite

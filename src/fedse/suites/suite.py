@@ -8,7 +8,7 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError
-from fedse.federation.evaluators import evaluators
+from fedse.runs.evaluators import evaluators
 from fedse.settings import Method, derive_config
 from fedse.suites.cells import Cell, run_key
 

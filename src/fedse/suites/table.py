@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fedse.errors import RunError
 from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.comparison import Comparison, compare
-from fedse.evaluation.held_out import HeldOut, pair_runs, read_held_out
-from fedse.evaluation.method_rates import method_rates
 from fedse.evaluation.rates import pooled
-from fedse.federation.evaluators import evaluators
+from fedse.results.held_out import HeldOut, pair_runs, read_held_out
+from fedse.results.method_rates import method_rates
+from fedse.runs.evaluators import evaluators
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
 from fedse.types import SuccessRate
@@ -30,7 +30,7 @@ class TableRow:
         failed: those that have failed.
         planned: how many there are to be.
         environments: environment → success rate over the episodes of these seeds; see
-            :func:`~fedse.evaluation.method_rates.method_rates` for its interval.
+            :func:`~fedse.results.method_rates.method_rates` for its interval.
         macro: mean of the environments, the primary endpoint; ``None`` without a finished seed.
         task_weighted: mean over all tasks, as in the paper's tables.
         against: comparison with the reference method over the seeds that both have; ``None`` for the reference itself,

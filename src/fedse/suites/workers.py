@@ -18,10 +18,10 @@ from pathlib import Path
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, VersionWarning
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import is_at_work
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event
+from fedse.runs.folder import is_at_work
+from fedse.runs.layout import RunLayout
 from fedse.suites.cells import Cell, siblings
 
 #: How often at most a running cell tells of its progress.

@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError
 from fedse.federation.aggregation.registry import aggregator
-from fedse.types import AdapterState, ClientUpdate, FloatArray
+from fedse.messages.update import ClientUpdate
+from fedse.types import FloatArray
 
 
 @aggregator("mean", citation="Fed-SE: Chen et al. 2025, arXiv 2512.08870")

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from fedse.adapters.state import AdapterState
 from fedse.errors import ConfigError
+from fedse.messages.update import ClientUpdate
 from fedse.names import unknown_name
-from fedse.types import AdapterState, ClientUpdate
 
 #: (broadcast adapter, validated updates of at least one client) → combined adapter.
 Combine = Callable[[AdapterState, Sequence[ClientUpdate]], AdapterState]

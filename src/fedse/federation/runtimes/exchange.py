@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig, Sharing
 from fedse.errors import DivergenceError
-from fedse.federation.adapter_io import load_adapter, save_adapter
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, completed
-from fedse.federation.runtimes.sites import Job, Sites, Task
 from fedse.federation.server import DIVERGED, Server
+from fedse.messages.update import ClientUpdate
 from fedse.progress import Event, Listener, Phase
-from fedse.types import AdapterState, ClientUpdate
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import PhaseReport, completed
+from fedse.sites.host import Job, Sites, Task
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def exchange(federation: Federation, round: int) -> Exchanged:
     """Complete a round but for its evaluation.
 
     Raises:
-        FedseError: the first error of a site, or of the server; see :class:`fedse.federation.client.Client` and
+        FedseError: the first error of a site, or of the server; see :class:`fedse.sites.site.Client` and
             :class:`fedse.federation.server.Server`.
     """
     return _EXCHANGES[federation.config.method.sharing](federation, round)

@@ -11,15 +11,15 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.baseline import adopt_baselines
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, completed, phase_reports
-from fedse.federation.run_folder import append_record, open_run, read_records
 from fedse.federation.runtimes.exchange import Exchanged, Federation, exchange
-from fedse.federation.runtimes.sites import Job, LocalSites, Sites, Task
 from fedse.federation.runtimes.workers import worker_sites
 from fedse.progress import Listener, Phase, silent
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import append_record, open_run, read_records
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import PhaseReport, completed, phase_reports
+from fedse.sites.baseline import adopt_baselines
+from fedse.sites.host import Job, LocalSites, Sites, Task
 from fedse.types import RoundRecord, SuccessRate
 
 
@@ -78,14 +78,14 @@ def run(
 
     Args:
         config: what to run.
-        folder: the run folder; see :mod:`fedse.federation.layout`.
+        folder: the run folder; see :mod:`fedse.runs.layout`.
         resume: go on in a folder that has a run already, or begin one.
         listener: told of progress; an exception that it raises stops the run, which can then be resumed.
         baselines: other runs on this machine; where one has played the same episodes with the bare base model, they are
-            taken over (:mod:`fedse.federation.baseline`).
+            taken over (:mod:`fedse.sites.baseline`).
 
     Raises:
-        RunError: if the folder cannot be used; see :func:`fedse.federation.run_folder.open_run`.
+        RunError: if the folder cannot be used; see :func:`fedse.runs.folder.open_run`.
         ConfigError, UnknownNameError: if the configuration names something that does not exist or cannot work.
         ModelError: if the base model cannot be loaded.
         EnvironmentFault: if an environment is broken; what was done before is kept, and the run can be resumed.

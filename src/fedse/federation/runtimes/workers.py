@@ -18,10 +18,10 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
-from fedse.federation.layout import RunLayout
-from fedse.federation.runtimes.sites import Job, LocalSites
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event, Listener
+from fedse.runs.layout import RunLayout
+from fedse.sites.host import Job, LocalSites
 
 _PATIENCE_SECONDS = 5.0
 
@@ -69,7 +69,7 @@ class WorkerSites:
         self._listener = listener
 
     def do(self, jobs: Sequence[Job]) -> list[Any]:
-        """See :class:`fedse.federation.runtimes.sites.Sites`."""
+        """See :class:`fedse.sites.host.Sites`."""
         waiting = deque(enumerate(jobs))
         answers: dict[int, Any] = {}
         idle = [worker.pipe for worker in self._workers]
@@ -97,7 +97,7 @@ def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> It
 
     Raises:
         RunError: if a worker dies.
-        FedseError: if the sites cannot be set up; see :class:`fedse.federation.runtimes.sites.LocalSites`.
+        FedseError: if the sites cannot be set up; see :class:`fedse.sites.host.LocalSites`.
     """
     # Not fork: a child of a process whose numeric libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")

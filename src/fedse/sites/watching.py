@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from fedse.progress import Event, Listener, Phase
 
 if TYPE_CHECKING:
-    from fedse.federation.phases import PhaseReport
     from fedse.learning.update import StepReport
     from fedse.rollout.engine import RolloutProgress
+    from fedse.runs.phases import PhaseReport
 
 
 class ClientProgress:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fedse.types import AdapterState
+from fedse.adapters.state import AdapterState
 
 Factor = Literal["A", "B"]
 FACTORS: tuple[Factor, ...] = ("A", "B")

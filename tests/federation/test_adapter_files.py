@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from adapters import A_NAME, META, random_state, with_tensor
 
+from adapters import A_NAME, META, random_state, with_tensor
+from fedse.adapters.files import CONFIG_NAME, WEIGHTS_NAME, load_adapter, save_adapter
+from fedse.adapters.state import AdapterMeta
 from fedse.errors import AdapterError
-from fedse.federation.adapter_io import CONFIG_NAME, WEIGHTS_NAME, load_adapter, save_adapter
-from fedse.types import AdapterMeta
 
 STATE = random_state(5)
 

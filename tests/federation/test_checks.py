@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from adapters import A_NAME, META, random_state, update, with_tensor
 
+from adapters import A_NAME, META, random_state, update, with_tensor
+from fedse.adapters.checks import state_problems
+from fedse.adapters.state import AdapterState
 from fedse.errors import UpdateRejectedError
-from fedse.federation.validation import state_problems, validate_update
-from fedse.types import AdapterState, ClientUpdate
+from fedse.messages.screening import validate_update
+from fedse.messages.update import ClientUpdate
 
 GLOBAL = random_state(0)
 

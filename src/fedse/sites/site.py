@@ -10,31 +10,33 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.state import AdapterState
 from fedse.agent import system_prompt
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, DivergenceError, EnvironmentFault
-from fedse.evaluation.evaluate import evaluate_site, require_outcomes
 from fedse.experience.filters import apply_filter, make_filter
 from fedse.experience.store import ExperienceStore
-from fedse.federation.adapter_io import load_adapter, save_adapter
+from fedse.experience.trajectory_files import read_trajectories, write_trajectories
 from fedse.federation.aggregation import get_aggregator
-from fedse.federation.demonstrations import import_demonstrations
-from fedse.federation.held_out_tasks import check_learnable, held_out_by
-from fedse.federation.layout import RunLayout
-from fedse.federation.partition import site_tasks
-from fedse.federation.phases import PhaseReport, once
-from fedse.federation.shared_model import SharedModel
-from fedse.federation.task_sampling import exploration_tasks
-from fedse.federation.training import distinct, fine_tune, round_settings, steps_for
-from fedse.federation.trajectory_files import read_trajectories, write_trajectories
-from fedse.federation.watching import ClientProgress
+from fedse.messages.update import ClientUpdate
 from fedse.progress import Listener, Phase, silent
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import demonstrate
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed, python_random
-from fedse.types import AdapterState, ClientUpdate, StopReason, SuccessRate, Trajectory
+from fedse.sites.demonstrations import import_demonstrations
+from fedse.sites.evaluation import evaluate_site, require_outcomes
+from fedse.sites.held_out_tasks import check_learnable, held_out_by
+from fedse.sites.partition import site_tasks
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.task_sampling import exploration_tasks
+from fedse.sites.training import distinct, fine_tune, round_settings, steps_for
+from fedse.sites.watching import ClientProgress
+from fedse.types import StopReason, SuccessRate, Trajectory
 
 #: What an aggregator may ask of a client beside its adapter.
 SCALARS = frozenset({"examples"})
@@ -43,7 +45,7 @@ SCALARS = frozenset({"examples"})
 class Client:
     """One site of a federation.
 
-    Each of its phases is done once (:mod:`fedse.federation.phases`): a client that was killed goes on where it was.
+    Each of its phases is done once (:mod:`fedse.runs.phases`): a client that was killed goes on where it was.
     Every random stream derives from the run's seed and the client's name: neither other clients nor their order matter,
     but for which tasks it has, where ``partition.scheme`` divides those of an environment among its sites.
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from fedse.errors import RunError, StorageError
-from fedse.federation.layout import RunLayout
 from fedse.progress import Phase
+from fedse.runs.layout import RunLayout
 from fedse.storage import read_json, write_json
 
 SCHEMA_VERSION = 1

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fedse.diagnostics.drift import (
+from fedse.adapters.algebra import (
     aggregation_error,
     conflict,
     factor_gram,
@@ -16,7 +16,7 @@ from fedse.diagnostics.drift import (
     random_sign_agreement,
     sign_agreement,
 )
-from fedse.types import AdapterMeta, AdapterState
+from fedse.adapters.state import AdapterMeta, AdapterState
 
 META = AdapterMeta(rank=2, alpha=4.0, target_modules=("q_proj",), base_model="0123456789abcdef")
 LAYERS = {"base_model.model.layers.0.q_proj": (5, 4), "base_model.model.layers.1.q_proj": (3, 6)}

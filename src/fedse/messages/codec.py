@@ -22,8 +22,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import AdapterError
-from fedse.types import AdapterMeta, AdapterState, ClientUpdate, FloatArray
+from fedse.messages.update import ClientUpdate
+from fedse.types import FloatArray
 
 VERSION = 1
 MANIFEST_KEYS = frozenset({"client", "dtype", "meta", "round", "scalars", "tensors"})
@@ -52,7 +54,7 @@ def encode_update(update: ClientUpdate) -> bytes:
 def decode_update(data: bytes) -> ClientUpdate:
     """The inverse of :func:`encode_update`.  Sizes are checked before anything is allocated.
 
-    Whether the update fits the round and the model is for :mod:`fedse.federation.validation` to say.
+    Whether the update fits the round and the model is for :mod:`fedse.messages.screening` to say.
 
     Raises:
         AdapterError: saying what is wrong, if these are not exactly the bytes of an update.

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapters import META, random_state, update
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters import META, random_state, update
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import AdapterError, FedseError
-from fedse.federation.transport import decode_update, encode_update
-from fedse.types import AdapterMeta, AdapterState, ClientUpdate
+from fedse.messages.codec import decode_update, encode_update
+from fedse.messages.update import ClientUpdate
 
 UPDATE = update("site-1", 3, examples=12.0)
 WIRE = encode_update(UPDATE)

@@ -12,10 +12,10 @@ from typing import Any
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from fedse.adapters.checks import in_words, meta_problems, state_problems
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import AdapterError, StorageError
-from fedse.federation.validation import in_words, meta_problems, state_problems
 from fedse.storage import atomic_directory, read_json, write_json
-from fedse.types import AdapterMeta, AdapterState
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
@@ -35,7 +35,7 @@ def save_adapter(state: AdapterState, folder: Path, *, base_name: str = "") -> N
             caller passes the base model.
 
     Raises:
-        AdapterError: if the state is not a sound LoRA adapter (see :func:`fedse.federation.validation.state_problems`).
+        AdapterError: if the state is not a sound LoRA adapter (see :func:`fedse.adapters.checks.state_problems`).
         StorageError: if it cannot be written.
     """
     problems = state_problems(state)

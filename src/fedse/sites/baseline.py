@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fedse.adapters.files import load_adapter
 from fedse.config import ClientConfig, RunConfig
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import PhaseReport, complete, completed
-from fedse.federation.run_folder import read_config
 from fedse.progress import Phase
+from fedse.runs.folder import read_config
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import PhaseReport, complete, completed
 from fedse.storage import atomic_write, storage_errors
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from fedse.errors import RunError
 from fedse.evaluation.bootstrap import Estimate, paired_bootstrap
-from fedse.evaluation.held_out import HeldOut, pair_runs
 from fedse.evaluation.rates import pooled, wilson_interval
+from fedse.results.held_out import HeldOut, pair_runs
 from fedse.types import SuccessRate
 
 

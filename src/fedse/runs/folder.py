@@ -16,8 +16,8 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import RunError, VersionWarning
-from fedse.federation.layout import RunLayout
 from fedse.provenance import source_digest
+from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config, load_config
 from fedse.storage import atomic_write, read_json, recover, storage_errors, write_json
 from fedse.types import RoundRecord, SuccessRate

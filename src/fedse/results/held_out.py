@@ -12,10 +12,10 @@ import numpy as np
 from fedse.config import ClientConfig, RunConfig
 from fedse.errors import RunError
 from fedse.evaluation.bootstrap import Outcomes
-from fedse.federation.evaluators import evaluators
-from fedse.federation.layout import RunLayout
-from fedse.federation.run_folder import read_config, read_records
-from fedse.federation.trajectory_files import read_trajectories
+from fedse.experience.trajectory_files import read_trajectories
+from fedse.runs.evaluators import evaluators
+from fedse.runs.folder import read_config, read_records
+from fedse.runs.layout import RunLayout
 
 #: Sections of a configuration in which the runs of one method may differ: those that name it, and those of the sites,
 #: because a method without federation is a run per site.

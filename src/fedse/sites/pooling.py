@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.federation.adapter_io import load_adapter, save_adapter
-from fedse.federation.client import Client
-from fedse.federation.layout import RunLayout
-from fedse.federation.phases import once
-from fedse.federation.shared_model import SharedModel
-from fedse.federation.training import distinct, fine_tune, round_settings
-from fedse.federation.watching import ClientProgress
 from fedse.progress import Listener, Phase
+from fedse.runs.layout import RunLayout
+from fedse.runs.phases import once
 from fedse.seeding import derive_seed
-from fedse.types import AdapterState
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.site import Client
+from fedse.sites.training import distinct, fine_tune, round_settings
+from fedse.sites.watching import ClientProgress
 
 
 class Pool:

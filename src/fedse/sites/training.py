@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fedse.adapters.checks import finite_problems, in_words
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig, TrainingConfig
 from fedse.errors import DivergenceError
-from fedse.federation.validation import finite_problems, in_words
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
 from fedse.models.lora import LoraModel
-from fedse.types import AdapterState, Trajectory
+from fedse.types import Trajectory
 
 
 def round_settings(run: RunConfig, round: int, steps: int | None = None) -> TrainingConfig:

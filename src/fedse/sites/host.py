@@ -11,19 +11,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from fedse.adapters.files import load_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.federation.adapter_io import load_adapter
-from fedse.federation.client import Client
-from fedse.federation.layout import RunLayout
-from fedse.federation.pooling import Pool
-from fedse.federation.shared_model import SharedModel
+from fedse.messages.update import ClientUpdate
 from fedse.progress import Listener
+from fedse.runs.layout import RunLayout
 from fedse.seeding import derive_seed
-from fedse.types import AdapterState, ClientUpdate, SuccessRate
+from fedse.sites.pooling import Pool
+from fedse.sites.shared_model import SharedModel
+from fedse.sites.site import Client
+from fedse.types import SuccessRate
 
 
 class Task(StrEnum):
-    """What can be asked; of a site, see the methods of :class:`fedse.federation.client.Client`."""
+    """What can be asked; of a site, see the methods of :class:`fedse.sites.site.Client`."""
 
     INITIALIZE = "initialize"
     DEMONSTRATE = "demonstrate"
@@ -62,7 +64,7 @@ class Sites(Protocol):
             ClientUpdate or, if training diverged, None (round), or a SuccessRate (evaluate).
 
         Raises:
-            FedseError: the first error of a job; see the methods of :class:`fedse.federation.client.Client`.
+            FedseError: the first error of a job; see the methods of :class:`fedse.sites.site.Client`.
         """
 
 

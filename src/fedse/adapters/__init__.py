@@ -1,0 +1,1 @@
+"""LoRA adapters as data: state, files, checks and algebra in factored form.  No torch."""

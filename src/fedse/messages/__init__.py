@@ -1,0 +1,1 @@
+"""What crosses between a server and a site, as bytes."""

@@ -1,0 +1,1 @@
+"""What readers of finished runs share: reading, pairing and putting together."""

@@ -1,0 +1,1 @@
+"""A site, and all that is private to it."""
