@@ -6,14 +6,12 @@ Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 DEFAULT_STEPS = 32
-
-#: What the sites of a run share; see ``method.sharing``.
-Sharing = Literal["federated", "pooled", "isolated"]
 
 
 class _Section(BaseModel):
@@ -43,9 +41,13 @@ class LoraConfig(_Section):
 
 
 class ClientConfig(_Section):
-    """One site: its private environment, and how much it demonstrates and explores."""
+    """One environment at a site, and how much is demonstrated and explored there.  Most sites have one."""
 
-    name: str = Field(description="letters, digits, '-' and '_'; names the client's folder")
+    name: str = Field(description="letters, digits, '-' and '_'; names the site, unless 'site' does")
+    site: str | None = Field(
+        default=None,
+        description="the site that has this environment, where a site has several; default: the name",
+    )
     environment: str = Field(description="a registered environment; fedse env ls shows them")
     options: dict[str, Any] = Field(default_factory=dict, description="options of the environment")
     train_split: str = Field(default="train", description="tasks to demonstrate and to explore")
@@ -59,8 +61,18 @@ class ClientConfig(_Section):
     steps: int | None = Field(
         default=None,
         ge=1,
-        description="optimizer steps a round at this site, where it can do less or more than others; default: as the "
-        "training section says",
+        description="optimizer steps a round for this environment, where the site can do less or more than others; "
+        "default: as the training section says",
+    )
+    rank: int | None = Field(
+        default=None,
+        ge=1,
+        description="rank of this site's adapter, for strategies that serve different ranks; default: as the lora "
+        "section says",
+    )
+    disclose: tuple[str, ...] | None = Field(
+        default=None,
+        description="what this site tells the server beside its answers; default: all numbers, but no error's words",
     )
     max_turns: int | None = Field(
         default=None,
@@ -75,11 +87,16 @@ class ClientConfig(_Section):
         "game; default: as the rollout section says",
     )
 
-    @field_validator("name")
+    @property
+    def at(self) -> str:
+        """The name of the site."""
+        return self.site or self.name
+
+    @field_validator("name", "site")
     @classmethod
-    def _speakable_name(cls, name: str) -> str:
+    def _speakable_name(cls, name: str | None) -> str | None:
         """A name is a folder and a segment of a dotted path, so it holds no separator of either."""
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise ValueError("letters, digits, '-' and '_' only, beginning with a letter or a digit")
         return name
 
@@ -180,11 +197,6 @@ class TrainingConfig(_Section):
 class MethodConfig(_Section):
     """Which method: the parts in which Fed-SE, FedIT and the ablations differ."""
 
-    sharing: Sharing = Field(
-        default="federated",
-        description="what sites share: their adapters, which are aggregated; their experience, on which one adapter is "
-        "trained; or nothing, so that each goes on from its own adapter",
-    )
     explore: bool = Field(default=True, description="play episodes and learn from them (false: demonstrations only)")
     warmup_rounds: int = Field(
         default=0,
@@ -195,17 +207,12 @@ class MethodConfig(_Section):
         default="success", description="which episodes enter the experience store"
     )
     history: bool = Field(default=True, description="keep experience of earlier rounds (false: only this round's)")
-    restart: bool = Field(
-        default=False,
-        description="local updates begin from the initial adapter in every round (false: from the current one); "
-        "exploration plays with the current one either way",
+    strategy: str = Field(
+        default="mean",
+        description="what the server makes of the sites' updates: 'mean' (Fed-SE), 'weighted_mean' (FedIT), 'isolated' "
+        "(nothing: every site goes on by itself), or one of another package; fedse methods lists them",
     )
-    aggregator: str = Field(
-        default="mean", description="'mean' (Fed-SE) or 'weighted_mean' (FedIT); of federated sites only"
-    )
-    server_lr: float = Field(
-        default=1.0, gt=0, description="step on the mean delta; 1 is the paper; of federated sites only"
-    )
+    options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy, such as server_lr")
 
 
 class EvaluationConfig(_Section):
@@ -248,6 +255,14 @@ class RunConfig(_Section):
     method: MethodConfig = MethodConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def sites(self) -> Mapping[str, tuple[ClientConfig, ...]]:
+        """Site → its environments; both in the order of ``clients``."""
+        sites: dict[str, tuple[ClientConfig, ...]] = {}
+        for client in self.clients:
+            sites[client.at] = (*sites.get(client.at, ()), client)
+        return sites
+
     def turns_at(self, client: ClientConfig) -> int | None:
         """The turns that an episode may have at a site: its own number, else the run's; none: its environment's."""
         return client.max_turns or self.rollout.max_turns
@@ -262,4 +277,10 @@ class RunConfig(_Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"names that differ, but found twice: {', '.join(twice)}")
+        for client in clients:
+            if any(client.at.casefold() == other.name.casefold() and other.at != client.at for other in clients):
+                raise ValueError(f"names of sites that no other has, but found site {client.at} of {client.name}")
+            told = {(other.rank, other.disclose) for other in clients if other.at == client.at}
+            if len(told) > 1:
+                raise ValueError(f"one rank and one disclose for a whole site, but {client.at} has several")
         return clients

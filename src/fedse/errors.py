@@ -51,8 +51,12 @@ class AdapterError(FedseError):
     """An adapter is damaged, or does not fit the base model, rank or shapes it is combined with."""
 
 
+class MessageError(FedseError):
+    """Bytes are no message between a server and a site, or a message cannot be encoded."""
+
+
 class UpdateRejectedError(AdapterError):
-    """A client's update failed validation and was not aggregated."""
+    """No site's update of a round can be used."""
 
 
 class TrainingError(FedseError):

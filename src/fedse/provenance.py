@@ -1,13 +1,16 @@
-"""Which code made a run's numbers."""
+"""Which code and which libraries made a run's numbers."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 #: Parts of the package that plan runs, call them, and read what they left: no number of a run depends on them.
-_READERS = frozenset({"cli", "diagnostics", "export", "planning", "report", "suites"})
+_READERS = frozenset({"cli", "diagnostics", "export", "planning", "report", "results", "suites"})
+_PACKAGES = ("fedse", "numpy", "peft", "safetensors", "torch", "transformers")
 
 
 @cache
@@ -26,3 +29,13 @@ def source_digest(package: Path = Path(__file__).parent) -> str:
             content = path.read_bytes()
             digest.update(f"{name.as_posix()}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:12]
+
+
+def software() -> dict[str, str]:
+    """Name → version of what makes a run's numbers on this machine, but for the arithmetic of the model."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "source": source_digest(),
+        **{package: metadata.version(package) for package in _PACKAGES},
+    }

@@ -137,6 +137,14 @@ def recover(folder: Path) -> None:
                 entry.unlink()
 
 
+def recover_below(folder: Path) -> None:
+    """Do :func:`recover` in a folder and in all folders below it; nothing if it is not there."""
+    if folder.is_dir():
+        recover(folder)
+        for child in sorted(folder.iterdir()):
+            recover_below(child)
+
+
 def write_json(path: Path, obj: Any) -> None:
     """Write an object as indented JSON, atomically.  NaN and infinities are written as Python's ``json`` does.
 

@@ -218,19 +218,20 @@ class SuccessRate:
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """What one federation round did, as written to ``metrics.jsonl``.
+    """What one federation round did, as the sites told it; written to ``metrics.jsonl``.
 
     Attributes:
         round: 1-based; 0 is the evaluation of the initial adapter.
-        clients: client → phase metrics (episodes, kept, dropped by reason, loss, steps, seconds, tokens).
-        evaluation: environment → success rate on held-out tasks, of the global adapter or, where sites are isolated, of
-            the adapter of the site that has the environment; empty when not evaluated.
-        adapter: digest of the global adapter after the round; empty if there is none, because sites are isolated.
+        clients: site, or environment at a site → phase → metrics (episodes, kept, loss, steps, seconds, tokens, …); of
+            a site also ``outcome``: what became of its update.
+        evaluation: environment → success rate on held-out tasks, of the global adapter or, where every site has its
+            own, of the adapter of the site that has the environment; empty when not evaluated.
+        adapter: digest of the global adapter after the round; empty if there is none, because every site has its own.
         seconds: phase → wall-clock seconds.
-        adapters: client → digest of its own adapter after the round; empty unless sites are isolated.
-        pooled: metrics of the one update on the experience of all sites; empty unless experience is pooled.
-        transfer: client → environment → success rate of the client's adapter there, its own environment included; only
-            in the last round, if sites are isolated and there are several.
+        adapters: site → digest of its own adapter after the round; empty if there is a global one.
+        transfer: site → environment → success rate of the site's adapter there, its own environment included; only in
+            the last round, if every site has its own adapter and there are several.
+        scalars: site → what the strategy asked for beside the adapter; empty if nothing.
     """
 
     round: int
@@ -239,8 +240,8 @@ class RoundRecord:
     adapter: str
     seconds: Mapping[str, float]
     adapters: Mapping[str, str] = field(default_factory=dict)
-    pooled: Mapping[str, Any] = field(default_factory=dict)
     transfer: Mapping[str, Mapping[str, SuccessRate]] = field(default_factory=dict)
+    scalars: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def as_messages(pairs: Sequence[tuple[Role, str]]) -> tuple[Message, ...]:

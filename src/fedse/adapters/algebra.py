@@ -15,13 +15,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from fedse.adapters.state import AdapterState
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
 
 Factor = Literal["A", "B"]
 FACTORS: tuple[Factor, ...] = ("A", "B")
 Matrix = npt.NDArray[np.float64]
 
-_SUFFIX = {"A": ".lora_A.weight", "B": ".lora_B.weight"}
+_SUFFIX = {"A": SUFFIX_A, "B": SUFFIX_B}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedse.adapters.state import AdapterMeta, AdapterState
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 
-_FACTOR_A = ".lora_A.weight"
-_FACTOR_B = ".lora_B.weight"
 _SHOWN = 3
 
 
@@ -27,10 +25,10 @@ def state_problems(state: AdapterState) -> list[str]:
     problems = [] if state.tensors else ["it holds no tensors"]
     rank = state.meta.rank
     for name, array in state.tensors.items():
-        if name.endswith(_FACTOR_A):
-            partner, axis, shape = name.removesuffix(_FACTOR_A) + _FACTOR_B, 0, f"({rank}, in)"
-        elif name.endswith(_FACTOR_B):
-            partner, axis, shape = name.removesuffix(_FACTOR_B) + _FACTOR_A, 1, f"(out, {rank})"
+        if name.endswith(SUFFIX_A):
+            partner, axis, shape = name.removesuffix(SUFFIX_A) + SUFFIX_B, 0, f"({rank}, in)"
+        elif name.endswith(SUFFIX_B):
+            partner, axis, shape = name.removesuffix(SUFFIX_B) + SUFFIX_A, 1, f"(out, {rank})"
         else:
             problems.append(f"{name} is neither a lora_A nor a lora_B weight")
             continue

@@ -10,6 +10,10 @@ import numpy as np
 
 from fedse.types import FloatArray
 
+#: How the names of the two factors end in peft's files: A of shape (r, in), B of shape (out, r).
+SUFFIX_A = ".lora_A.weight"
+SUFFIX_B = ".lora_B.weight"
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterMeta:

@@ -1,118 +1,322 @@
-"""The server: sees adapters and declared scalars, and nothing else of the sites."""
+"""The server: sees messages and its own folder, and nothing else of the sites.
+
+The round loop reads like the method: instruct, gather, screen, absorb, evaluate, record.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fedse.adapters.checks import finite_problems, in_words, meta_problems, shape_problems
-from fedse.adapters.state import AdapterState
-from fedse.errors import AdapterError, UpdateRejectedError
-from fedse.federation.aggregation import Aggregator, server_step
-from fedse.messages.screening import validate_update
-from fedse.messages.update import ClientUpdate
+from fedse.adapters.checks import in_words, state_problems
+from fedse.config import ClientConfig, RunConfig
+from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
+from fedse.federation.evaluators import evaluators
+from fedse.federation.runtimes import Runtime
+from fedse.federation.strategies import Sent, State, Strategy, make_strategy
+from fedse.messages import Diverged, Instruction, Purpose, Rates, Refused, Reply, TaskSummary, Update
+from fedse.messages.screening import reply_problems
+from fedse.progress import Event, Listener, Phase
+from fedse.runs.layout import ServerFolder
+from fedse.runs.records import append_record, read_records
+from fedse.runs.rounds import load_state, save_round
+from fedse.types import RoundRecord, SuccessRate
 
 OK = "ok"
 MISSING = "missing"
 DIVERGED = "diverged"
 
 
-class Server:
-    """Combines the clients' updates round by round.
-
-    Args:
-        aggregator: how updates are combined.
-        clients: the clients of the run; updates of others are rejected.
-        adapter: the global adapter after ``rounds`` rounds.
-        server_lr: step on the combined delta; 1 takes the combined adapter as it is.
-        rounds: rounds completed so far.
-        start: where local updates begin in every round, if that is not the global adapter; the server's step then
-            begins there, too.
+@dataclass(frozen=True)
+class _Gathered:
+    """An instruction, and what came back of it.
 
     Attributes:
-        adapter: the global adapter.
-        rounds: rounds completed so far.
-        outcomes: client → what became of its update in the last round: "ok", "rejected: …", "diverged" or "missing".
+        instruction: that was sent.
+        data: the bytes of the reply; empty if none came.
+        reply: the reply; None if none came, or one that cannot be used.
+        problem: why there is none; empty otherwise.
     """
 
-    def __init__(
-        self,
-        aggregator: Aggregator,
-        clients: Iterable[str],
-        adapter: AdapterState,
-        *,
-        server_lr: float = 1.0,
-        rounds: int = 0,
-        start: AdapterState | None = None,
-    ) -> None:
-        self._aggregator = aggregator
-        self._clients = sorted(clients)
-        self._server_lr = server_lr
-        self._start = start
-        self.adapter = adapter
-        self.rounds = rounds
-        self.outcomes: Mapping[str, str] = {}
+    instruction: Instruction
+    data: bytes
+    reply: Reply | None
+    problem: str = ""
 
-    def round(self, updates: Sequence[ClientUpdate], *, diverged: Collection[str] = ()) -> AdapterState:
-        """Complete a round: validate every update, combine the sound ones, take the server's step.
+    @property
+    def outcome(self) -> str:
+        """What became of it, for the record."""
+        if self.reply is None:
+            return self.problem
+        match self.reply.answer:
+            case Diverged():
+                return DIVERGED
+            case Refused(reason=reason, words=words):
+                return f"refused: {words or reason}"
+        return OK
 
-        Clients whose update is missing or rejected are left out of this round; :attr:`outcomes` tells of each.
 
-        Args:
-            updates: what the clients sent.
-            diverged: clients that sent word that their training diverged, in place of an update.
+class Server:
+    """The rounds of one federation.
 
-        Returns:
-            The new global adapter.
+    Args:
+        config: the run.
+        folder: the server's, open for work.
+        runtime: brings instructions to the sites and replies back.
+        listener: told of progress.
+
+    Raises:
+        ConfigError, UnknownNameError: if the strategy cannot be made, or does not serve the ranks of the sites.
+    """
+
+    def __init__(self, config: RunConfig, folder: ServerFolder, runtime: Runtime, *, listener: Listener) -> None:
+        self._config = config
+        self._folder = folder
+        self._runtime = runtime
+        self._listener = listener
+        self._strategy = strategy_of(config)
+        self._evaluators = evaluators(config)
+        self._tasks: Mapping[str, TaskSummary] = {}
+
+    def run(self) -> None:
+        """Do the rounds that are still to be done.
 
         Raises:
-            UpdateRejectedError: if no update can be used; the global adapter then stays as it was.
-            AdapterError: if the aggregator's result is not an adapter like the global one.
+            UpdateRejectedError: if no update of a round can be used; the rounds before are kept.
+            AdapterError: if the strategy makes an unsound adapter.
+            RunError: if a site refuses what the run cannot do without.
+            FedseError: what a runtime on this machine raises for its sites.
         """
-        accepted = self._screen(updates, diverged)
-        if not accepted:
-            found = "; ".join(f"{client} {outcome}" for client, outcome in self.outcomes.items())
+        done = len(read_records(self._folder))
+        self._admit()
+        state = load_state(self._folder, done - 1) if done else self._begin()
+        for number in range(max(done, 1), self._config.rounds + 1):
+            state = self._round(number, state)
+
+    def _admit(self) -> None:
+        """Learn which tasks the sites have, and have each check that it can learn beside the others."""
+        joined = self._required(self._ask(Purpose.JOIN, 0, self._config.sites))
+        self._tasks = {name: summary for reply in joined for name, summary in reply.report.tasks.items()}
+        if self._config.rounds:
+            self._required(self._ask(Purpose.CHECK, 0, self._config.sites))
+
+    def _begin(self) -> State:
+        """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
+        first = next(iter(self._config.sites))
+        [reply] = self._required(self._ask(Purpose.INITIAL, 0, [first]))
+        if not isinstance(reply.answer, Update):
+            raise RunError(f"site {first!r} sent no initial adapter", "mend the site")
+        ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
+        state = self._strategy.initial(reply.answer.adapter, ranks)
+        save_round(self._folder, 0, state, {}, base_name=self._config.model.name)
+        shown: list[_Gathered] = []
+        if self._config.rounds:
+            shown = self._ask(Purpose.DEMONSTRATE, 0, self._config.sites)
+            self._required(shown)
+        self._record(0, state, shown, aggregation=0.0, outcomes={})
+        return state
+
+    def _round(self, number: int, state: State) -> State:
+        needs = tuple(sorted(self._strategy.needs))
+        sent = {site: self._strategy.instruct(state, site) for site in self._config.sites}
+        gathered = self._gather(
+            [self._instruction(Purpose.ROUND, number, site, part, needs=needs) for site, part in sent.items()]
+        )
+        updates, outcomes = self._screen(number, gathered)
+        began = time.monotonic()
+        after = self._strategy.absorb(state, updates)
+        self._check(after)
+        replies = {found.instruction.site: found.data for found in gathered if found.data}
+        save_round(self._folder, number, after, replies, before=state, base_name=self._config.model.name)
+        seconds = time.monotonic() - began
+        count = len(updates)
+        self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
+        scalars = {site: dict(update.scalars) for site, update in updates.items() if update.scalars}
+        self._record(number, after, gathered, aggregation=seconds, outcomes=outcomes, scalars=scalars)
+        return after
+
+    def _screen(self, number: int, gathered: Sequence[_Gathered]) -> tuple[dict[str, Update], dict[str, str]]:
+        """Site → sound update, in the order of the names, and site → what became of its update."""
+        ordered = sorted(gathered, key=lambda found: found.instruction.site)
+        outcomes = {found.instruction.site: found.outcome for found in ordered}
+        updates = {
+            found.reply.site: found.reply.answer
+            for found in ordered
+            if found.reply is not None and isinstance(found.reply.answer, Update)
+        }
+        if not updates:
+            listed = "; ".join(f"{site} {outcome}" for site, outcome in outcomes.items())
             raise UpdateRejectedError(
-                f"round {self.rounds + 1} has no update that can be used: {found}",
-                "begin a new run with a lower training.learning_rate or method.server_lr"
-                if DIVERGED in self.outcomes.values()
-                else "mend the clients, then redo the round",
+                f"round {number} has no update that can be used: {listed}",
+                "begin a new run with a lower training.learning_rate or method.options.server_lr"
+                if DIVERGED in outcomes.values()
+                else "mend the sites, then resume the run",
             )
-        start = self._start or self.adapter
-        combined = self._aggregator.combine(start, accepted)
-        self._check(combined)
-        self.adapter = server_step(start, combined, self._server_lr)
-        self.rounds += 1
-        return self.adapter
+        return updates, outcomes
 
-    def _screen(self, updates: Sequence[ClientUpdate], diverged: Collection[str]) -> list[ClientUpdate]:
-        """The updates to combine; notes every client's outcome."""
-        outcomes = {client: DIVERGED if client in diverged else MISSING for client in self._clients}
-        sent = Counter(update.client for update in updates)
-        accepted = []
-        for update in updates:
-            try:
-                self._check_sender(update.client, sent[update.client])
-                validate_update(update, round=self.rounds + 1, global_=self.adapter, needs=self._aggregator.needs)
-            except UpdateRejectedError as reason:
-                outcomes[update.client] = f"rejected: {reason.what}"
-            else:
-                outcomes[update.client] = OK
-                accepted.append(update)
-        self.outcomes = outcomes
-        return accepted
-
-    def _check_sender(self, client: str, times: int) -> None:
-        if client not in self._clients:
-            raise UpdateRejectedError(f"{client!r} is no client of this run", "check the client's name")
-        if times > 1:  # which of them counts must not depend on the order in which they came
-            raise UpdateRejectedError(f"client {client!r} sent {times} updates", "send one update a round")
-
-    def _check(self, combined: AdapterState) -> None:
-        problems = meta_problems(combined.meta, self.adapter.meta)
-        problems += shape_problems(combined, self.adapter) + finite_problems(combined)
+    def _check(self, state: State) -> None:
+        problems = [problem for adapter in state.adapters.values() for problem in state_problems(adapter)]
         if problems:
             raise AdapterError(
-                f"aggregator {self._aggregator.name!r} made an unsound adapter: {in_words(problems)}",
-                "mend the aggregator: it must return float32 tensors of the same names and shapes",
+                f"strategy {self._strategy.name!r} made an unsound adapter: {in_words(problems)}",
+                "mend the strategy: it must return finite float32 tensors of matching shapes",
             )
+
+    def _record(
+        self,
+        number: int,
+        state: State,
+        gathered: Sequence[_Gathered],
+        *,
+        aggregation: float,
+        outcomes: Mapping[str, str],
+        scalars: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Evaluate if this round is due, and complete the round."""
+        evaluated, evaluation, transfer = self._evaluate(number, state) if self._is_evaluated(number) else ([], {}, {})
+        personal = self._strategy.personal and number > 0
+        record = RoundRecord(
+            round=number,
+            clients=self._told(gathered, outcomes),
+            evaluation=evaluation,
+            adapter="" if personal else state.adapter().digest,
+            seconds=_seconds([*gathered, *evaluated], aggregation),
+            adapters={site: state.adapter(site).digest for site in sorted(self._config.sites)} if personal else {},
+            transfer=transfer,
+            scalars=scalars or {},
+        )
+        append_record(self._folder, record)
+
+    def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """What the sites told of their phases, and what became of their updates."""
+        names = {name for site, clients in self._config.sites.items() for name in (site, *(c.name for c in clients))}
+        told: dict[str, dict[str, Any]] = {name: {} for name in sorted(names)}
+        for reply in (found.reply for found in gathered if found.reply is not None):
+            for name, phases in reply.report.phases.items():
+                told[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
+        for site, outcome in outcomes.items():
+            told[site]["outcome"] = outcome
+        return told
+
+    def _evaluate(
+        self, number: int, state: State
+    ) -> tuple[list[_Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
+        """Every site with the adapter that it has; in the end each site's own adapter at the other sites, too."""
+        owners = sorted(self._config.sites) if self._is_transferred(number) else []
+        visits = [("", label, host) for label, host in self._evaluators.items()]
+        visits += [
+            (owner, label, host) for owner in owners for label, host in self._evaluators.items() if host.at != owner
+        ]
+        gathered = self._gather([self._visit(number, state, host, owner) for owner, _, host in visits])
+        rates: dict[tuple[str, str], SuccessRate] = {}
+        for (owner, label, _), found in zip(visits, gathered, strict=True):
+            if found.reply is not None and isinstance(found.reply.answer, Rates):
+                rates[owner, label] = found.reply.answer.rate
+        evaluation = {label: rates["", label] for label in self._evaluators if ("", label) in rates}
+        transfer = {
+            owner: {
+                label: rates[key]
+                for label, host in self._evaluators.items()
+                if (key := ("" if host.at == owner else owner, label)) in rates
+            }
+            for owner in owners
+        }
+        return gathered, evaluation, transfer
+
+    def _visit(self, number: int, state: State, host: ClientConfig, owner: str) -> Instruction:
+        if owner:
+            sent = Sent(self._strategy.adapter(state, owner))
+        else:
+            sent = Sent(self._strategy.instruct(state, host.at).adapter)
+        return self._instruction(Purpose.EVALUATE, number, host.at, sent, environment=host.name, owner=owner)
+
+    def _is_evaluated(self, number: int) -> bool:
+        every = self._config.evaluation.every
+        return number in (0, self._config.rounds) or (every > 0 and number % every == 0)
+
+    def _is_transferred(self, number: int) -> bool:
+        return self._strategy.personal and len(self._config.sites) > 1 and number == self._config.rounds > 0
+
+    def _instruction(
+        self, purpose: Purpose, number: int, site: str, sent: Sent | None = None, **fields: Any
+    ) -> Instruction:
+        clients = self._config.sites[site]
+        parts = {client.name: self._part(client) for client in clients} if self._tasks else {}
+        if sent is not None:
+            fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
+        return Instruction(site=site, purpose=purpose, round=number, parts=parts, **fields)
+
+    def _part(self, client: ClientConfig) -> tuple[int, int]:
+        """Which part of its training tasks a site has: sites that told the same tasks divide them."""
+        mine = self._tasks.get(client.name, TaskSummary()).training
+        if self._config.partition.scheme == "shared" or mine is None:
+            return 0, 1
+        peers = [
+            other.name
+            for other in self._config.clients
+            if (other.environment, other.train_split) == (client.environment, client.train_split)
+            and self._tasks.get(other.name, TaskSummary()).training == mine
+        ]
+        return peers.index(client.name), len(peers)
+
+    def _ask(self, purpose: Purpose, number: int, sites: Iterable[str]) -> list[_Gathered]:
+        """Ask sites for what needs no adapter."""
+        fields: dict[str, Any] = {}
+        if purpose in (Purpose.CHECK, Purpose.DEMONSTRATE):
+            digests = {digest for summary in self._tasks.values() for digest in summary.held_out or ()}
+            fields["held_out"] = tuple(sorted(digests))
+        return self._gather([self._instruction(purpose, number, site, **fields) for site in sites])
+
+    def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
+        """Send instructions and read the replies, in the same order."""
+        answers = self._runtime.ask([(instruction.site, instruction.encode()) for instruction in instructions])
+        return [_read(instruction, data or b"") for instruction, data in zip(instructions, answers, strict=True)]
+
+    def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
+        """The replies, all of which the run needs."""
+        failed = [f"{found.instruction.site} {found.outcome}" for found in gathered if found.outcome != OK]
+        if failed:
+            raise RunError(f"sites cannot begin: {'; '.join(failed)}", "mend these sites, then resume the run")
+        return [found.reply for found in gathered if found.reply is not None]
+
+
+def strategy_of(config: RunConfig) -> Strategy:
+    """The strategy of a run.
+
+    Raises:
+        UnknownNameError: if it is not known.
+        ConfigError: if its options are wrong, or it does not serve sites of different ranks and the run has such.
+    """
+    strategy = make_strategy(config.method.strategy, config.method.options)
+    mixed = sorted(client.name for client in config.clients if client.rank not in (None, config.lora.rank))
+    if mixed and not strategy.mixed_ranks:
+        raise ConfigError(
+            f"strategy {strategy.name!r} has one rank for all sites, but {', '.join(mixed)} have another",
+            "leave out clients.*.rank, or choose a strategy that serves different ranks",
+        )
+    return strategy
+
+
+def _read(instruction: Instruction, data: bytes) -> _Gathered:
+    if not data:
+        return _Gathered(instruction, b"", None, MISSING)
+    try:
+        reply = Reply.decode(data)
+    except MessageError as error:
+        return _Gathered(instruction, b"", None, f"rejected: {error.what}")
+    problems = reply_problems(reply, instruction)
+    if problems:
+        return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
+    return _Gathered(instruction, data, reply)
+
+
+def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:
+    """Phase → seconds over all sites and the server."""
+    total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
+    for reply in (found.reply for found in gathered if found.reply is not None):
+        for phases in reply.report.phases.values():
+            for phase, summary in phases.items():
+                total[phase] += summary.seconds or 0.0
+    return {phase.value: round(spent, 3) for phase, spent in total.items() if spent}

@@ -1,52 +1,47 @@
-"""What a client's update must be before it is aggregated.
+"""What a reply must be before anything is computed with it.
 
 Averaging libraries broadcast mismatched shapes in silence, pass NaN on, and divide by a zero sum of weights; every
-update is therefore checked here, in full, before aggregation.
+update is therefore checked here, in full, before a strategy sees it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 
-from fedse.adapters.checks import finite_problems, in_words, meta_problems, shape_problems
-from fedse.adapters.state import AdapterState
-from fedse.errors import UpdateRejectedError
-from fedse.messages.update import ClientUpdate
+import numpy as np
+
+from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
+from fedse.messages.instruction import Instruction
+from fedse.messages.reply import Reply, Update
 
 
-def scalar_problems(update: ClientUpdate, needs: Collection[str]) -> list[str]:
-    """Scalars that are missing, were not asked for, or are no finite numbers ≥ 0."""
-    found = update.scalars
-    problems = [f"scalar {name!r} is missing" for name in sorted(set(needs) - found.keys())]
-    problems += [f"scalar {name!r} was not asked for" for name in sorted(found.keys() - set(needs))]
-    for name in sorted(found.keys() & set(needs)):
-        if not math.isfinite(found[name]) or found[name] < 0:
-            problems.append(f"scalar {name!r} is {found[name]}, not a finite number ≥ 0")
+def reply_problems(reply: Reply, instruction: Instruction) -> list[str]:
+    """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used."""
+    problems = [
+        f"it is from {field} {getattr(reply, field)!r}, but {getattr(instruction, field)!r} was asked"
+        for field in ("site", "purpose", "round")
+        if getattr(reply, field) != getattr(instruction, field)
+    ]
+    if isinstance(reply.answer, Update) and instruction.adapter is not None:
+        problems += _update_problems(reply.answer, instruction)
     return problems
 
 
-def validate_update(update: ClientUpdate, *, round: int, global_: AdapterState, needs: Collection[str]) -> None:
-    """Check one update against the round it answers and the adapter that was broadcast.
+def _update_problems(update: Update, instruction: Instruction) -> list[str]:
+    sent, found = instruction.adapter, update.adapter
+    assert sent is not None
+    problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + finite_problems(found)
+    problems += [
+        f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
+    ]
+    return problems + _scalar_problems(update, set(instruction.needs))
 
-    Args:
-        update: what the client sent.
-        round: the round in progress.
-        global_: the broadcast adapter; the update must agree with it in rank, alpha, targets, base, names and shapes.
-        needs: the scalars that the aggregator declares; exactly these must be present, finite and ≥ 0.
 
-    Raises:
-        UpdateRejectedError: naming the client and the first problems.
-    """
-    problems = []
-    if update.round != round:
-        problems.append(f"it answers round {update.round}, but round {round} is in progress")
-    problems += meta_problems(update.adapter.meta, global_.meta)
-    problems += shape_problems(update.adapter, global_)
-    problems += finite_problems(update.adapter)
-    problems += scalar_problems(update, needs)
-    if problems:
-        raise UpdateRejectedError(
-            f"the update of client {update.client!r} is rejected: {in_words(problems)}",
-            "let the client train on the adapter broadcast for this round and send exactly what the aggregator needs",
-        )
+def _scalar_problems(update: Update, needs: set[str]) -> list[str]:
+    problems = [f"scalar {name!r} is missing" for name in sorted(needs - update.scalars.keys())]
+    problems += [f"scalar {name!r} was not asked for" for name in sorted(update.scalars.keys() - needs)]
+    return problems + [
+        f"scalar {name!r} is {value}, not a finite number ≥ 0"
+        for name, value in sorted(update.scalars.items())
+        if name in needs and not (math.isfinite(value) and value >= 0)
+    ]

@@ -8,8 +8,9 @@ weights' own precision without a way back to the exact bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from peft.tuners.lora import Linear as PeftLinear
 from torch import nn
 
-from fedse.adapters.state import AdapterMeta, AdapterState
+from fedse.adapters.checks import in_words, state_problems
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.config import LoraConfig
 from fedse.errors import AdapterError, ModelError
 from fedse.models.module_swap import swapped
@@ -70,10 +72,10 @@ class LoraModel:
         }
         self._parameters: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self.layers.items()):
-            for kind, branch in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B)):
+            for suffix, branch in ((SUFFIX_A, layer.lora_A), (SUFFIX_B, layer.lora_B)):
                 weight = _parameter(branch[_ADAPTER])
                 weight.data = weight.data.float()
-                self._parameters[f"{_PREFIX}{path}.{kind}.weight"] = weight
+                self._parameters[f"{_PREFIX}{path}{suffix}"] = weight
         self._is_merged = False
         base.model.eval()  # type: ignore[no-untyped-call]  # peft's new dropout layers start in training mode
         self.load(self.initial_state(0))
@@ -82,6 +84,11 @@ class LoraModel:
     def scaling(self) -> float:
         """The factor s in W + s·B·A."""
         return self.meta.scaling
+
+    @property
+    def names(self) -> Set[str]:
+        """The names of the adapter's tensors, as in :meth:`state`."""
+        return self._parameters.keys()
 
     @property
     def is_merged(self) -> bool:
@@ -100,22 +107,24 @@ class LoraModel:
 
     def factors(self, path: str) -> tuple[nn.Parameter, nn.Parameter]:
         """The parameters A, shape (r, in), and B, shape (out, r), of the adapted layer at ``path``."""
-        return self._parameters[f"{_PREFIX}{path}.lora_A.weight"], self._parameters[f"{_PREFIX}{path}.lora_B.weight"]
+        return self._parameters[f"{_PREFIX}{path}{SUFFIX_A}"], self._parameters[f"{_PREFIX}{path}{SUFFIX_B}"]
 
     def initial_state(self, seed: int) -> AdapterState:
         """A fresh adapter: Kaiming-uniform A with a = √5 (as peft), zero B, so that it changes nothing yet.
 
-        Every tensor has a random stream of its own; the result depends on the seed and on the tensor's name alone.
+        It has the rank and alpha of the configuration, whatever is loaded now.  Every tensor has a random stream of its
+        own; the result depends on the seed and on the tensor's name alone.
         """
+        rank = self.config.rank
         tensors: dict[str, FloatArray] = {}
         for name, parameter in self._parameters.items():
-            if name.endswith(".lora_A.weight"):
+            if name.endswith(SUFFIX_A):
                 bound = 1.0 / math.sqrt(parameter.shape[1])  # gain √(2 / (1 + a²)) times √(3 / fan_in)
                 generator = numpy_generator("adapter", seed, name)
-                tensors[name] = generator.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+                tensors[name] = generator.uniform(-bound, bound, (rank, parameter.shape[1])).astype(np.float32)
             else:
-                tensors[name] = np.zeros(tuple(parameter.shape), dtype=np.float32)
-        return AdapterState(tensors, self.meta)
+                tensors[name] = np.zeros((parameter.shape[0], rank), dtype=np.float32)
+        return AdapterState(tensors, replace(self.meta, rank=rank, alpha=self.config.alpha))
 
     def state(self) -> AdapterState:
         """A copy of the current adapter."""
@@ -127,19 +136,27 @@ class LoraModel:
         return AdapterState(tensors, self.meta)
 
     def load(self, state: AdapterState) -> None:
-        """Replace the adapter by a copy of ``state``.  On an error the current adapter is left as it was.
+        """Replace the adapter by a copy of ``state``, whose rank and alpha the model takes over.
+
+        On an error the current adapter is left as it was.
 
         Raises:
-            AdapterError: if rank, alpha, target modules, base model, names or shapes differ, if a value is NaN or
-                infinite, or inside a :meth:`merged` block.
+            AdapterError: if the state is no sound adapter (:func:`fedse.adapters.checks.state_problems`), if its target
+                modules, base model or names are not the model's, or inside a :meth:`merged` block.
         """
         if self._is_merged:
             raise AdapterError("the adapter is merged into the base weights", "load after leaving the merged() block")
-        self._check_meta(state.meta)
-        self._check_tensors(state.tensors)
+        self._check(state)
         with torch.no_grad():
             for name, parameter in self._parameters.items():
-                parameter.copy_(torch.tensor(state.tensors[name]))
+                values = torch.tensor(state.tensors[name])
+                if parameter.shape == values.shape:
+                    parameter.copy_(values)
+                else:
+                    parameter.data = values.to(parameter.device)
+                    parameter.grad = None
+        if state.meta != self.meta:
+            self._take_over(state.meta)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
@@ -177,32 +194,35 @@ class LoraModel:
         factor_a, factor_b = self.factors(path)
         return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
 
-    def _check_meta(self, found: AdapterMeta) -> None:
-        if found == self.meta:
-            return
-        fields = ("rank", "alpha", "target_modules", "base_model")
-        differences = [
-            f"{field} {getattr(found, field)!r} instead of {getattr(self.meta, field)!r}"
-            for field in fields
-            if getattr(found, field) != getattr(self.meta, field)
-        ]
-        raise AdapterError(
-            f"the adapter does not belong to this model: {'; '.join(differences)}",
-            "load it with the base model and the LoRA settings that it was made with",
-        )
+    def _take_over(self, meta: AdapterMeta) -> None:
+        """Tell peft's layers the rank and alpha of the adapter that was loaded."""
+        self.meta = meta
+        for layer in self.layers.values():
+            layer.r[_ADAPTER] = meta.rank
+            layer.lora_alpha[_ADAPTER] = meta.alpha
+            layer.scaling[_ADAPTER] = meta.scaling
+            for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
+                setattr(branch[_ADAPTER], side, meta.rank)
 
-    def _check_tensors(self, tensors: Mapping[str, FloatArray]) -> None:
-        problems = _name_problems("missing", self._parameters.keys() - tensors.keys())
-        problems += _name_problems("unexpected", tensors.keys() - self._parameters.keys())
-        for name in sorted(self._parameters.keys() & tensors.keys()):
-            expected = tuple(self._parameters[name].shape)
-            if tensors[name].shape != expected:
-                problems.append(f"{name} has shape {tensors[name].shape} instead of {expected}")
-            elif not np.isfinite(tensors[name]).all():
-                problems.append(f"{name} holds NaN or infinite values")
+    def _check(self, state: AdapterState) -> None:
+        problems = [
+            f"{field} {getattr(state.meta, field)!r} instead of {getattr(self.meta, field)!r}"
+            for field in ("target_modules", "base_model")
+            if getattr(state.meta, field) != getattr(self.meta, field)
+        ]
+        problems += _name_problems("missing", self._parameters.keys() - state.tensors.keys())
+        problems += _name_problems("unexpected", state.tensors.keys() - self._parameters.keys())
+        problems += state_problems(state)
+        for name in sorted(self._parameters.keys() & state.tensors.keys()):
+            kept = 1 if name.endswith(SUFFIX_A) else 0  # the axis that is not the rank
+            shape, expected = state.tensors[name].shape, tuple(self._parameters[name].shape)
+            if len(shape) == 2 and shape[kept] != expected[kept]:
+                problems.append(f"{name} has shape {shape} where the layer has {expected[kept]} in axis {kept}")
         if problems:
-            shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-            raise AdapterError(f"the adapter's tensors do not fit: {shown}", "make the adapter anew with this model")
+            raise AdapterError(
+                f"the adapter does not belong to this model: {in_words(problems)}",
+                "load it with the base model and the target modules that it was made with",
+            )
 
 
 def _parameter(module: nn.Module) -> nn.Parameter:
@@ -211,7 +231,7 @@ def _parameter(module: nn.Module) -> nn.Parameter:
     return weight
 
 
-def _name_problems(kind: str, names: set[str]) -> list[str]:
+def _name_problems(kind: str, names: Set[str]) -> list[str]:
     if not names:
         return []
     return [f"{len(names)} {kind} ({', '.join(sorted(names)[:2])}{', …' if len(names) > 2 else ''})"]

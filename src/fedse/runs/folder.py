@@ -1,36 +1,31 @@
-"""A run's folder: who may work in it, which configuration it belongs to, and the record of its rounds."""
+"""A server's folder: who may work in it, which configuration it belongs to, and with which versions."""
 
 from __future__ import annotations
 
 import fcntl
-import json
-import platform
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import RunError, VersionWarning
-from fedse.provenance import source_digest
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import ServerFolder
+from fedse.runs.records import SCHEMA_VERSION, read_records
 from fedse.settings import dump_config, load_config
-from fedse.storage import atomic_write, read_json, recover, storage_errors, write_json
-from fedse.types import RoundRecord, SuccessRate
+from fedse.storage import atomic_write, read_json, recover_below, storage_errors, write_json
 
-SCHEMA_VERSION = 1
 #: How long a lock is tried for: a reader that asks who holds it shares it for an instant.
 _LOCK_SECONDS, _LOCK_PAUSE_SECONDS = 0.5, 0.01
-_PACKAGES = ("fedse", "numpy", "peft", "safetensors", "torch", "transformers")
 
 
 @contextmanager
-def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLayout]:
-    """Open a run folder for work, alone.  A run begins with its configuration and the versions in use.
+def open_server(
+    config: RunConfig, folder: ServerFolder, *, resume: bool, software: Callable[[], Mapping[str, str]]
+) -> Iterator[None]:
+    """Open a server's folder for work, alone.  A run begins with its configuration and the versions in use.
 
     A run that goes on may have another number of workers, on which no result depends; its configuration then has the
     new one.  If it goes on with other versions, a warning says so, and its ``versions.json`` from which round on.
@@ -39,6 +34,7 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
         config: what is to run.
         folder: made if it is not there.
         resume: go on in a folder that has a run already, or begin one; without it only a new run may begin.
+        software: tells name → version of what makes the numbers.
 
     Raises:
         RunError: if another process works in the folder, if it has a run and ``resume`` is not given, if its run has
@@ -46,22 +42,21 @@ def open_run(config: RunConfig, folder: Path, *, resume: bool) -> Iterator[RunLa
             else.
         StorageError: if it cannot be read or written.
     """
-    layout = RunLayout(folder)
-    with storage_errors("open", folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        is_foreign = any(folder.iterdir()) and not (layout.config.exists() or layout.lock.exists())
+    with storage_errors("open", folder.root):
+        folder.root.mkdir(parents=True, exist_ok=True)
+        is_foreign = any(folder.root.iterdir()) and not (folder.config.exists() or folder.lock.exists())
     if is_foreign:
-        raise RunError(f"{folder} is not empty, and no run folder", "choose another folder")
-    with locked(layout.lock):
-        _recover(folder)
-        if has_results(layout):
-            check_whole(layout)
-            _check_same_run(config, layout, resume=resume)
-            _note_versions(config, layout)
+        raise RunError(f"{folder.root} is not empty, and no server's folder", "choose another folder")
+    with locked(folder.lock):
+        recover_below(folder.root)
+        if has_results(folder):
+            check_whole(folder)
+            _check_same_run(config, folder, resume=resume)
+            _note_versions(config, folder, software)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
-            atomic_write(layout.config, dump_config(config))
-            write_json(layout.versions, _versions(config))
-        yield layout
+            atomic_write(folder.config, dump_config(config))
+            write_json(folder.versions, {"schema_version": SCHEMA_VERSION, **software()})
+        yield
 
 
 @contextmanager
@@ -111,102 +106,40 @@ def is_at_work(lock: Path) -> bool:
     return False
 
 
-def append_record(layout: RunLayout, record: RoundRecord) -> None:
-    """Add a round to ``metrics.jsonl``, which is replaced as a whole.
-
-    Raises:
-        StorageError: if it cannot be written; the earlier rounds are then still there.
-    """
-    records = [*read_records(layout), record]
-    lines = [json.dumps({"schema_version": SCHEMA_VERSION, **asdict(entry)}) + "\n" for entry in records]
-    atomic_write(layout.metrics, "".join(lines))
-
-
-def read_records(layout: RunLayout) -> tuple[RoundRecord, ...]:
-    """The completed rounds of a run, from round 0; empty if none is complete.
-
-    Raises:
-        RunError: if the file is damaged, or was written by a newer fedse.
-        StorageError: if it cannot be read.
-    """
-    if not layout.metrics.exists():
-        return ()
-    with storage_errors("read", layout.metrics):
-        content = layout.metrics.read_bytes()
-    try:
-        records = tuple(_record(json.loads(line)) for line in content.decode().splitlines())
-    except (KeyError, TypeError, ValueError) as cause:
-        raise _damaged(layout.metrics, f"{type(cause).__name__}: {cause}") from cause
-    if [record.round for record in records] != list(range(len(records))):
-        raise _damaged(layout.metrics, "its rounds are not 0, 1, 2, …")
-    return records
-
-
-def read_config(layout: RunLayout) -> RunConfig:
+def read_config(folder: ServerFolder) -> RunConfig:
     """The configuration of a run folder.
 
     Raises:
         RunError: if it is not there.
         ConfigError: if it is not valid.
     """
-    if not layout.config.is_file():
-        raise RunError(f"{layout.root} is no run folder: it has no {layout.config.name}", "check the path")
-    return load_config(None, layout.config, [])
+    if not folder.config.is_file():
+        raise RunError(f"{folder.root} is no run folder: it has no {folder.config.name}", "check the path")
+    return load_config(None, folder.config, [])
 
 
-def has_results(layout: RunLayout) -> bool:
+def has_results(folder: ServerFolder) -> bool:
     """There is something that the configuration decided; a packed run has its records, and no adapters."""
-    return layout.global_adapter(0).exists() or layout.metrics.exists()
+    return folder.round(0).exists() or folder.metrics.exists()
 
 
-def check_whole(layout: RunLayout) -> None:
+def check_whole(folder: ServerFolder) -> None:
     """Tell a run whose adapters and experience were left behind from one that has not made them yet.
 
     Raises:
         RunError: if the folder holds the records of a run, but not what it made.
     """
-    if has_results(layout) and not layout.global_adapter(0).exists():
+    if has_results(folder) and not folder.round(0).exists():
         raise RunError(
-            f"{layout.root} was packed: it has the results of its run, without adapters and experience",
-            f"use the folder that it was packed from, or run it anew (--config {layout.config} --out elsewhere)",
+            f"{folder.root} was packed: it has the results of its run, without adapters and experience",
+            f"use the folder that it was packed from, or run it anew (--config {folder.config} --out elsewhere)",
         )
 
 
-def _record(data: Mapping[str, Any]) -> RoundRecord:
-    if data["schema_version"] > SCHEMA_VERSION:
-        raise ValueError(f"schema {data['schema_version']} is of a newer fedse")
-    return RoundRecord(
-        round=data["round"],
-        clients=data["clients"],
-        evaluation=_rates(data["evaluation"]),
-        adapter=data["adapter"],
-        seconds=data["seconds"],
-        adapters=data.get("adapters", {}),  # older runs have only federated sites
-        pooled=data.get("pooled", {}),
-        transfer={name: _rates(rates) for name, rates in data.get("transfer", {}).items()},
-    )
-
-
-def _rates(data: Mapping[str, Any]) -> dict[str, SuccessRate]:
-    return {name: SuccessRate(**rate) for name, rate in data.items()}
-
-
-def _damaged(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is damaged: {why}", "restore it from a copy, or start again in another folder")
-
-
-def _recover(folder: Path) -> None:
-    """Tidy what a killed process left half-made, in the folder and below it."""
-    recover(folder)
-    for child in sorted(folder.iterdir()):
-        if child.is_dir():
-            _recover(child)
-
-
-def _check_same_run(config: RunConfig, layout: RunLayout, *, resume: bool) -> None:
+def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool) -> None:
     if not resume:
-        raise RunError(f"{layout.root} has a run already", "use --resume to go on with it, or choose another folder")
-    there = read_config(layout)
+        raise RunError(f"{folder.root} has a run already", "use --resume to go on with it, or choose another folder")
+    there = read_config(folder)
     same_workers = there.model_copy(update={"workers": config.workers})
     found, wanted = _flat(same_workers.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     differing = [
@@ -216,31 +149,31 @@ def _check_same_run(config: RunConfig, layout: RunLayout, *, resume: bool) -> No
     ]
     if differing:
         raise RunError(
-            f"{layout.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
-            f"resume it with its own (--config {layout.config}), or choose another folder",
+            f"{folder.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
+            f"resume it with its own (--config {folder.config}), or choose another folder",
         )
     if there != config:
-        atomic_write(layout.config, dump_config(config))
+        atomic_write(folder.config, dump_config(config))
 
 
-def _note_versions(config: RunConfig, layout: RunLayout) -> None:
+def _note_versions(config: RunConfig, folder: ServerFolder, software: Callable[[], Mapping[str, str]]) -> None:
     """Write down which versions differ from those that made the rounds so far, if there are rounds still to come."""
-    done = len(read_records(layout))
-    if done > config.rounds or not layout.versions.is_file():
+    done = len(read_records(folder))
+    if done > config.rounds or not folder.versions.is_file():
         return
-    noted = read_json(layout.versions, schema_version=SCHEMA_VERSION)
+    noted = read_json(folder.versions, schema_version=SCHEMA_VERSION)
     differing = {
         name: (found, now)
-        for name, now in _versions(config).items()
-        if name != "schema_version" and (found := _latest(noted.get(name, "not recorded"))) != now
+        for name, now in software().items()
+        if (found := _latest(noted.get(name, "not recorded"))) != now
     }
     if differing:
         for name, (_, now) in differing.items():
             noted[name] = f"{noted.get(name, 'not recorded')}, then {now} from round {done}"
-        write_json(layout.versions, noted)
+        write_json(folder.versions, noted)
         changes = "; ".join(f"{name} {found}, now {now}" for name, (found, now) in differing.items())
         warnings.warn(
-            VersionWarning(f"{layout.root} goes on with other versions from round {done}: {changes}"), stacklevel=2
+            VersionWarning(f"{folder.root} goes on with other versions from round {done}: {changes}"), stacklevel=2
         )
 
 
@@ -258,16 +191,3 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     else:
         return {path: value}
     return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}" if path else name).items()}
-
-
-def _versions(config: RunConfig) -> dict[str, Any]:
-    from fedse.models.base import arithmetic  # with torch, which whoever only reads a run can do without
-
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "source": source_digest(),
-        **{package: metadata.version(package) for package in _PACKAGES},
-        "arithmetic": arithmetic(config.model),
-    }

@@ -1,23 +1,25 @@
 """Where things lie in a run folder.
 
-    config.yaml                                  the resolved configuration; runs the same run again
-    versions.json                                of Python, fedse, the libraries, and the arithmetic; if they changed,
+    server/config.yaml                           the resolved configuration; runs the same run again
+    server/server.lock                           held by the process that works in the folder
+    server/versions.json                         of Python, fedse, the libraries and the arithmetic; if they changed,
                                                  from which round on
-    metrics.jsonl                                one round per line, from round 0 (before the first)
-    rounds/000/global/                           the initial adapter
-    rounds/001/clients/<client>/                 what a client sent, or, where sites are isolated, goes on from
-    rounds/001/global/                           the adapter after the round; not where sites are isolated
-    rounds/001/pooled.json                       the update on all sites' experience is complete, with its metrics; only
-                                                 where experience is pooled
-    clients/<client>/experience.sqlite           the site's private experience
-    clients/<client>/trajectories/round-001.jsonl.gz
-    clients/<client>/evaluation/round-001.jsonl.gz
-    clients/<client>/transfer/round-001-<other>.jsonl.gz    held-out episodes with the adapter of another, isolated site
-    clients/<client>/phases/round-001-explore.json     a phase that is complete, with its metrics
-    clients/<client>/phases/round-001-evaluate-<other>.json
-    exchange.json                                only in a packed run: what reports tell of its adapters
+    server/metrics.jsonl                         one round per line, from round 0 (before the first)
+    server/rounds/001/global/                    the adapter after the round, if one serves all sites
+    server/rounds/001/adapters/<name>/           further adapters of the strategy's state, as those of single sites
+    server/rounds/001/state.json                 which adapters the state has, and its numbers
+    server/rounds/001/state.safetensors          its other tensors, if any
+    server/rounds/001/replies/<site>             the bytes that a site sent
+    server/exchange.json                         only in a packed run: what reports tell of its adapters
+    sites/<site>/adapters/001/                   the adapter that the site trained; the last two are kept
+    sites/<site>/phases/round-001-train.json     a phase that is complete, with its metrics
+    sites/<site>/experience.sqlite               the site's private experience
+    sites/<site>/trajectories/round-001.jsonl.gz
+    sites/<site>/evaluation/round-001.jsonl.gz
+    sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
 
-Adapters are peft folders.  What lies under ``clients`` never leaves its site.
+A site with several environments has the last four below ``environments/<environment>/``.  Adapters are peft folders.
+``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites`` never leaves it.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedse.config import Sharing
+from fedse.config import ClientConfig
 from fedse.progress import Phase
 
 
 @dataclass(frozen=True)
-class RunLayout:
-    """Paths below a run folder; nothing is created by asking for one."""
+class ServerFolder:
+    """Paths of the server; nothing is created by asking for one."""
 
     root: Path
 
@@ -53,56 +55,104 @@ class RunLayout:
     @property
     def lock(self) -> Path:
         """Held by the process that works in the folder."""
-        return self.root / "run.lock"
+        return self.root / "server.lock"
 
     @property
     def exchange(self) -> Path:
         """What was computed from adapters that a packed run goes without."""
         return self.root / "exchange.json"
 
-    def global_adapter(self, round: int) -> Path:
+    def round(self, number: int) -> Path:
+        """All that the server keeps of a round; 0 is the beginning."""
+        return self.root / "rounds" / f"{number:03d}"
+
+    def global_adapter(self, number: int) -> Path:
         """The global adapter after a round; 0 is the initial one."""
-        return self._round(round) / "global"
+        return self.round(number) / "global"
 
-    def update(self, round: int, client: str) -> Path:
-        """The adapter that a client sent in a round."""
-        return self._round(round) / "clients" / client
+    def reply(self, number: int, site: str) -> Path:
+        """The bytes that a site sent in a round."""
+        return self.round(number) / "replies" / site
 
-    def site_adapter(self, round: int, client: str, sharing: Sharing) -> Path:
-        """The adapter that a client has after a round: its own where sites are isolated, else the global one."""
-        isolated = sharing == "isolated" and round > 0
-        return self.update(round, client) if isolated else self.global_adapter(round)
 
-    def pooled(self, round: int) -> Path:
-        """Written when the update on all sites' experience is complete."""
-        return self._round(round) / "pooled.json"
+@dataclass(frozen=True)
+class SiteFolder:
+    """Paths of a site; nothing is created by asking for one."""
 
-    def experience(self, client: str) -> Path:
-        """The client's experience store."""
-        return self._client(client) / "experience.sqlite"
+    root: Path
 
-    def trajectories(self, client: str, round: int) -> Path:
-        """All episodes that a client explored in a round, kept or not; round 0 holds the demonstrations."""
-        return self._client(client) / "trajectories" / f"round-{round:03d}.jsonl.gz"
+    def adapter(self, number: int) -> Path:
+        """The adapter that the site trained in a round."""
+        return self.root / "adapters" / f"{number:03d}"
 
-    def evaluation(self, client: str, round: int) -> Path:
-        """The client's held-out episodes with the adapter that it has after a round."""
-        return self._client(client) / "evaluation" / f"round-{round:03d}.jsonl.gz"
+    def marker(self, number: int, phase: Phase) -> Path:
+        """Written when a phase of the whole site is complete."""
+        return _marker(self.root, number, phase.value)
 
-    def transfer(self, client: str, round: int, other: str) -> Path:
-        """The client's held-out episodes with the adapter of another site after a round."""
-        return self._client(client) / "transfer" / f"round-{round:03d}-{other}.jsonl.gz"
+    def environment(self, name: str, *, alone: bool) -> EnvironmentFolder:
+        """What the site keeps of one environment.
 
-    def marker(self, client: str, round: int, phase: Phase) -> Path:
-        """Written when a client's phase is complete."""
-        return self._client(client) / "phases" / f"round-{round:03d}-{phase.value}.json"
+        Args:
+            name: of the environment at the site.
+            alone: the site has no other.
+        """
+        return EnvironmentFolder(self.root if alone else self.root / "environments" / name)
 
-    def transfer_marker(self, client: str, round: int, other: str) -> Path:
-        """Written when the client's evaluation of another site's adapter is complete."""
-        return self._client(client) / "phases" / f"round-{round:03d}-{Phase.EVALUATE.value}-{other}.json"
 
-    def _round(self, round: int) -> Path:
-        return self.root / "rounds" / f"{round:03d}"
+@dataclass(frozen=True)
+class EnvironmentFolder:
+    """Paths of one environment at a site; nothing is created by asking for one."""
 
-    def _client(self, client: str) -> Path:
-        return self.root / "clients" / client
+    root: Path
+
+    @property
+    def experience(self) -> Path:
+        """The experience store."""
+        return self.root / "experience.sqlite"
+
+    def trajectories(self, number: int) -> Path:
+        """All episodes that were explored in a round, kept or not; round 0 holds the demonstrations."""
+        return self.root / "trajectories" / f"round-{number:03d}.jsonl.gz"
+
+    def marker(self, number: int, phase: Phase) -> Path:
+        """Written when a phase is complete."""
+        return _marker(self.root, number, phase.value)
+
+    def evaluation(self, number: int, owner: str = "") -> Path:
+        """Held-out episodes with the adapter after a round: the site's, or that of another site, its owner."""
+        if owner:
+            return self.root / "transfer" / f"round-{number:03d}-{owner}.jsonl.gz"
+        return self.root / "evaluation" / f"round-{number:03d}.jsonl.gz"
+
+    def evaluation_marker(self, number: int, owner: str = "") -> Path:
+        """Written when an evaluation is complete."""
+        return _marker(self.root, number, f"{Phase.EVALUATE.value}-{owner}" if owner else Phase.EVALUATE.value)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run whose server and sites are on one machine; nothing is created by asking for a path."""
+
+    root: Path
+
+    @property
+    def server(self) -> ServerFolder:
+        """The server's folder."""
+        return ServerFolder(self.root / "server")
+
+    @property
+    def sites(self) -> Path:
+        """Has the folders of the sites."""
+        return self.root / "sites"
+
+    def site(self, name: str) -> SiteFolder:
+        """A site's folder."""
+        return SiteFolder(self.sites / name)
+
+    def environment(self, client: ClientConfig) -> EnvironmentFolder:
+        """What a site keeps of one environment."""
+        return self.site(client.at).environment(client.name, alone=client.at == client.name)
+
+
+def _marker(root: Path, number: int, what: str) -> Path:
+    return root / "phases" / f"round-{number:03d}-{what}.json"

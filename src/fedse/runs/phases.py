@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fedse.errors import RunError, StorageError
-from fedse.progress import Phase
-from fedse.runs.layout import RunLayout
 from fedse.storage import read_json, write_json
 
 SCHEMA_VERSION = 1
@@ -28,10 +26,12 @@ class PhaseReport:
     Attributes:
         metrics: plain JSON data; the same in every run of the same configuration.
         seconds: wall-clock time of the phase when it was done.
+        ended: when it was done, in seconds since the epoch; None in runs of before this was noted.
     """
 
     metrics: Mapping[str, Any]
     seconds: float
+    ended: float | None = None
 
 
 def once(marker: Path, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
@@ -48,7 +48,7 @@ def once(marker: Path, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
     if not marker.exists():
         began = time.monotonic()
         metrics = work()
-        complete(marker, PhaseReport(metrics, seconds=round(time.monotonic() - began, 3)))
+        complete(marker, PhaseReport(metrics, round(time.monotonic() - began, 3), round(time.time(), 3)))
     return completed(marker)
 
 
@@ -58,7 +58,7 @@ def complete(marker: Path, report: PhaseReport) -> None:
     Raises:
         StorageError: if the marker cannot be written.
     """
-    write_json(marker, {"schema_version": SCHEMA_VERSION, "metrics": dict(report.metrics), "seconds": report.seconds})
+    write_json(marker, {"schema_version": SCHEMA_VERSION, **asdict(report)})
 
 
 def completed(marker: Path) -> PhaseReport:
@@ -69,18 +69,8 @@ def completed(marker: Path) -> PhaseReport:
     """
     try:
         data = read_json(marker, schema_version=SCHEMA_VERSION)
-        return PhaseReport(metrics=data["metrics"], seconds=data["seconds"])
+        return PhaseReport(data["metrics"], data["seconds"], data.get("ended"))
     except (StorageError, KeyError) as cause:
         raise RunError(
             f"{marker} does not say what its phase did: {cause}", "remove that file to have the phase done anew"
         ) from cause
-
-
-def phase_reports(layout: RunLayout, client: str, round: int) -> dict[Phase, PhaseReport]:
-    """What a client's completed phases of a round did.
-
-    Raises:
-        RunError: if a marker is damaged.
-    """
-    markers = {phase: layout.marker(client, round, phase) for phase in Phase}
-    return {phase: completed(marker) for phase, marker in markers.items() if marker.exists()}

@@ -14,68 +14,66 @@ from typing import Any
 
 from fedse.adapters.files import load_adapter
 from fedse.config import ClientConfig, RunConfig
-from fedse.progress import Phase
 from fedse.runs.folder import read_config
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import EnvironmentFolder, RunFolder
 from fedse.runs.phases import PhaseReport, complete, completed
 from fedse.storage import atomic_write, storage_errors
 
 
-def adopt_baselines(config: RunConfig, layout: RunLayout, donors: Iterable[Path]) -> None:
-    """Copy the base model's held-out episodes of each site from the first run folder that has the same.
+def adopt_baseline(config: RunConfig, name: str, folder: RunFolder, donors: Iterable[Path], *, base_model: str) -> None:
+    """Copy the base model's held-out episodes of an environment from the first run folder that has the same.
 
-    A site's evaluation that is complete already stays as it is.  What is copied took this run no time, and its marker
-    says so.
+    An evaluation that is complete stays as it is.  What is copied took this run no time, and its marker says so.
 
     Args:
         config: the run that is to have them.
-        layout: of its folder, which has its ``versions.json`` and its initial adapter.
+        name: of the environment at its site.
+        folder: of the run, which has its ``versions.json``.
         donors: run folders on the same machine; they may be missing, unfinished or at work.
+        base_model: fingerprint of the run's base model; a model's name may mean a folder whose weights were replaced.
 
     Raises:
         RunError, AdapterError: if a donor's files are damaged.
         ConfigError: if its configuration is not valid.
         StorageError: if a file cannot be read or written.
     """
-    for donor in map(RunLayout, donors):
-        if not (donor.config.is_file() and _same_versions(donor, layout) and _same_base(donor, layout)):
-            continue
-        other = read_config(donor)
-        sites = {site.name: site for site in other.clients}
-        for site in config.clients:
-            twin = sites.get(site.name)
-            if twin is not None and _plays(config, site) == _plays(other, twin):
-                _adopt(donor, layout, site.name)
+    client = next(client for client in config.clients if client.name == name)
+    ours = folder.environment(client)
+    for donor in map(RunFolder, donors):
+        if ours.evaluation_marker(0).exists():
+            return
+        if donor.server.config.is_file() and _same_versions(donor, folder) and _same_base(donor, base_model):
+            other = read_config(donor.server)
+            for twin in other.clients:
+                if twin.name == name and _plays(config, client) == _plays(other, twin):
+                    _adopt(donor.environment(twin), ours)
 
 
-def _adopt(donor: RunLayout, layout: RunLayout, client: str) -> None:
-    theirs, ours = (folder.marker(client, 0, Phase.EVALUATE) for folder in (donor, layout))
-    if ours.exists() or not theirs.exists():
+def _adopt(theirs: EnvironmentFolder, ours: EnvironmentFolder) -> None:
+    marker = theirs.evaluation_marker(0)
+    if not marker.exists():
         return
-    found = completed(theirs)
-    if found.metrics["errors"]:
+    report = completed(marker)
+    if report.metrics["errors"]:
         return
-    episodes = donor.evaluation(client, 0)
-    with storage_errors("read", episodes):
-        content = episodes.read_bytes()
-    atomic_write(layout.evaluation(client, 0), content)
-    complete(ours, PhaseReport(found.metrics, seconds=0.0))
+    with storage_errors("read", theirs.evaluation(0)):
+        content = theirs.evaluation(0).read_bytes()
+    atomic_write(ours.evaluation(0), content)
+    complete(ours.evaluation_marker(0), PhaseReport(report.metrics, seconds=0.0, ended=report.ended))
 
 
-def _same_versions(donor: RunLayout, layout: RunLayout) -> bool:
+def _same_versions(donor: RunFolder, folder: RunFolder) -> bool:
     """Another version of a library may round otherwise, and so play otherwise."""
-    if not donor.versions.is_file():
+    theirs, ours = donor.server.versions, folder.server.versions
+    if not (theirs.is_file() and ours.is_file()):
         return False
-    with storage_errors("read", donor.versions):
-        return donor.versions.read_bytes() == layout.versions.read_bytes()
+    with storage_errors("read", theirs):
+        return theirs.read_bytes() == ours.read_bytes()
 
 
-def _same_base(donor: RunLayout, layout: RunLayout) -> bool:
-    """A model's name may mean a folder whose weights have been replaced."""
-    if not donor.global_adapter(0).is_dir():
-        return False
-    theirs, ours = (load_adapter(folder.global_adapter(0)).meta.base_model for folder in (donor, layout))
-    return theirs == ours
+def _same_base(donor: RunFolder, base_model: str) -> bool:
+    initial = donor.server.global_adapter(0)
+    return initial.is_dir() and load_adapter(initial).meta.base_model == base_model
 
 
 def _plays(config: RunConfig, site: ClientConfig) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from fedse.agent.rendering import ChatRenderer
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.experience.agenttraj import Conversation, read_agenttraj
+from fedse.messages.report import task_digest
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.storage import storage_errors
 from fedse.types import Source, StopReason, Task, Trajectory
@@ -85,7 +86,7 @@ def import_demonstrations(
     *,
     instruction: str,
     count: int | None = None,
-    held_out: Collection[Task] = (),
+    held_out: Collection[str] = (),
     renderer: ChatRenderer | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -97,7 +98,7 @@ def import_demonstrations(
         environment: an instance of its own.
         instruction: the system message that the trajectories record, in place of the file's.
         count: stop after so many confirmed episodes.
-        held_out: tasks that must not be learnt from.
+        held_out: digests of tasks that must not be learnt from.
         renderer: renders token records, if given.
         longest: tokens that an episode may have where a renderer counts them.
         on_progress: told (episodes looked at, episodes in the file).
@@ -144,7 +145,7 @@ def import_demonstrations(
 
 
 def _replay(
-    environment: Environment, conversation: Conversation, held_out: frozenset[Task], instruction: str
+    environment: Environment, conversation: Conversation, held_out: frozenset[str], instruction: str
 ) -> Trajectory | Refused:
     """Play an episode's replies again, in the reply format of our own instruction."""
 
@@ -159,7 +160,7 @@ def _replay(
     task = environment.imported_task(conversation.item_id.removeprefix(prefix), seen)
     if task is None:
         return refuse(Refusal.UNKNOWN_TASK, "nothing says which task it was")
-    if task in held_out:
+    if task_digest(task) in held_out:
         return refuse(Refusal.HELD_OUT, f"{task} is a task of the test split")
     if unknown := _unknown(environment, task):
         return refuse(Refusal.UNKNOWN_TASK, unknown)

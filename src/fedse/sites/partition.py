@@ -1,20 +1,14 @@
-"""Which training tasks each of several sites of one environment has."""
+"""Dividing the training tasks of an environment among several sites."""
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from fedse.config import ClientConfig, PartitionConfig, RunConfig
-from fedse.environments import registry
-from fedse.environments.base import Environment
+from fedse.config import PartitionConfig
 from fedse.errors import ConfigError
-from fedse.seeding import numpy_generator
-from fedse.types import Task
 
 #: Levels into which sizes and difficulties are sorted before a Dirichlet draw: quarters of the tasks.
 _QUARTERS = (0.25, 0.5, 0.75)
@@ -22,35 +16,9 @@ _QUARTERS = (0.25, 0.5, 0.75)
 _Values = Sequence[str] | Sequence[int]
 
 
-def site_tasks(config: RunConfig, client: ClientConfig, environment: Environment) -> list[Task]:
-    """The training tasks of a client: its part of those that it shares with others, in the order of the split.
-
-    Clients share tasks if they have the same environment and split and, under the options of each, the same tasks.  The
-    order of the clients in the configuration decides who gets which part.
-
-    Args:
-        config: the run.
-        client: one of its clients.
-        environment: the client's environment.
-
-    Raises:
-        ConfigError: if there are fewer tasks than clients, or the environment tells no traits to go by.
-    """
-    tasks = list(environment.tasks(client.train_split))
-    if config.partition.scheme == "shared":
-        return tasks
-    peers = [other for other in config.clients if _shares(other, client, tasks)]
-    if len(peers) == 1:
-        return tasks
-    parts = partition(
-        len(tasks),
-        len(peers),
-        config.partition,
-        lambda: _values(peers[0], config.partition.by),
-        rng=numpy_generator(config.seed, "partition", client.environment, client.train_split),
-    )
-    place = [peer.name for peer in peers].index(client.name)
-    return [tasks[number] for number in parts[place]]
+def goes_by_trait(settings: PartitionConfig) -> bool:
+    """Whether the scheme looks at the tasks' traits."""
+    return settings.scheme in ("dirichlet", "ordered")
 
 
 def partition(
@@ -135,35 +103,3 @@ def _without_empty(parts: list[list[int]]) -> list[list[int]]:
             richest = max(parts, key=len)
             part.append(richest.pop())
     return parts
-
-
-def _shares(other: ClientConfig, client: ClientConfig, tasks: Sequence[Task]) -> bool:
-    if (other.environment, other.train_split) != (client.environment, client.train_split):
-        return False
-    if other.options == client.options:
-        return True
-    environment = registry.make(other.environment, **other.options)
-    try:
-        return list(environment.tasks(other.train_split)) == tasks
-    finally:
-        environment.close()
-
-
-def _values(client: ClientConfig, by: str) -> _Values:
-    return _told(client.environment, json.dumps(client.options, sort_keys=True), client.train_split, by)
-
-
-@functools.lru_cache(maxsize=32)
-def _told(name: str, options: str, split: str, by: str) -> _Values:
-    """A trait of all tasks of a split.  Kept, because all sites ask for it and some environments take seconds."""
-    environment = registry.make(name, **json.loads(options))
-    try:
-        traits = [environment.traits(task) for task in environment.tasks(split)]
-    except NotImplementedError as cause:
-        raise ConfigError(
-            f"the tasks of {name!r} cannot be partitioned by {by}: the environment does not tell it",
-            "set partition.scheme to iid or quantity",
-        ) from cause
-    finally:
-        environment.close()
-    return [getattr(told, by) for told in traits]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fedse.adapters.state import AdapterState
 from fedse.agent.rendering import ChatRenderer
 from fedse.config import RunConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.rollout.engine import RolloutEngine
+from fedse.seeding import derive_seed
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,7 @@ class SharedModel:
         lora = LoraModel(load_base(config.model), config.lora)
         renderer = ChatRenderer(lora.base.tokenizer)
         return cls(lora, renderer, RolloutEngine(lora, renderer, config.rollout))
+
+    def initial_adapter(self, config: RunConfig) -> AdapterState:
+        """The adapter that a run begins with, whatever is loaded now: a function of the seed and the settings."""
+        return self.lora.initial_state(derive_seed(config.seed, "adapter"))

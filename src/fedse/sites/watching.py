@@ -1,4 +1,4 @@
-"""A client's work as progress events."""
+"""A site's work as progress events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from fedse.runs.phases import PhaseReport
 
 
-class ClientProgress:
-    """Tells a listener what one client does.
+class SiteProgress:
+    """Tells a listener what one site, or one environment at a site, does.
 
     Args:
         listener: whom to tell.

@@ -14,28 +14,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from pathlib import Path
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
+from fedse.federation.runtimes.process import ProcessRuntime
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event, Listener
-from fedse.runs.layout import RunLayout
-from fedse.sites.host import Job, LocalSites
+from fedse.runs.layout import RunFolder
+from fedse.sites.host import SiteHost
 
 _PATIENCE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
-    """A worker's answer to a job."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
 class _Failed:
-    """A worker's answer to a job that raised.
+    """A worker's answer where a site refused.
 
     Attributes:
         error: what it raised; errors of others than fedse come as a RuntimeError that says what they were, because
@@ -53,32 +47,32 @@ class _Worker:
     pipe: Connection
 
 
-class WorkerSites:
+class WorkerRuntime:
     """The sites of a run, done by worker processes that load the base model once each.
 
-    Any worker does any site's job.  Each uses its share of the processor's cores.  The workers end with this process,
+    Any worker answers for any site.  Each uses its share of the processor's cores.  The workers end with this process,
     however it ends.
 
     Args:
         workers: the processes.
-        listener: told of progress; an exception that it raises ends :meth:`do`.
+        listener: told of progress; an exception that it raises ends :meth:`ask`.
     """
 
     def __init__(self, workers: Sequence[_Worker], listener: Listener) -> None:
         self._workers = workers
         self._listener = listener
 
-    def do(self, jobs: Sequence[Job]) -> list[Any]:
-        """See :class:`fedse.sites.host.Sites`."""
-        waiting = deque(enumerate(jobs))
-        answers: dict[int, Any] = {}
+    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+        """See :class:`fedse.federation.runtimes.Runtime`."""
+        waiting = deque(enumerate(instructions))
+        answers: dict[int, bytes] = {}
         idle = [worker.pipe for worker in self._workers]
         busy: dict[Connection, int] = {}
-        while len(answers) < len(jobs):
+        while len(answers) < len(instructions):
             while idle and waiting:
-                index, job = waiting.popleft()
+                index, instruction = waiting.popleft()
                 pipe = idle.pop(0)
-                _send(pipe, job)
+                _send(pipe, instruction)
                 busy[pipe] = index
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
@@ -86,18 +80,20 @@ class WorkerSites:
                 if isinstance(message, Event):
                     self._listener(message)
                 else:
-                    answers[busy.pop(pipe)] = _value(message)
+                    answers[busy.pop(pipe)] = _reply(message)
                     idle.append(pipe)
-        return [answers[index] for index in range(len(jobs))]
+        return [answers[index] for index in range(len(instructions))]
 
 
 @contextmanager
-def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> Iterator[WorkerSites]:
+def worker_runtime(
+    config: RunConfig, folder: RunFolder, listener: Listener, baselines: Sequence[Path] = ()
+) -> Iterator[WorkerRuntime]:
     """Start ``config.workers`` processes and end them with the block.
 
     Raises:
         RunError: if a worker dies.
-        FedseError: if the sites cannot be set up; see :class:`fedse.sites.host.LocalSites`.
+        FedseError: if the sites cannot be set up; see :class:`fedse.sites.host.SiteHost`.
     """
     # Not fork: a child of a process whose numeric libraries have started threads may hang.
     context = multiprocessing.get_context("spawn")
@@ -105,15 +101,14 @@ def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> It
     try:
         for number in range(config.workers):
             ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_work, args=(theirs, config, layout), name=f"fedse-worker-{number}", daemon=True
-            )
+            arguments = (theirs, config, folder, tuple(baselines))
+            process = context.Process(target=_work, args=arguments, name=f"fedse-worker-{number}", daemon=True)
             process.start()
             theirs.close()  # so that reading ends when the worker does
             workers.append(_Worker(process, ours))
         for worker in workers:
-            _value(_receive(worker.pipe))
-        yield WorkerSites(workers, listener)
+            _reply(_receive(worker.pipe))
+        yield WorkerRuntime(workers, listener)
     finally:
         for worker in workers:
             worker.pipe.close()  # an idle worker ends by itself then, and a busy one when it next tells of its progress
@@ -122,9 +117,9 @@ def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> It
             worker.process.terminate()
 
 
-def _send(pipe: Connection, job: Job) -> None:
+def _send(pipe: Connection, instruction: tuple[str, bytes]) -> None:
     try:
-        pipe.send(job)
+        pipe.send(instruction)
     except OSError as cause:
         raise _died() from cause
 
@@ -142,34 +137,34 @@ def _died() -> RunError:
     )
 
 
-def _value(message: _Done | _Failed) -> Any:
+def _reply(message: bytes | _Failed) -> bytes:
     if isinstance(message, _Failed):
         message.error.add_note(f"In a worker process:\n{message.trace}")
         raise message.error
-    return message.value
+    return message
 
 
-def _work(pipe: Connection, config: RunConfig, layout: RunLayout) -> None:
+def _work(pipe: Connection, config: RunConfig, folder: RunFolder, baselines: tuple[Path, ...]) -> None:
     """A worker's life: set the sites up, then do what is asked until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what follows
     end_with_parent()
     keep_freed_memory()
     _prepare_libraries(config.workers)
     try:
-        sites = LocalSites(config, layout, pipe.send)
+        runtime = ProcessRuntime(SiteHost(config, folder, listener=pipe.send, baselines=baselines))
     except Exception as error:
         pipe.send(_failure(error))
         return
-    answer: _Done | _Failed = _Done(None)
+    answer: bytes | _Failed = b""
     while True:
         try:
             pipe.send(answer)
-            job = pipe.recv()
+            instruction = pipe.recv()
         except (EOFError, OSError):  # nobody asks any more
             return
         try:
-            [value] = sites.do([job])
-            answer = _Done(value)
+            [reply] = runtime.ask([instruction])
+            answer = reply or b""
         except Exception as error:
             answer = _failure(error)
 

@@ -1,0 +1,7 @@
+"""Strategies: what a server makes of the sites' updates.  Each is one file."""
+
+from fedse.federation.strategies.base import Sent, Strategy
+from fedse.federation.strategies.registry import make_strategy, register, strategy_class, strategy_names
+from fedse.runs.rounds import GLOBAL, State
+
+__all__ = ["GLOBAL", "Sent", "State", "Strategy", "make_strategy", "register", "strategy_class", "strategy_names"]

@@ -1,0 +1,41 @@
+"""No aggregation: the baseline in which every site learns alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fedse.adapters.state import AdapterState
+from fedse.federation.strategies.averaging import INITIAL
+from fedse.federation.strategies.base import Sent, Strategy
+from fedse.messages import Update
+from fedse.runs.rounds import GLOBAL, State
+
+
+@dataclass(frozen=True)
+class Isolated(Strategy):
+    """Every site goes on from its own adapter; one without an update keeps the adapter that it had.
+
+    Attributes:
+        restart: local updates begin from the initial adapter in every round.
+    """
+
+    restart: bool = False
+
+    name: ClassVar[str] = "isolated"
+    citation: ClassVar[str] = "Fed-SE's Local: Chen et al. 2025, arXiv 2512.08870"
+    personal: ClassVar[bool] = True
+
+    def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
+        """The initial adapter for every site."""
+        return State(dict.fromkeys((GLOBAL, *ranks, *([INITIAL] if self.restart else [])), adapter))
+
+    def instruct(self, state: State, site: str) -> Sent:
+        """The site's own adapter, and where the update begins."""
+        return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
+
+    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+        """The sites' own adapters."""
+        kept = {name: adapter for name, adapter in state.adapters.items() if name != GLOBAL}
+        return State(kept | {site: update.adapter for site, update in updates.items()})

@@ -1,0 +1,60 @@
+"""What a server sends to a site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, JsonValue, NonNegativeInt
+
+from fedse.messages.report import Digest
+from fedse.messages.wire import Adapter, Packed, Tensors
+
+#: The name of a site, and of an environment at a site.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=128)]
+
+
+class Purpose(StrEnum):
+    """What a site is asked for."""
+
+    JOIN = "join"  # tell which tasks it has, as digests
+    INITIAL = "initial"  # make the adapter that the federation begins with, a function of seed and model
+    CHECK = "check"  # say whether it can learn, given which tasks others hold out
+    DEMONSTRATE = "demonstrate"  # fill its store with demonstrations
+    ROUND = "round"  # explore, select, accumulate, fine-tune
+    EVALUATE = "evaluate"  # play held-out tasks
+
+
+class Instruction(Packed):
+    """One instruction; it holds all that the site needs beside its own folder.
+
+    Attributes:
+        site: whom it is for.
+        purpose: what is asked.
+        round: of the federation; an evaluation is that of the adapter after the round.
+        adapter: to play with, and to train from unless ``start`` is given.  Tensors that it lacks are the site's own:
+            the site takes them from its last adapter, and sends only those back that it was sent.
+        start: where the local update begins, if not at ``adapter``.
+        tensors: what else the strategy sends to this site.
+        settings: the strategy's settings for this site.
+        needs: names of the scalars that the update must carry.
+        held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
+        parts: environment → (index, count): the site has this part of the environment's training tasks, where several
+            sites divide them.
+        environment: which of the site's environments is evaluated.
+        owner: the site whose adapter is evaluated, if not its own.
+    """
+
+    site: Name
+    purpose: Purpose
+    round: NonNegativeInt = 0
+    adapter: Adapter | None = None
+    start: Adapter | None = None
+    tensors: Tensors = Field(default_factory=dict)
+    settings: Mapping[str, JsonValue] = Field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    held_out: tuple[Digest, ...] = ()
+    parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)
+    environment: str = ""
+    owner: str = ""

@@ -1,0 +1,89 @@
+"""What a site sends back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt
+
+from fedse.messages.instruction import Name, Purpose
+from fedse.messages.report import SiteReport
+from fedse.messages.wire import Adapter, Packed, Part, Tensors
+from fedse.types import SuccessRate
+
+#: What a strategy may ask of a site beside its adapter, and what it is.
+SCALARS: Mapping[str, str] = {"examples": "trajectories that the update was trained on"}
+
+
+class Update(Part):
+    """The trained adapter, with what the strategy asked for.
+
+    Attributes:
+        adapter: as many tensors as the site was sent.
+        scalars: those of the instruction's ``needs``, finite and ≥ 0.
+        tensors: further tensors that the strategy asked for.
+    """
+
+    kind: Literal["update"] = "update"
+    adapter: Adapter
+    scalars: Mapping[str, float] = Field(default_factory=dict)
+    tensors: Tensors = Field(default_factory=dict)
+
+
+class Diverged(Part):
+    """Training left the finite numbers; there is no update."""
+
+    kind: Literal["diverged"] = "diverged"
+
+
+class Rates(Part):
+    """Success on held-out tasks: successes out of episodes with an outcome, and its 95 % interval."""
+
+    kind: Literal["rates"] = "rates"
+    successes: NonNegativeInt
+    episodes: NonNegativeInt
+    errors: NonNegativeInt
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> SuccessRate:
+        """The rate as readers know it."""
+        return SuccessRate(self.successes, self.episodes, self.errors, self.low, self.high)
+
+
+class Refused(Part):
+    """The site did not do what it was asked.
+
+    Attributes:
+        reason: the class of the error, such as ``EnvironmentFault``.
+        words: the error's own words, which may quote an environment; empty unless the site discloses ``errors``.
+    """
+
+    kind: Literal["refused"] = "refused"
+    reason: Annotated[str, Field(pattern=r"^[A-Za-z]{1,64}$")]
+    words: str = ""
+
+
+class Done(Part):
+    """The site did what it was asked; there is nothing to send but the report."""
+
+    kind: Literal["done"] = "done"
+
+
+class Reply(Packed):
+    """One reply.
+
+    Attributes:
+        site: who sends it.
+        purpose, round: of the instruction that it answers.
+        answer: what was asked for, or why not.
+        report: what the site tells beside.
+    """
+
+    site: Name
+    purpose: Purpose
+    round: NonNegativeInt
+    answer: Annotated[Update | Diverged | Rates | Refused | Done, Field(discriminator="kind")]
+    report: SiteReport = SiteReport()

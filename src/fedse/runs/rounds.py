@@ -1,0 +1,146 @@
+"""What a server keeps of a round: the strategy's state after it, and the replies of the sites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+
+from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.state import AdapterState
+from fedse.errors import RunError, StorageError, boundary
+from fedse.runs.layout import ServerFolder
+from fedse.storage import atomic_directory, atomic_write, read_json, write_json
+from fedse.types import FloatArray
+
+#: The key of the adapter that serves all sites.
+GLOBAL = "global"
+
+_SCHEMA = 1
+_STATE, _ARRAYS = "state.json", "state.safetensors"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a server knows after a round, whatever the strategy; it is all that the next round depends on.
+
+    Attributes:
+        adapters: ``GLOBAL`` → the adapter that serves all sites; name of a site → that site's own; other names are the
+            strategy's.
+        arrays: further tensors, such as momentum.
+        numbers: further numbers.
+    """
+
+    adapters: Mapping[str, AdapterState]
+    arrays: Mapping[str, FloatArray] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def adapter(self, site: str = "") -> AdapterState:
+        """The adapter of a site: its own if it has one, else the global one.
+
+        Raises:
+            RunError: if there is neither.
+        """
+        adapter = self.adapters.get(site, self.adapters.get(GLOBAL))
+        if adapter is None:
+            raise RunError("there is no global adapter: every site has its own", "name a site")
+        return adapter
+
+
+def save_round(
+    folder: ServerFolder,
+    number: int,
+    state: State,
+    replies: Mapping[str, bytes],
+    *,
+    before: State | None = None,
+    base_name: str = "",
+) -> None:
+    """Write a round, whole or not at all; one that is there stays, because a resumed run computes the same again.
+
+    Equal adapters are written once.  What the state has from the round before is referred to, but for the global
+    adapter, which every round has.
+
+    Args:
+        folder: the server's.
+        number: of the round; 0 is the beginning.
+        state: after the round.
+        replies: site → the bytes that it sent.
+        before: the state after the round before.
+        base_name: name of the base model, for peft.
+
+    Raises:
+        AdapterError: if an adapter is not sound.
+        StorageError: if a file cannot be written.
+    """
+    target = folder.round(number)
+    if target.exists():
+        return
+    places: dict[str, str] = {}
+    if before is not None:
+        for name, place in _read(folder, number - 1)["adapters"].items():
+            if (
+                name != GLOBAL
+                and name in state.adapters
+                and state.adapters[name].digest == before.adapters[name].digest
+            ):
+                places[name] = place if place.startswith("../") else f"../{number - 1:03d}/{place}"
+    with atomic_directory(target) as scratch:
+        written: dict[str, str] = {}
+        for name in sorted(state.adapters.keys() - places.keys(), key=lambda name: (name != GLOBAL, name)):
+            adapter = state.adapters[name]
+            if adapter.digest not in written:
+                written[adapter.digest] = GLOBAL if name == GLOBAL else f"adapters/{name}"
+                save_adapter(adapter, scratch / written[adapter.digest], base_name=base_name)
+            places[name] = written[adapter.digest]
+        if state.arrays:
+            (scratch / _ARRAYS).write_bytes(safetensors.numpy.save(dict(sorted(state.arrays.items()))))
+        for site, data in replies.items():
+            atomic_write(scratch / "replies" / site, data)
+        content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
+        write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
+
+
+def load_state(folder: ServerFolder, number: int) -> State:
+    """The state after a round.
+
+    Raises:
+        RunError: if the round is missing or damaged.
+        AdapterError: if an adapter is damaged.
+    """
+    content = _read(folder, number)
+    adapters = {name: load_adapter(adapter_folder(folder, number, name)) for name in content["adapters"]}
+    path = folder.round(number) / _ARRAYS
+    with boundary(RunError, f"{path} is damaged", "redo the round: remove its folder, then resume the run"):
+        arrays = safetensors.numpy.load_file(path) if path.exists() else {}
+    return State(adapters, arrays, content["numbers"])
+
+
+def adapter_folder(folder: ServerFolder, number: int, site: str = "") -> Path:
+    """The peft folder of the adapter that a site has after a round: its own if it has one, else the global one.
+
+    Raises:
+        RunError: if the round is missing or damaged, or no such adapter is there.
+    """
+    places = _read(folder, number)["adapters"]
+    place = places.get(site, places.get(GLOBAL))
+    if place is None:
+        own = ", ".join(name for name in places if not name.startswith("_"))
+        raise RunError(f"there is no global adapter: every site has its own ({own})", "name a site")
+    # Without resolving links: the parts of a path that a reader sees are those of the folder that was named.
+    return Path(os.path.normpath(folder.round(number) / place))
+
+
+def _read(folder: ServerFolder, number: int) -> dict[str, Any]:
+    path = folder.round(number) / _STATE
+    try:
+        content = read_json(path, schema_version=_SCHEMA)
+        return {name: dict(content[name]) for name in ("adapters", "numbers")}
+    except (StorageError, KeyError, TypeError, ValueError) as cause:
+        raise RunError(
+            f"{path} does not say what the server had after round {number}: {cause}", "restore it from a copy"
+        ) from cause
