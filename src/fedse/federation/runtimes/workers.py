@@ -120,6 +120,7 @@ def worker_sites(config: RunConfig, layout: RunLayout, listener: Listener) -> It
         for worker in workers:
             worker.process.join(_PATIENCE_SECONDS)
             worker.process.terminate()
+            worker.process.join()
 
 
 def _send(pipe: Connection, job: Job) -> None:
