@@ -1,9 +1,13 @@
-"""Settings of the whole test run."""
+"""Settings of the whole test run, and the toy environment."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # Before torch is imported: the tiny model's matrices are too small to share between threads, and on a busy machine
@@ -15,3 +19,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A deadline in wall-clock time would make a slow machine look like a fault.
 settings.register_profile("fedse", deadline=None)
 settings.load_profile("fedse")
+
+
+@pytest.fixture(scope="session")
+def toy_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for ``sys.path`` that declares the environment ``toy``, as a third-party package does."""
+    folder = tmp_path_factory.mktemp("distribution")
+    info = folder / "toy_environment-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-environment\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fedse.environments]\ntoy = helpers.toy_environment:Toy\n")
+    return folder
+
+
+@pytest.fixture
+def toy(toy_distribution: Path) -> Iterator[None]:
+    """The environment ``toy`` is installed for the length of a test."""
+    sys.path.append(str(toy_distribution))
+    yield
+    sys.path.remove(str(toy_distribution))

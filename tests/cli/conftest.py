@@ -3,11 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 from click.testing import Result
 from typer.testing import CliRunner
 
 from fedse.cli.main import app
+from helpers.cli_calls import Cli
 
 CONFIG = """
 name: mini

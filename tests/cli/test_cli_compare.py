@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
+
+from helpers.cli_calls import Cli
 
 
 def test_a_run_does_not_differ_from_itself(cli: Cli, run_folder: Path) -> None:

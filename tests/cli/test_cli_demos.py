@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 
 from fedse.experience.agenttraj import read_agenttraj
+from helpers.cli_calls import Cli
 
 
 def test_an_expert_writes_demonstrations(cli: Cli, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import csv
 import shutil
 from pathlib import Path
 
-from cli_calls import Cli
+from helpers.cli_calls import Cli
 
 
 def test_rounds_are_shown_and_written(cli: Cli, run_folder: Path, tmp_path: Path) -> None:

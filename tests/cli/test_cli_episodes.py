@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
 from fedse.runs.layout import RunLayout
 from fedse.types import Task
+from helpers.cli_calls import Cli
 
 
 class TestView:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 
 from fedse.storage import read_json
+from helpers.cli_calls import Cli
 
 
 @pytest.fixture(scope="module")

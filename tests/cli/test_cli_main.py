@@ -10,11 +10,11 @@ from importlib.metadata import version
 import click
 import pytest
 import typer
-from cli_calls import Cli
 
 from fedse.cli import console, doctor
 from fedse.cli.main import app
 from fedse.errors import RunError, UnknownNameError, VersionWarning
+from helpers.cli_calls import Cli
 
 
 def all_commands() -> list[list[str]]:

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 
 from fedse.settings import load_config
+from helpers.cli_calls import Cli
 
 
 def test_a_plan_says_what_fits_and_what_to_change(cli: Cli) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cli_calls import Cli
 from click.testing import Result
 
 from fedse.federation.runtimes import local
 from fedse.progress import Event, Phase
 from fedse.settings import load_config
+from helpers.cli_calls import Cli
 
 
 def test_a_run_ends_with_its_result_and_what_to_do_next(finished: tuple[Path, Result]) -> None:

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
+
+from helpers.cli_calls import Cli
 
 
 def test_a_served_environment_is_played_by_its_printed_name_until_an_interrupt(cli: Cli) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_calls import Cli
 from click.testing import Result
 
 from fedse.cli.results import show_result
@@ -13,6 +12,7 @@ from fedse.config import EvaluationConfig
 from fedse.experience.trajectory_files import read_trajectories
 from fedse.runs.layout import RunLayout
 from fedse.types import RoundRecord, SuccessRate
+from helpers.cli_calls import Cli
 
 SITES = (
     "[{name: east, environment: wordle, demonstrations: 2, episodes_per_round: 2}, "

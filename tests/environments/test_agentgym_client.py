@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from served import served
 
 from fedse.environments import Environment, environment_class, environment_names, make
 from fedse.environments.agentgym import connection
@@ -22,6 +21,7 @@ from fedse.environments.agentgym.slots import Limits
 from fedse.environments.base import StepResult
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
+from helpers.served_environments import served
 
 OPTIONS: dict[str, dict[str, Any]] = {"wordle": {"size": 20}}
 

@@ -9,13 +9,13 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from asgi import Asgi
 
 from fedse.environments import environment_names, make
 from fedse.environments.agentgym.dialects import DIALECTS, dialect_of
 from fedse.environments.agentgym.server import app
 from fedse.environments.agentgym.slots import Limits, SlotTable
 from fedse.seeding import python_random
+from helpers.asgi import Asgi
 
 NAMES = sorted(DIALECTS.keys() & set(environment_names()))
 REQUESTS = 10_000

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi import Asgi
-from example_package import install_example
-from recordings import recording
 
 from fedse.environments import environment_names, make
 from fedse.environments.agentgym.dialects import DIALECTS, dialect_of
 from fedse.environments.agentgym.server import app
 from fedse.environments.agentgym.serving import listen
 from fedse.environments.agentgym.slots import Limits, SlotTable
+from helpers.asgi import Asgi
+from helpers.example_package import install_example
+from helpers.recordings import recording
 
 WON = "The task with environment 0 has finished."
 

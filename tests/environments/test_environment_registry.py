@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_package import install_example, install_points
 
 from fedse.environments import Environment, environment_class, environment_names, make
 from fedse.environments.checking import check_environment
 from fedse.environments.registry import option_names
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
+from helpers.example_package import install_example, install_points
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import recording
 
 from fedse.environments.replay import ABSENT, Difference, replay_file
 from fedse.errors import EnvironmentFault, StoreError
+from helpers.recordings import recording
 
 WALLS, BELOW = (
     f"The goal is at position 8, 6. Your current position is at position {row}, 6. "

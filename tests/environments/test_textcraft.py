@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from recordings import recording
 
 from fedse.environments import TaskTraits, make
 from fedse.environments.textcraft import TextCraft, recipes
@@ -24,6 +23,7 @@ from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipe
 from fedse.environments.textcraft.splits import BEYOND_LIMIT
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
+from helpers.recordings import recording
 
 GRAPH = crafting_graph()
 GOALS = GRAPH.goals

@@ -8,7 +8,6 @@ import re
 from collections import Counter
 
 import pytest
-from recordings import recording
 
 from fedse.agent import format_response, parse_response
 from fedse.environments.textcraft import TextCraft
@@ -21,6 +20,7 @@ from fedse.environments.textcraft.recipes import spoken
 from fedse.environments.textcraft.splits import BEYOND_LIMIT
 from fedse.errors import EnvironmentFault
 from fedse.types import Task
+from helpers.recordings import recording
 
 GRAPH = crafting_graph()
 #: (observation, thought, action) of one turn.

@@ -10,7 +10,6 @@ import time
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from webshop_goods import WISH, Everything, browser, goal, product
 
 from fedse.environments import StepResult, TaskTraits, make
 from fedse.environments.checking import check_environment
@@ -20,6 +19,7 @@ from fedse.environments.webshop.pages import Browser, Page, parsed
 from fedse.environments.webshop.visit import Visit
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
+from helpers.webshop_goods import WISH, Everything, browser, goal, product
 
 HEAD = f"Instruction: [SEP] {WISH} [SEP] Back to Search"
 THANKS = (

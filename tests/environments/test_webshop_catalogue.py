@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recordings import recording
-from webshop_goods import product
 
 from fedse.environments import make
 from fedse.environments.webshop import WebShop, generated, read_catalogue, write_catalogue
@@ -25,6 +23,8 @@ from fedse.environments.webshop.search import analyzed, document
 from fedse.environments.webshop.taxonomy import exclusive, product_types, wordings
 from fedse.errors import ConfigError
 from fedse.types import Task
+from helpers.recordings import recording
+from helpers.webshop_goods import product
 
 ITEM: dict[str, Any] = {
     "asin": "B01",

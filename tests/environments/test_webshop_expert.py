@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 
 import pytest
-from recordings import recording
-from webshop_goods import WISH, browser, product
 
 from fedse.environments import make
 from fedse.environments.webshop import WebShop
@@ -14,6 +12,8 @@ from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.reading import Kind, Listing, read_page, read_wish
 from fedse.errors import EnvironmentFault
 from fedse.types import Task
+from helpers.recordings import recording
+from helpers.webshop_goods import WISH, browser, product
 
 Turn = tuple[str, str, str]
 

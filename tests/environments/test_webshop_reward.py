@@ -7,8 +7,6 @@ import json
 import types
 
 import pytest
-from recordings import recording
-from webshop_goods import goal, product
 
 from fedse.environments.replay import replay_file
 from fedse.environments.webshop.colours import COLOURS, first_colour
@@ -16,6 +14,8 @@ from fedse.environments.webshop.nouns import lexicon_nouns, noun_extractor
 from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import Score, score, similarity
 from fedse.errors import EnvironmentFault, UnknownNameError
+from helpers.recordings import recording
+from helpers.webshop_goods import goal, product
 
 ALL = {"color": "red", "size": "small"}
 

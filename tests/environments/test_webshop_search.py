@@ -7,9 +7,9 @@ import random
 from dataclasses import replace
 
 import pytest
-from webshop_goods import product
 
 from fedse.environments.webshop.search import Bm25, Overlap
+from helpers.webshop_goods import product
 
 
 def test_search_orders_equal_scores_as_the_catalogue_does() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_runs import Verdicts, make_run
 
 from fedse.errors import RunError
 from fedse.evaluation.comparison import compare
 from fedse.results.held_out import PairedRuns, pair_runs, read_held_out
+from helpers.made_runs import Verdicts, make_run
 
 EASY = {"maze": [True, True, False, True], "wordle": [True, False]}
 HARD = {"maze": [False, True, False, False], "wordle": [True, False]}

@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from made_episodes import episode
 
 from fedse.errors import StorageError, StoreError
 from fedse.experience.agenttraj import read_agenttraj, write_agenttraj
 from fedse.types import Message
+from helpers.made_episodes import episode
 
 
 def test_an_episode_is_written_as_agentgym_documents_it(tmp_path):

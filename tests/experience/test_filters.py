@@ -1,9 +1,9 @@
 import pytest
-from made_episodes import episode
 
 from fedse.errors import UnknownNameError
 from fedse.experience import Verdict, apply_filter, make_filter
 from fedse.types import StopReason
+from helpers.made_episodes import episode
 
 CASES = [
     (episode(1), "success"),

@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_episodes import episode
 
 from fedse.errors import StorageError, StoreError
 from fedse.experience import AddReport, ExperienceStore
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
+from helpers.made_episodes import episode
+from helpers.subprocesses import environment
 
 
 def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A process that can import the episodes of these tests and speaks to us by pipes."""
-    head = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-    command = [sys.executable, "-c", head + textwrap.dedent(code), *map(str, arguments)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", "import sys\n" + textwrap.dedent(code), *map(str, arguments)]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(command, env=environment(), text=True, **pipes)
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_a_full_disk_is_a_storage_error_and_the_store_intact(path):
     code = """
         import resource
         from pathlib import Path
-        from made_episodes import episode
+        from helpers.made_episodes import episode
         from fedse.errors import StorageError
         from fedse.experience import ExperienceStore
         path = Path(sys.argv[1])
@@ -242,7 +243,7 @@ def test_a_full_disk_is_a_storage_error_and_the_store_intact(path):
 def test_a_killed_writer_leaves_whole_batches_only(tmp_path):
     code = """
         from pathlib import Path
-        from made_episodes import episode
+        from helpers.made_episodes import episode
         from fedse.experience import ExperienceStore
         with ExperienceStore(Path(sys.argv[1])) as store:
             first = store.count()
@@ -275,7 +276,7 @@ def test_a_transaction_cut_off_on_disk_is_undone_by_a_writer_and_reported_to_a_r
     code = """
         import os
         from pathlib import Path
-        from made_episodes import episode
+        from helpers.made_episodes import episode
         from fedse.experience import ExperienceStore
         store = ExperienceStore(Path(sys.argv[1]))
         store._connection.execute("PRAGMA cache_size = 1")  # spills to the file within the transaction
@@ -299,7 +300,7 @@ def test_a_transaction_cut_off_on_disk_is_undone_by_a_writer_and_reported_to_a_r
 def test_two_processes_write_at_once_and_nothing_is_lost(tmp_path):
     code = """
         from pathlib import Path
-        from made_episodes import episode
+        from helpers.made_episodes import episode
         from fedse.experience import ExperienceStore
         sys.stdin.readline()
         with ExperienceStore(Path(sys.argv[1])) as store:

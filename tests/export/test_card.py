@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from export_runs import made_run, origin
 from huggingface_hub import ModelCard
 
 from fedse.export.card import Kind, model_card
+from helpers.export_runs import made_run, origin
 
 
 def card_of(folder: Path, *, round: int = 2, client: str = "", kind: Kind = "adapter", **run: Any) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-from export_runs import adapter, base_folder, made_run, origin
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fedse.adapters.files import load_adapter
@@ -16,6 +15,7 @@ from fedse.export import export_adapter, export_merged
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.storage import read_json
+from helpers.export_runs import adapter, base_folder, made_run, origin
 
 PROBE = torch.arange(40)[None] * 6
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from export_runs import made_run
 
 from fedse.errors import ConfigError, StorageError
 from fedse.export import EventLog, export_events, write_parquet
@@ -13,6 +12,7 @@ from fedse.export.tensorboard import tag
 from fedse.progress import Event, Phase
 from fedse.report import read_run, read_runs, write_csv
 from fedse.report.measures import Measurement
+from helpers.export_runs import made_run
 
 
 def test_parquet_has_the_rows_of_the_csv_table(tmp_path: Path) -> None:

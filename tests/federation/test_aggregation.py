@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters import A_NAME, random_state, update, with_tensor
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError, UnknownNameError
 from fedse.federation.aggregation import (
@@ -20,6 +19,7 @@ from fedse.federation.aggregation import (
     weighted_mean,
 )
 from fedse.messages.update import ClientUpdate
+from helpers.small_adapters import A_NAME, random_state, update, with_tensor
 
 GLOBAL = random_state(99)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import fingerprint, toy_client, toy_config
 
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
@@ -19,6 +18,7 @@ from fedse.progress import Event, Phase
 from fedse.runs.folder import read_records
 from fedse.runs.layout import RunLayout
 from fedse.seeding import derive_seed
+from helpers.toy_runs import fingerprint, toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy")
 

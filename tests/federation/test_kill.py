@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from runs import adapters, fingerprint, toy_config
 
 from fedse.settings import dump_config
-
-HERE = Path(__file__).parent
+from helpers.subprocesses import HELPERS, environment
+from helpers.toy_runs import adapters, fingerprint, toy_config
 
 
 @pytest.mark.usefixtures("toy")
@@ -18,9 +16,9 @@ def test_a_run_killed_at_random_moments_is_the_uninterrupted_run(toy_distributio
     config = toy_config()
     file, whole, killed = tmp_path / "config.yaml", tmp_path / "whole", tmp_path / "killed"
     file.write_text(dump_config(config))
-    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{toy_distribution}", "OMP_NUM_THREADS": "1"}
-    script = [sys.executable, str(HERE / "killed.py"), str(file), str(whole), str(killed), "0"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    script = [sys.executable, HELPERS / "killed_run.py", file, whole, killed, "0"]
+    variables = environment(toy_distribution, OMP_NUM_THREADS="1")
+    done = subprocess.run(script, env=variables, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 3
     assert adapters(killed, config) == adapters(whole, config)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
@@ -32,6 +31,7 @@ from fedse.sites import pooling
 from fedse.sites import site as client
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Client
+from helpers.toy_runs import adapters, fingerprint, toy_client, toy_config, without_seconds
 
 pytestmark = pytest.mark.usefixtures("toy")
 CONFIG = toy_config()
@@ -429,7 +429,7 @@ class TestResume:
 
             def breaks(event: Event) -> None:
                 if (event.phase, event.client, event.finished) == (Phase.TRAIN, "alpha", True):
-                    patch.setattr("toy_environment.Toy.step", _fault)
+                    patch.setattr("helpers.toy_environment.Toy.step", _fault)
 
             with pytest.raises(EnvironmentFault, match="out of order"):
                 run(CONFIG, tmp_path / "run", listener=breaks)

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
-from adapters import A_NAME, random_state, update, with_tensor
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, UpdateRejectedError
 from fedse.federation.aggregation import Aggregator, get_aggregator, mean, server_step
 from fedse.federation.server import Server
 from fedse.messages.update import ClientUpdate
+from helpers.small_adapters import A_NAME, random_state, update, with_tensor
 
 GLOBAL = random_state(0)
 

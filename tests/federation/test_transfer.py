@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from runs import toy_client, toy_config
 
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
 from fedse.federation.runtimes.local import run
 from fedse.runs.folder import read_records
 from fedse.runs.layout import RunLayout
+from helpers.toy_runs import toy_client, toy_config
 
 
 @pytest.mark.usefixtures("toy")

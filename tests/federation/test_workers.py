@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import fingerprint, toy_client, toy_config
 
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
@@ -21,9 +20,10 @@ from fedse.runs.folder import open_run, read_records
 from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.sites.host import Job, Task
+from helpers.subprocesses import HELPERS, environment
+from helpers.toy_runs import fingerprint, toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy")
-HERE = Path(__file__).parent
 SITES = (toy_client("alpha"), toy_client("beta"), toy_client("gamma"))
 
 
@@ -88,9 +88,10 @@ def test_a_dead_worker_is_reported_and_the_run_goes_on_later(tmp_path: Path) -> 
 def test_workers_end_with_their_parent(toy_distribution: Path, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(toy_run(workers=2)))
-    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{toy_distribution}"}
-    script = [sys.executable, str(HERE / "orphans.py"), str(file), str(tmp_path / "run")]
-    printed = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    script = [sys.executable, HELPERS / "orphaned_workers.py", file, tmp_path / "run"]
+    printed = subprocess.run(
+        script, env=environment(toy_distribution), capture_output=True, text=True, timeout=120, check=False
+    )
     orphans = [int(word) for word in printed.stdout.split()]
     assert printed.returncode == -signal.SIGKILL, printed.stderr
     assert len(orphans) == 2

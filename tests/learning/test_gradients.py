@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learning_reference import SMALL, assert_same, gradients, lora_on, records, reference_loss, tiny_lora
 from transformers import MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
@@ -14,6 +13,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import FusedLoraLinear, fused_lora
 from fedse.models.lora import LoraModel
 from fedse.types import TokenRecord
+from helpers.learning_reference import SMALL, assert_same, gradients, lora_on, records, reference_loss, tiny_lora
 
 
 def fast(lora: LoraModel, batch: list[TokenRecord], max_tokens: int = 4096) -> tuple[float, list[torch.Tensor]]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learning_reference import SMALL, lora_on, records, tiny_lora
 from torch import nn
 from torch.nn import functional
 from transformers import Gemma2Config, GraniteConfig, MistralConfig
@@ -13,6 +12,7 @@ from fedse.learning.loss import agent_loss, negative_log_likelihood
 from fedse.learning.packing import pack
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import check_head
+from helpers.learning_reference import SMALL, lora_on, records, tiny_lora
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -3,10 +3,10 @@ from __future__ import annotations
 from itertools import islice
 
 import torch
-from learning_reference import records
 
 from fedse.learning.packing import batches, loss_positions, pack
 from fedse.types import TokenRecord
+from helpers.learning_reference import records
 
 
 def test_the_loss_is_on_tokens_whose_successor_the_agent_wrote() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-from learning_reference import assert_same, gradients, records, reference_loss, with_random_adapter
 
 from fedse.config import LoraConfig, ModelConfig
 from fedse.learning.attention import PACKED_ATTENTION
@@ -12,6 +11,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import load_base
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
+from helpers.learning_reference import assert_same, gradients, records, reference_loss, with_random_adapter
 
 
 @pytest.mark.slow

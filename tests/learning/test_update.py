@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from learning_reference import records, tiny_lora, trajectory
 
 from fedse.config import TrainingConfig
 from fedse.errors import TrainingError
@@ -18,6 +16,8 @@ from fedse.learning.packing import batches
 from fedse.learning.update import StepReport, local_update, planned_steps
 from fedse.models.lora import LoraModel
 from fedse.types import TokenRecord, Trajectory
+from helpers.learning_reference import records, tiny_lora, trajectory
+from helpers.subprocesses import environment
 
 CONFIG = TrainingConfig(steps=4, batch_size=2, learning_rate=1e-2)
 
@@ -119,11 +119,8 @@ def test_the_same_update_twice_is_the_same_bit_for_bit() -> None:
 def test_another_process_computes_the_same_bits(tmp_path: Path) -> None:
     script = tmp_path / "once.py"
     script.write_text("import test_update; print(test_update.trained(test_update.tiny_lora()))")
-    environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parent),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    found = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=True)
+    variables = environment(Path(__file__).parent, OMP_NUM_THREADS=str(torch.get_num_threads()))
+    found = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == trained(tiny_lora())
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from measuring import alike, kept_for_backward, peak, record, tiny_lora, trajectory
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fedse.config import RunConfig
@@ -18,6 +17,7 @@ from fedse.planning.architecture import known_facts
 from fedse.rollout import cache, engine
 from fedse.rollout.decoder import SlotDecoder
 from fedse.rollout.prepack import prepacked
+from helpers.memory_measuring import alike, kept_for_backward, peak, record, tiny_lora, trajectory
 
 ALL = sorted(known_facts())
 NOTES = ("source", "parameters", "non_embedding")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import made_suite
 
 from fedse.report import read_study, write_page
+from helpers.report_runs import made_suite
 
 pytest.importorskip("playwright", reason="playwright is not installed (pip install playwright)")
 from playwright.sync_api import Browser, Page, expect, sync_playwright

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_runs import Page, begin, config, episode, finish_round, made_run
 
 from fedse.errors import RunError
 from fedse.experience.trajectory_files import write_trajectories
@@ -18,6 +17,7 @@ from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.groups import group_runs
 from fedse.report.page import LARGEST_PAGE
 from fedse.seeding import numpy_generator
+from helpers.report_runs import Page, begin, config, episode, finish_round, made_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \ud800 \u2028 $content"
 

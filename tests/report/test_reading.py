@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from report_runs import begin, config, episode, finish_phase, finish_round, made_run
 from typer.testing import CliRunner
 
 from fedse.cli.main import app
 from fedse.errors import RunError
 from fedse.progress import Phase
 from fedse.report import read_run, read_runs, write_csv
+from helpers.report_runs import begin, config, episode, finish_phase, finish_round, made_run
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
 
 from fedse.errors import RunError, StorageError
 from fedse.report import Study, follow, read_study, render_page
@@ -14,6 +13,7 @@ from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend
 from fedse.suites.table import suite_table
+from helpers.report_runs import Page, begin, config, episode, finish_round, made_run, made_suite
 
 
 @pytest.fixture(scope="module")

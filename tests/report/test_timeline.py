@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from report_runs import SECONDS, begin, config, finish_phase
 
 from fedse.progress import Phase
 from fedse.report import read_run
 from fedse.report.timeline import timeline
 from fedse.runs.folder import append_record
 from fedse.types import RoundRecord
+from helpers.report_runs import SECONDS, begin, config, finish_phase
 
 CLIENTS = [{"name": "west", "environment": "maze"}, {"name": "east", "environment": "wordle"}]
 ROUND = [

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from counting import Counting
 
 from fedse.agent.rendering import ChatRenderer
 from fedse.config import RolloutConfig
@@ -15,6 +14,7 @@ from fedse.rollout.decoder import SlotDecoder
 from fedse.rollout.engine import RolloutEngine, RolloutProgress
 from fedse.rollout.episode import EpisodeRequest
 from fedse.types import Source, StopReason, Task, Trajectory
+from helpers.counting_environment import Counting
 
 INSTRUCTION = "Count to the end."
 

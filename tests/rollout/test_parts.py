@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from counting import Counting
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, MistralConfig, PreTrainedConfig
 
 from fedse.agent.rendering import ChatRenderer
@@ -25,6 +24,7 @@ from fedse.rollout.prepack import PrepackedLinear, prepacked
 from fedse.rollout.sampling import draw
 from fedse.rollout.scripted import ExpertPolicy, demonstrate, play
 from fedse.types import Source, StopReason, Task
+from helpers.counting_environment import Counting
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])

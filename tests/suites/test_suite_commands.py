@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from made_suites import TWO_SITES, begin, cell, fail, finish, suite
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -22,6 +21,7 @@ from fedse.settings import method_names
 from fedse.suites import Suite, SuiteResults, load_suite, read_suite, suite_names
 from fedse.suites.events import Step, SuiteEvent, SuiteListener
 from fedse.suites.reading import read_cell
+from helpers.made_suites import TWO_SITES, begin, cell, fail, finish, suite
 
 MADE = suite(TWO_SITES)
 VERDICTS = {"maze": [True, False], "wordle": [False, False]}

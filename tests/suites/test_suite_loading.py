@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_suites import TINY, suite
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError, UnknownNameError
 from fedse.settings import load_config
 from fedse.suites import dump_suite, load_suite, suite_names
+from helpers.made_suites import TINY, suite
 
 
 def problems(text: str) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from made_suites import TWO_SITES, begin, cell, fail, finish, suite
 
 from fedse.cli.suite_live import live_table
 from fedse.progress import Event, Phase
@@ -16,6 +15,7 @@ from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.machine import environments
 from fedse.suites.progress import SuiteProgress
 from fedse.suites.reading import read_cell
+from helpers.made_suites import TWO_SITES, begin, cell, fail, finish, suite
 
 MADE = suite(TWO_SITES.replace("ablations: [no-history, rank-8]", "ablations: [rank-8]"))
 VERDICTS = {"maze": [True, False], "wordle": [False, False]}

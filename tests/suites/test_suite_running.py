@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_suites import TINY, begin_cell, cell, suite
 
 from fedse.cli.subject import find
 from fedse.diagnostics.rounds import diagnose
@@ -27,6 +26,7 @@ from fedse.suites.packing import pack_suite
 from fedse.suites.reading import read_results
 from fedse.suites.reusing import reusable
 from fedse.suites.running import pending_cells, run_suite
+from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)
 

@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 
 import pytest
-from made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
 
 from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
@@ -16,6 +15,7 @@ from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import cells, csv_text, headings, legend, markdown
 from fedse.suites.table import SuiteTable, TableRow, suite_table
 from fedse.types import SuccessRate
+from helpers.made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
 
 MADE = suite(TWO_SITES)
 ALL, NONE, HALF = [True] * 20, [False] * 20, [True, False] * 10

@@ -115,6 +115,7 @@ def worker_runtime(
         for worker in workers:
             worker.process.join(_PATIENCE_SECONDS)
             worker.process.terminate()
+            worker.process.join()
 
 
 def _send(pipe: Connection, instruction: tuple[str, bytes]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from runs import toy_client, toy_config
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError, EnvironmentFault, StoreError, UnknownNameError
@@ -23,6 +22,7 @@ from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Client
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.types import Source, StopReason, Task
+from helpers.toy_runs import toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -287,7 +287,7 @@ class TestMethods:
     def test_with_nothing_to_learn_the_adapter_comes_back_unchanged(
         self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("toy_environment.succeeds", lambda action, number: False)
+        monkeypatch.setattr("helpers.toy_environment.succeeds", lambda action, number: False)
         client = make_client(toy_config(toy_client("alpha", demonstrations=0)), shared, tmp_path)
         start = shared.lora.initial_state(1)
         assert client.round(1, start).adapter.digest == start.digest
@@ -328,8 +328,8 @@ class TestFaults:
     def test_an_expert_that_fails_is_named(
         self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("toy_environment.ToyExpert.act", lambda self, observation: ("", "wrong"))
-        monkeypatch.setattr("toy_environment.succeeds", lambda action, number: False)
+        monkeypatch.setattr("helpers.toy_environment.ToyExpert.act", lambda self, observation: ("", "wrong"))
+        monkeypatch.setattr("helpers.toy_environment.succeeds", lambda action, number: False)
         client = make_client(toy_config(), shared, tmp_path)
         with pytest.raises(EnvironmentFault, match="the expert of toy made 0 of 3 demonstrations") as caught:
             client.demonstrate()

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import Verdicts, make_run
 
 from fedse.evaluation.rates import wilson_interval
 from fedse.results.held_out import HeldOut, read_held_out
 from fedse.results.method_rates import MethodRates, method_rates
 from fedse.types import SuccessRate
+from helpers.made_runs import Verdicts, make_run
 
 QUARTER = [True, False, False, False]
 SAMPLED = {"decoding": "sampled", "samples": 4}

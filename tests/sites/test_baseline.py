@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from runs import fingerprint, toy_client, toy_config
 
 from fedse.adapters.files import load_adapter, save_adapter
 from fedse.config import RunConfig
@@ -16,6 +15,7 @@ from fedse.errors import AdapterError
 from fedse.federation.runtimes.local import run
 from fedse.progress import Event, Phase
 from fedse.runs.layout import RunLayout
+from helpers.toy_runs import fingerprint, toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from adapters import A_NAME, META, random_state, with_tensor
 from fedse.adapters.files import CONFIG_NAME, WEIGHTS_NAME, load_adapter, save_adapter
 from fedse.adapters.state import AdapterMeta
 from fedse.errors import AdapterError
+from helpers.small_adapters import A_NAME, META, random_state, with_tensor
 
 STATE = random_state(5)
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adapters import A_NAME, META, random_state, update, with_tensor
 from fedse.adapters.checks import state_problems
 from fedse.adapters.state import AdapterState
 from fedse.errors import UpdateRejectedError
 from fedse.messages.screening import validate_update
 from fedse.messages.update import ClientUpdate
+from helpers.small_adapters import A_NAME, META, random_state, update, with_tensor
 
 GLOBAL = random_state(0)
 

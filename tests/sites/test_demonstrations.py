@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import toy_client, toy_config
 
 from fedse.environments import make
 from fedse.environments.base import Environment
@@ -23,6 +22,7 @@ from fedse.sites.demonstrations import Imported, Refusal, import_demonstrations
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Client
 from fedse.types import Source, Task, Trajectory
+from helpers.toy_runs import toy_client, toy_config
 
 
 def shown(count: int = 3, split: str = "train") -> list[Trajectory]:

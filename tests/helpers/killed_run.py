@@ -1,4 +1,4 @@
-"""The same run twice, whole and killed again and again: python killed.py CONFIG WHOLE KILLED SEED.
+"""The same run twice, whole and killed again and again: python killed_run.py CONFIG WHOLE KILLED SEED.
 
 One process loads the libraries; its children run the federation.  In the folder KILLED each child is ended by SIGKILL
 at a random moment, and the next one resumes, until one comes to the end by itself.  Prints how many were killed.

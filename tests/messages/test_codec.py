@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters import META, random_state, update
 from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import AdapterError, FedseError
 from fedse.messages.codec import decode_update, encode_update
 from fedse.messages.update import ClientUpdate
+from helpers.small_adapters import META, random_state, update
 
 UPDATE = update("site-1", 3, examples=12.0)
 WIRE = encode_update(UPDATE)

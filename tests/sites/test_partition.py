@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs import toy_client, toy_config
 
 from fedse.config import PartitionConfig, RunConfig
 from fedse.environments import make
@@ -17,6 +16,7 @@ from fedse.environments.variants import VARIANTS, site_options
 from fedse.errors import ConfigError, UnknownNameError
 from fedse.sites.partition import partition, site_tasks
 from fedse.types import Task
+from helpers.toy_runs import toy_client, toy_config
 
 KINDS = ["bed", "sign", "door", "boat"] * 30
 SCHEMES = ["iid", "quantity", "dirichlet", "ordered"]

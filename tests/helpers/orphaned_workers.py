@@ -1,4 +1,7 @@
-"""A run whose process kills itself while its workers work: python orphans.py CONFIG FOLDER.  Prints their numbers."""
+"""A run whose process kills itself while its workers work: python orphaned_workers.py CONFIG FOLDER.
+
+Prints their numbers.
+"""
 
 from __future__ import annotations
 
