@@ -11,7 +11,7 @@ import pytest
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.errors import DivergenceError, UpdateRejectedError
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.learning.update import local_update
 from fedse.models.lora import LoraModel
 from fedse.progress import Event, Phase

@@ -13,7 +13,7 @@ from fedse.config import RunConfig, Sharing
 from fedse.errors import RunError
 from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.aggregation import mean, server_step
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.learning.update import local_update
 from fedse.messages.update import ClientUpdate
 from fedse.models.lora import LoraModel

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.runs.folder import read_records
 from fedse.runs.layout import RunLayout
 from helpers.toy_runs import toy_client, toy_config

@@ -13,7 +13,7 @@ import pytest
 
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.federation.runtimes.workers import worker_sites
 from fedse.progress import Event, Phase, silent
 from fedse.runs.folder import open_run, read_records

@@ -12,7 +12,7 @@ import pytest
 from fedse.adapters.files import load_adapter, save_adapter
 from fedse.config import RunConfig
 from fedse.errors import AdapterError
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.progress import Event, Phase
 from fedse.runs.layout import RunLayout
 from helpers.toy_runs import fingerprint, toy_client, toy_config

@@ -60,7 +60,8 @@ def save_round(
     before: State | None = None,
     base_name: str = "",
 ) -> None:
-    """Write a round, whole or not at all; one that is there stays, because a resumed run computes the same again.
+    """Write a round, whole or not at all.  One that is there is replaced, so that what the server goes on with and what
+    lies on disk agree also if other sites replied this time.
 
     Equal adapters are written once.  What the state has from the round before is referred to, but for the global
     adapter, which every round has.
@@ -77,9 +78,6 @@ def save_round(
         AdapterError: if an adapter is not sound.
         StorageError: if a file cannot be written.
     """
-    target = folder.round(number)
-    if target.exists():
-        return
     places: dict[str, str] = {}
     if before is not None:
         for name, place in _read(folder, number - 1)["adapters"].items():
@@ -89,7 +87,7 @@ def save_round(
                 and state.adapters[name].digest == before.adapters[name].digest
             ):
                 places[name] = place if place.startswith("../") else f"../{number - 1:03d}/{place}"
-    with atomic_directory(target) as scratch:
+    with atomic_directory(folder.round(number)) as scratch:
         written: dict[str, str] = {}
         for name in sorted(state.adapters.keys() - places.keys(), key=lambda name: (name != GLOBAL, name)):
             adapter = state.adapters[name]
