@@ -123,7 +123,9 @@ def test_two_packages_with_one_name_are_told(tmp_path: Path, monkeypatch: pytest
     for owner, value in (("one", "helpers.own_strategies:Momentum"), ("two", "helpers.own_strategies:PrivateB")):
         install_points(tmp_path, owner, {"twice": value}, group="fedse.strategies")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ConfigError, match="two distributions provide a strategy named 'twice': (one|two) .* and (one|two) "):
+    with pytest.raises(
+        ConfigError, match="two distributions provide a strategy named 'twice': (one|two) .* and (one|two) "
+    ):
         strategy_class("twice")
 
 

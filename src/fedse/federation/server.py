@@ -106,8 +106,7 @@ class Server:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
         first = next(iter(self._config.sites))
         [reply] = self._required(self._ask(Purpose.INITIAL, 0, [first]))
-        if not isinstance(reply.answer, Update):
-            raise RunError(f"site {first!r} sent no initial adapter", "mend the site")
+        assert isinstance(reply.answer, Update)  # it was screened
         ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
         state = self._strategy.initial(reply.answer.adapter, ranks)
         save_round(self._folder, 0, state, {}, base_name=self._config.model.name)
@@ -191,8 +190,8 @@ class Server:
 
     def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """What the sites told of their phases, and what became of their updates."""
-        names = {name for site, clients in self._config.sites.items() for name in (site, *(c.name for c in clients))}
-        told: dict[str, dict[str, Any]] = {name: {} for name in sorted(names)}
+        names = sorted({name for site in self._config.sites for name in self._names(site)})
+        told: dict[str, dict[str, Any]] = {name: {} for name in names}
         for reply in (found.reply for found in gathered if found.reply is not None):
             for name, phases in reply.report.phases.items():
                 told[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
@@ -272,7 +271,23 @@ class Server:
     def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
         """Send instructions and read the replies, in the same order."""
         answers = self._runtime.ask([(instruction.site, instruction.encode()) for instruction in instructions])
-        return [_read(instruction, data or b"") for instruction, data in zip(instructions, answers, strict=True)]
+        return [self._read(instruction, data or b"") for instruction, data in zip(instructions, answers, strict=True)]
+
+    def _read(self, instruction: Instruction, data: bytes) -> _Gathered:
+        if not data:
+            return _Gathered(instruction, b"", None, MISSING)
+        try:
+            reply = Reply.decode(data)
+        except MessageError as error:
+            return _Gathered(instruction, b"", None, f"rejected: {error.what}")
+        problems = reply_problems(reply, instruction, self._names(instruction.site))
+        if problems:
+            return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
+        return _Gathered(instruction, data, reply)
+
+    def _names(self, site: str) -> set[str]:
+        """The names of a site and of its environments."""
+        return {site, *(client.name for client in self._config.sites[site])}
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
         """The replies, all of which the run needs."""
@@ -297,19 +312,6 @@ def strategy_of(config: RunConfig) -> Strategy:
             "leave out clients.*.rank, or choose a strategy that serves different ranks",
         )
     return strategy
-
-
-def _read(instruction: Instruction, data: bytes) -> _Gathered:
-    if not data:
-        return _Gathered(instruction, b"", None, MISSING)
-    try:
-        reply = Reply.decode(data)
-    except MessageError as error:
-        return _Gathered(instruction, b"", None, f"rejected: {error.what}")
-    problems = reply_problems(reply, instruction)
-    if problems:
-        return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
-    return _Gathered(instruction, data, reply)
 
 
 def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:

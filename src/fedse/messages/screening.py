@@ -7,20 +7,43 @@ update is therefore checked here, in full, before a strategy sees it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
 from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
-from fedse.messages.instruction import Instruction
-from fedse.messages.reply import Reply, Update
+from fedse.messages.instruction import Instruction, Purpose
+from fedse.messages.reply import Diverged, Done, Rates, Refused, Reply, Update
+
+#: What may be answered; any site may refuse anything, and keep its rates to itself.
+_ANSWERS = {
+    Purpose.JOIN: (Done,),
+    Purpose.INITIAL: (Update,),
+    Purpose.CHECK: (Done,),
+    Purpose.DEMONSTRATE: (Done,),
+    Purpose.ROUND: (Update, Diverged),
+    Purpose.EVALUATE: (Rates, Done),
+}
 
 
-def reply_problems(reply: Reply, instruction: Instruction) -> list[str]:
-    """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used."""
+def reply_problems(reply: Reply, instruction: Instruction, names: Collection[str]) -> list[str]:
+    """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used.
+
+    Args:
+        reply: that came.
+        instruction: that it answers.
+        names: of the site and its environments, the only ones that it may tell of.
+    """
     problems = [
-        f"it is from {field} {getattr(reply, field)!r}, but {getattr(instruction, field)!r} was asked"
+        f"it is from {field} {getattr(reply, field)}, but {getattr(instruction, field)} was asked"
         for field in ("site", "purpose", "round")
         if getattr(reply, field) != getattr(instruction, field)
+    ]
+    if not isinstance(reply.answer, (*_ANSWERS[instruction.purpose], Refused)):
+        problems.append(f"{reply.answer.kind!r} is no answer to {instruction.purpose.value!r}")
+    problems += [
+        f"it tells of {name!r}, which is not at this site"
+        for name in sorted((reply.report.phases.keys() | reply.report.tasks.keys()) - set(names))
     ]
     if isinstance(reply.answer, Update) and instruction.adapter is not None:
         problems += _update_problems(reply.answer, instruction)

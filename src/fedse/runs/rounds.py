@@ -17,8 +17,8 @@ from fedse.runs.layout import ServerFolder
 from fedse.storage import atomic_directory, atomic_write, read_json, write_json
 from fedse.types import FloatArray
 
-#: The key of the adapter that serves all sites.
-GLOBAL = "global"
+#: The key of the adapter that serves all sites; no site's name begins so.
+GLOBAL = "_global"
 
 _SCHEMA = 1
 _STATE, _ARRAYS = "state.json", "state.safetensors"
@@ -92,7 +92,7 @@ def save_round(
         for name in sorted(state.adapters.keys() - places.keys(), key=lambda name: (name != GLOBAL, name)):
             adapter = state.adapters[name]
             if adapter.digest not in written:
-                written[adapter.digest] = GLOBAL if name == GLOBAL else f"adapters/{name}"
+                written[adapter.digest] = "global" if name == GLOBAL else f"adapters/{name}"
                 save_adapter(adapter, scratch / written[adapter.digest], base_name=base_name)
             places[name] = written[adapter.digest]
         if state.arrays:
