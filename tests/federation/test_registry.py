@@ -124,7 +124,7 @@ def test_two_packages_with_one_name_are_told(tmp_path: Path, monkeypatch: pytest
         install_points(tmp_path, owner, {"twice": value}, group="fedse.strategies")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
-        ConfigError, match="two distributions provide a strategy named 'twice': (one|two) .* and (one|two) "
+        ConfigError, match=r"two distributions provide a strategy named 'twice': (one|two) .* and (one|two) "
     ):
         strategy_class("twice")
 
