@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from recordings import recording
 
-from fedse.environments.replay import ABSENT, Difference, replay_file
+from fedse.environments.agentgym.replay import ABSENT, Difference, replay_file
 from fedse.errors import EnvironmentFault, StoreError
 
 WALLS, BELOW = (

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedse.environments import StepResult, TaskTraits, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.maze import Maze
 from fedse.environments.maze.board import describe
 from fedse.environments.maze.environment import STEP_CAP
@@ -354,8 +355,8 @@ def test_traits_tell_kind_size_and_difficulty() -> None:
 
 
 def test_agentgyms_games_are_starts_of_double_t() -> None:
-    assert Maze().imported_task("17", "") == Task("maze", "double_t/17")
-    assert Maze().imported_task("loops/5", "") == Task("maze", "loops/5")
+    assert counterpart_of(Maze()).imported_task("17", "") == Task("maze", "double_t/17")
+    assert counterpart_of(Maze()).imported_task("loops/5", "") == Task("maze", "loops/5")
 
 
 # Trips in one maze
@@ -481,7 +482,7 @@ def test_the_expert_finds_its_way_from_wherever_it_was_put() -> None:
 
 
 def test_sessions_answer_bad_games_as_the_original_does_or_say_why() -> None:
-    faithful, mended = make("maze", parity=True).agentgym(), make("maze").agentgym()
+    faithful, mended = counterpart_of(make("maze", parity=True)).session(), counterpart_of(make("maze")).session()
     for session in (faithful, mended):
         assert session.reset(game=26) == {"error": "The game 26 is not valid."}
         assert session.reset(game=-27) == {"error": "list index out of range"}
@@ -492,7 +493,7 @@ def test_sessions_answer_bad_games_as_the_original_does_or_say_why() -> None:
 
 
 def test_sessions_quote_their_slot_and_open_again() -> None:
-    session = Maze().agentgym(slot=7)
+    session = counterpart_of(Maze()).session(slot=7)
     assert "no open episode" in session.step("move down")["error"]
     session.reset(game=18)
     assert session.step("move down") == {"observation": "Success\n", "reward": 1.0, "done": True}
@@ -505,7 +506,7 @@ def test_sessions_quote_their_slot_and_open_again() -> None:
 
 def test_sessions_are_independent() -> None:
     maze = Maze()
-    first, second = maze.agentgym(0), maze.agentgym(1)
+    first, second = counterpart_of(maze).session(0), counterpart_of(maze).session(1)
     before = first.reset(game=0)
     second.reset(game=18)
     second.step("move down")

@@ -10,7 +10,7 @@ import pytest
 from recordings import recording
 from webshop_goods import goal, product
 
-from fedse.environments.replay import replay_file
+from fedse.environments.agentgym.replay import replay_file
 from fedse.environments.webshop.colours import COLOURS, first_colour
 from fedse.environments.webshop.nouns import lexicon_nouns, noun_extractor
 from fedse.environments.webshop.products import Goal, Product

@@ -1,7 +1,6 @@
-"""Text environments: the contract, the registry, and the tools that check and replay them."""
+"""Text environments: the contract, the registry, and the tools that check them."""
 
 from fedse.environments.base import (
-    AgentGymSession,
     Environment,
     EnvironmentSpec,
     Expert,
@@ -12,7 +11,6 @@ from fedse.environments.base import (
 from fedse.environments.registry import environment_class, environment_names, make
 
 __all__ = [
-    "AgentGymSession",
     "Environment",
     "EnvironmentSpec",
     "Expert",

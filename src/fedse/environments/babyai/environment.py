@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.instructions import CONCISE, FULL
 from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
-from fedse.environments.babyai.session import BabyAISession
 from fedse.environments.babyai.splits import split_tasks
 from fedse.environments.babyai.world import Scene, World
 from fedse.environments.base import (
-    AgentGymSession,
     Environment,
     EnvironmentSpec,
     Expert,
@@ -49,6 +47,7 @@ class BabyAI(Environment):
     """
 
     name: ClassVar[str] = "babyai"
+    agentgym: ClassVar[str] = "fedse.environments.babyai.agentgym:BabyAICounterpart"
 
     def __init__(self, *, levels: str | Sequence[str | int] = "benchmark", parity: bool = False) -> None:
         if not isinstance(parity, bool):
@@ -98,14 +97,6 @@ class BabyAI(Environment):
             size=scene.width,
             difficulty=sum(min(map(scene.distance, errand.targets)) for errand in errands),
         )
-
-    def imported_task(self, item: str, observation: str) -> Task | None:
-        """See :class:`~fedse.environments.base.Environment`; a number stands for a level and a seed."""
-        number = task_number(item)
-        if number is None:
-            return super().imported_task(item, observation)
-        seed, level = divmod(number, len(LEVELS))
-        return Task(self.name, f"{LEVELS[level]}/{seed}")
 
     def reset(self, task: Task) -> str:
         """Open a task such as ``GoToRedBall/12``: a level and the seed of its world.  All levels and seeds exist."""
@@ -176,19 +167,6 @@ class BabyAI(Environment):
         if self._world is None:
             raise EnvironmentFault("babyai: there is no open episode for an expert", "call reset with a task first")
         return BabyAIExpert(self._world, seed)
-
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's BabyAI server."""
-        return BabyAISession(BabyAI(levels=self._levels, parity=self._parity), slot, parity=self._parity)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Numbers that stand for a level and a seed."""
-        return {split: {_agentgym_number(task): task for task in tasks} for split, tasks in self._splits.items()}
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
-        """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""
-        return cls(parity=True).agentgym()
 
 
 def _agentgym_number(task: Task) -> int:

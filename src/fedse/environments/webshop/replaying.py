@@ -1,4 +1,4 @@
-"""Recordings of the original WebShop, made ready for :mod:`fedse.environments.replay`."""
+"""Recordings of the original WebShop, made ready for :mod:`fedse.environments.agentgym.replay`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedse.environments.agentgym.sessions import Session
 from fedse.environments.webshop.files import read_catalogue, read_json
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
 from fedse.environments.webshop.pages import parsed
@@ -15,6 +16,7 @@ from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import score
 from fedse.environments.webshop.session import WebShopSession
 from fedse.environments.webshop.shop import Shop
+from fedse.environments.webshop.visit import Visit
 
 
 class RecordedRanking:
@@ -37,7 +39,7 @@ class RecordedRanking:
         return self._found[query]
 
 
-class RecordedSession:
+class RecordedSession(Session):
     """A session whose payloads have the recording's fields: ``observation``, and what can be clicked.
 
     Args:
@@ -47,7 +49,13 @@ class RecordedSession:
     def __init__(self, record: Mapping[str, Any]) -> None:
         shop = _shop(Path(record["folder"]))
         ranking = RecordedRanking(record["steps"], shop.positions)
-        self._session = WebShopSession(shop, noun_extractor(LEXICON), 0, parity=True, ranking=ranking)
+        nouns = noun_extractor(LEXICON)
+        self._session = WebShopSession(
+            shop,
+            lambda index: Visit(shop.products, ranking, shop.goals[index], nouns=nouns, parity=True),
+            slot=0,
+            parity=True,
+        )
 
     def reset(self, **kwargs: Any) -> dict[str, Any]:
         """The first page and what can be clicked."""
