@@ -8,6 +8,7 @@ import random
 import re
 import tracemalloc
 from collections import deque
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from fedse.environments.maze.layouts import (
     NAMED,
     ROWS,
     STEPS,
+    Cell,
     Layout,
     T,
     U,
@@ -32,7 +34,7 @@ from fedse.environments.maze.layouts import (
     distances_from,
     picture,
 )
-from fedse.environments.maze.navigation import local_move, local_walk, plan, solved_locally
+from fedse.environments.maze.navigation import local_move, plan
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
 
@@ -233,6 +235,20 @@ def test_generated_mazes_never_change(mazes: list[Layout]) -> None:
     # A new digest means new tasks under old names: raise the version in the environment's spec with it.
     assert digests == ["308220857dec1c3c", "35e5d2e37a411b11"]
     assert Maze().spec.version == 1
+
+
+def local_walk(layout: Layout, start: Cell) -> Iterator[Cell]:
+    """The cells that the local rule visits after ``start``; ends at the goal, or never."""
+    cell, last = start, None
+    while cell != layout.goal:
+        last = local_move(cell, layout.goal, layout.exits[cell], last)
+        cell = layout.exits[cell][last]
+        yield cell
+
+
+def solved_locally(layout: Layout, start: Cell, limit: int) -> bool:
+    """Whether the local rule reaches the goal within ``limit`` moves."""
+    return any(cell == layout.goal for cell, _ in zip(local_walk(layout, start), range(limit), strict=False))
 
 
 def test_most_tasks_are_solved_by_what_can_be_seen(mazes: list[Layout]) -> None:

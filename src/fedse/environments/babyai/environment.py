@@ -55,7 +55,6 @@ class BabyAI(Environment):
         self._levels = chosen_levels(levels)
         self._splits = split_tasks(self._levels)
         self._parity = parity
-        self._mission = ""
         self._world: World | None = None
         self._perception: Perception | None = None
         self._reward = 0.0
@@ -167,11 +166,6 @@ class BabyAI(Environment):
         if self._world is None:
             raise EnvironmentFault("babyai: there is no open episode for an expert", "call reset with a task first")
         return BabyAIExpert(self._world, seed)
-
-
-def _agentgym_number(task: Task) -> int:
-    level, _, seed = task.id.partition("/")
-    return int(seed) * len(LEVELS) + LEVELS.index(level)
 
 
 def _scene(level: str, seed: int) -> Scene:

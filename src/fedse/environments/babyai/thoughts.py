@@ -73,20 +73,19 @@ class Narrator:
         voice = self._voice
         carries = isinstance(errand, PutNext) and world.carried in errand.targets
         held = f"{voice.held.format(cells.NAMES[world.carried_code])} " if carries else ""
-        names = _in_sight(world, errand)
+        names = in_sight(world)
         if names:
             return held + voice.seen.format(next((name for name in names if name in action), names[0]))
         return held + voice.unseen.format(_wanted(errand, carries=carries))
 
     def _reason(self, world: World, action: str, aim: Aim) -> str:
         voice = self._voice
-        errand = world.scene.clause.current(world.progress)
         if action.startswith("pickup"):
             return {Purpose.FETCH_KEY: voice.key, Purpose.CLEAR_WAY: voice.obstacle}.get(aim.purpose, voice.need)
         if action == "drop":
             return voice.free
         elsewhere = not all(word in action for word in aim.target.split())
-        if "through" in action and not _in_sight(world, errand):
+        if "through" in action and not in_sight(world):
             return voice.near if elsewhere else voice.behind
         if aim.purpose is Purpose.EXPLORE:
             return voice.look
@@ -97,12 +96,7 @@ class Narrator:
 
 def in_sight(world: World) -> list[str]:
     """Names of the things in sight that the errand at hand is about, nearest first."""
-    return _in_sight(world, world.scene.clause.current(world.progress))
-
-
-def _in_sight(world: World, errand: Errand) -> list[str]:
-    """Names of the things in sight that the errand is about, nearest first."""
-    wanted = errand.wanted(world.carried)
+    wanted = world.scene.clause.current(world.progress).wanted(world.carried)
     forward, right = world.scene.steps[world.heading], world.scene.steps[(world.heading + 1) % HEADINGS]
     return [
         sight.name

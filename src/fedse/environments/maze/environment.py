@@ -79,7 +79,7 @@ class Maze(Environment):
         self._max_path = max_path
         self._style = layout
         self._only = only
-        self._parity = parity
+        self._options = {"max_path": max_path, "layout": layout, "only": only, "parity": parity}
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
         self._steps = 0
@@ -96,12 +96,7 @@ class Maze(Environment):
             max_response_tokens=64,
             action_rule="first",
             splits={split: len(self.tasks(split)) for split in _SPLITS},
-            options={
-                "max_path": self._max_path,
-                "layout": self._style,
-                "only": self._only,
-                "parity": self._parity,
-            },
+            options=dict(self._options),
         )
 
     def tasks(self, split: str) -> Sequence[Task]:

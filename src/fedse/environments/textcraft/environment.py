@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -27,8 +26,6 @@ from fedse.names import did_you_mean, unknown_name
 from fedse.types import Task
 
 MAX_TURNS = 20
-
-_GOAL = re.compile(r"^Goal: craft (.+)\.$", re.MULTILINE)
 
 
 class TextCraft(Environment):

@@ -89,11 +89,8 @@ class Wordle(Environment):
             raise ConfigError(f"wordle: parity must be true or false, found {parity!r}")
         if vocab is not None and size != DEFAULT_SIZE:
             raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
+        self._options = {"mode": mode, "size": size, "vocab": vocab, "part": part, "parity": parity}
         self._mode: Mode = mode
-        self._size = size
-        self._vocab = vocab
-        self._parity = parity
-        self._part = part
         self._vocabulary: Vocabulary = common_words(size) if vocab is None else read_words(Path(vocab))
         if part is not None:
             self._vocabulary = part_of(self._vocabulary, parse_part(part, option="wordle: part must be"))
@@ -111,13 +108,7 @@ class Wordle(Environment):
             max_response_tokens=40,
             action_rule="first",
             splits={split: len(seeds) for split, seeds in SPLITS.items()},
-            options={
-                "mode": self._mode,
-                "size": self._size,
-                "vocab": self._vocab,
-                "part": self._part,
-                "parity": self._parity,
-            },
+            options=dict(self._options),
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
