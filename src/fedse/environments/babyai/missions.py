@@ -104,8 +104,8 @@ class Open(Errand):
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`."""
         status, code = Status.CONTINUE, world.codes[world.ahead]
-        if action == TOGGLE and cells.is_door(code):
-            if cells.is_open(code) and world.things[world.ahead] in self.targets:
+        if action == TOGGLE and code in cells.DOORS:
+            if code in cells.OPEN and world.things[world.ahead] in self.targets:
                 status = Status.SUCCESS
             elif self.strict:
                 status = Status.FAILURE

@@ -6,14 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-from fedse.environments.base import (
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.maze.board import Place, board
 from fedse.environments.maze.expert import MazeExpert
 from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop

@@ -6,14 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import ClassVar
 
-from fedse.environments.base import (
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
 from fedse.environments.textcraft.commands import Opening, opening
 from fedse.environments.textcraft.expert import TextCraftExpert

@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from fedse.environments.base import (
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import parse_part
 from fedse.environments.task_numbers import task_number
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
