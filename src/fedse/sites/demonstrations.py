@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedse.agent.parsing import format_response, parse_response
 from fedse.agent.rendering import ChatRenderer
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.experience.agenttraj import Conversation, read_agenttraj
@@ -157,7 +158,7 @@ def _replay(
         return refuse(Refusal.OTHER_ENVIRONMENT, f"its item_id does not begin with {prefix!r}")
     said = [message.content for message in conversation.messages if message.role == "assistant"]
     seen = next((message.content for message in conversation.messages if message.role == "user"), "")
-    task = environment.imported_task(conversation.item_id.removeprefix(prefix), seen)
+    task = counterpart_of(environment).imported_task(conversation.item_id.removeprefix(prefix), seen)
     if task is None:
         return refuse(Refusal.UNKNOWN_TASK, "nothing says which task it was")
     if task_digest(task) in held_out:

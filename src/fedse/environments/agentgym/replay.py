@@ -5,13 +5,13 @@ A recording is a JSONL file, gzipped or plain, with one episode a line::
     {"env": "maze", "reset_kwargs": {"game": 3}, "reset": {…}, "steps": [{"action": "move up", "observation": …}, …], …}
 
 ``reset`` (optional) and every step hold the original server's payload; a step also holds the action.  A line with the
-key ``meta`` instead of ``env`` describes the file and is passed over.  Steps may note further facts (such as Wordle's
-possible words): a session that has the method ``recorded_fields`` gives its own version of them, and a recorded
-``null`` means that the fact was not noted.  An environment prepares the session for an episode in
-:meth:`~fedse.environments.base.Environment.replay_session`.
+key ``meta`` instead of ``env`` describes the file and is passed over.  Steps may note further facts, such as Wordle's
+possible words.  They are compared with what the session's method ``recorded_fields`` gives; a recorded ``null`` means
+that the fact was not noted.  The environment's :class:`~fedse.environments.agentgym.counterpart.Counterpart` prepares
+the session of an episode.
 
-A line without ``steps`` is a case of a part of an environment: ``env`` is then ``NAME_part``, and the fields that
-:meth:`~fedse.environments.base.Environment.replay_case` gives are compared with the recorded ones.
+A line without ``steps`` is a case of a part of an environment: ``env`` is then ``NAME_part``, and the fields that the
+counterpart gives are compared with the recorded ones.
 
 A line with ``text`` is a reply of an agent: ``posted`` holds what AgentGym's client of the environment ``env`` sent to
 the server, ``local`` what it answered on its own instead.  One file may hold replies for several environments.
@@ -26,10 +26,11 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from fedse.environments.base import ActionRule, Environment
-from fedse.environments.registry import environment_class, make
+from fedse.environments.agentgym.counterpart import Counterpart, counterpart_of
+from fedse.environments.base import ActionRule
+from fedse.environments.registry import make
 from fedse.errors import EnvironmentFault, StoreError, UnknownNameError, boundary
 
 #: Stands for a value in a :class:`Difference` where one side has none.
@@ -39,15 +40,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 #: An agent's text and a rule → the action in it, and what is said to the agent instead of taking it, or ``None``.
 Reader = Callable[[str, ActionRule], tuple[str, str | None]]
-
-
-@runtime_checkable
-class RecordsFields(Protocol):
-    """A session that knows facts which recordings note beside the payload of a step."""
-
-    def recorded_fields(self) -> dict[str, Any]:
-        """Field → value after the last step."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,22 +116,21 @@ def replay_file(path: str | Path, read: Reader | None = None) -> ReplayReport:
 
 
 def _replay(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
-    session = _class(path, line, record["env"]).replay_session({**record, "folder": str(path.parent)})
+    session = _counterpart(path, line, record["env"]).recorded_session({**record, "folder": str(path.parent)})
     payload = session.reset(**record["reset_kwargs"])
     differences: list[Difference] = []
     if "reset" in record:
         differences += _compare(line, None, record["reset"], payload, {})
     for number, step in enumerate(record["steps"]):
         payload = session.step(step["action"])
-        noted = session.recorded_fields() if isinstance(session, RecordsFields) else {}
         recorded = {field: value for field, value in step.items() if field != "action"}
-        differences += _compare(line, number, recorded, payload, noted)
+        differences += _compare(line, number, recorded, payload, session.recorded_fields())
     return differences
 
 
 def _replay_case(path: Path, line: int, record: Mapping[str, Any]) -> list[Difference]:
     name, _, part = record["env"].partition("_")
-    answer = _class(path, line, name).replay_case(part, record)
+    answer = _counterpart(path, line, name).recorded_case(part, record)
     recorded = {field: value for field, value in record.items() if field in answer}
     return list(_compare(line, 0, recorded, answer, {}))
 
@@ -147,8 +138,8 @@ def _replay_case(path: Path, line: int, record: Mapping[str, Any]) -> list[Diffe
 def _replay_reply(path: Path, line: int, record: Mapping[str, Any], read: Reader | None) -> list[Difference]:
     if read is None:
         raise StoreError(f"{path}, line {line} holds a reply, and nothing is given to read it with", "give `read`")
-    _class(path, line, record["env"])
-    action, error = read(record["text"], _rule(record["env"]))
+    rule = _counterpart(path, line, record["env"]).environment.spec.action_rule
+    action, error = read(record["text"], rule)
     answer = {
         "posted": [{"path": "step", "action": action}] if error is None else [],
         "local": None if error is None else {"state": error, "reward": 0, "done": False},
@@ -157,20 +148,16 @@ def _replay_reply(path: Path, line: int, record: Mapping[str, Any], read: Reader
     return list(_compare(line, 0, recorded, answer, {}))
 
 
-@functools.lru_cache(maxsize=16)
-def _rule(name: str) -> ActionRule:
-    environment = make(name)
+def _counterpart(path: Path, line: int, name: str) -> Counterpart[Any]:
     try:
-        return environment.spec.action_rule
-    finally:
-        environment.close()
-
-
-def _class(path: Path, line: int, name: str) -> type[Environment]:
-    try:
-        return environment_class(name)
+        return _default(name)
     except UnknownNameError as error:
         raise StoreError(f"{path}, line {line}: {error.what}", error.mend) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _default(name: str) -> Counterpart[Any]:
+    return counterpart_of(make(name))
 
 
 def _compare(

@@ -1,19 +1,48 @@
-"""TextCraft behind AgentGym's server payloads."""
+"""TextCraft in AgentGym: goals are numbered, and sessions go on after success."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from fedse.environments.agentgym.counterpart import Counterpart
+from fedse.environments.agentgym.sessions import Session
 from fedse.environments.textcraft.commands import Opening, make_opening, opening
+from fedse.environments.textcraft.environment import TextCraft
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import crafting_graph
-from fedse.environments.textcraft.recipes import NAMESPACE
+from fedse.environments.textcraft.recipes import NAMESPACE, written
+from fedse.types import Task
 
+_GOAL = re.compile(r"^Goal: craft (.+)\.$", re.MULTILINE)
 _NOT_OPEN = "There is no open episode: reset first."
 
 
-class TextCraftSession:
+class TextCraftCounterpart(Counterpart[TextCraft]):
+    """Goals have numbers in our order of recipe files; the original's order is that of its file system."""
+
+    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
+        numbers, splits = crafting_graph().number, self.environment.spec.splits
+        return {split: {numbers[task.id]: task for task in self.environment.tasks(split)} for split in splits}
+
+    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
+        """Goals are told in words, whatever their number was."""
+        named = _GOAL.search(observation)
+        return Task(self.environment.name, written(named[1])) if named else None
+
+    def session(self, slot: int = 0) -> Session:
+        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
+        return TextCraftSession(slot, parity=self.options["parity"])
+
+    def recorded_session(self, record: Mapping[str, Any]) -> Session:
+        """The record holds the commands; recordings were made with the original's faults."""
+        given = {"commands": "\n".join(record["commands"]), "goal": record["goal"]}
+        return TextCraftSession(0, parity=True, defaults=given)
+
+
+class TextCraftSession(Session):
     """One slot of AgentGym's TextCraft server.
 
     Args:
