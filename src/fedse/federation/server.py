@@ -6,7 +6,7 @@ The round loop reads like the method: instruct, gather, screen, absorb, evaluate
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,14 +176,14 @@ class Server:
     ) -> None:
         """Evaluate if this round is due, and complete the round."""
         evaluated, evaluation, transfer = self._evaluate(number, state) if self._is_evaluated(number) else ([], {}, {})
-        personal = self._strategy.personal and number > 0
+        shared = state.adapters.get(GLOBAL)
         record = RoundRecord(
             round=number,
             clients=self._told(gathered, outcomes),
             evaluation=evaluation,
-            adapter="" if personal else state.adapter().digest,
+            adapter="" if shared is None else shared.digest,
             seconds=_seconds([*gathered, *evaluated], aggregation),
-            adapters={site: state.adapter(site).digest for site in sorted(self._config.sites)} if personal else {},
+            adapters={} if shared else {name: state.adapter(name).digest for name in sorted(self._config.sites)},
             transfer=transfer,
             scalars=scalars or {},
         )
@@ -191,8 +191,8 @@ class Server:
 
     def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """What the sites told of their phases, and what became of their updates."""
-        names = {name for site, clients in self._config.sites.items() for name in (site, *(c.name for c in clients))}
-        told: dict[str, dict[str, Any]] = {name: {} for name in sorted(names)}
+        names = sorted(name for site in self._config.sites for name in self._names(site))
+        told: dict[str, dict[str, Any]] = {name: {} for name in names}
         for reply in (found.reply for found in gathered if found.reply is not None):
             for name, phases in reply.report.phases.items():
                 told[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
@@ -204,7 +204,7 @@ class Server:
         self, number: int, state: State
     ) -> tuple[list[_Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
         """Every site with the adapter that it has; in the end each site's own adapter at the other sites, too."""
-        owners = sorted(self._config.sites) if self._is_transferred(number) else []
+        owners = sorted(self._config.sites) if self._is_transferred(number, state) else []
         visits = [("", label, host) for label, host in self._evaluators.items()]
         visits += [
             (owner, label, host) for owner in owners for label, host in self._evaluators.items() if host.at != owner
@@ -236,8 +236,10 @@ class Server:
         every = self._config.evaluation.every
         return number in (0, self._config.rounds) or (every > 0 and number % every == 0)
 
-    def _is_transferred(self, number: int) -> bool:
-        return self._strategy.personal and len(self._config.sites) > 1 and number == self._config.rounds > 0
+    def _is_transferred(self, number: int, state: State) -> bool:
+        """Where the server has every site's own adapter; private parts it does not have."""
+        sites = self._config.sites
+        return number == self._config.rounds > 0 and len(sites) > 1 and sites.keys() <= state.adapters.keys()
 
     def _instruction(
         self, purpose: Purpose, number: int, site: str, sent: Sent | None = None, **fields: Any
@@ -248,11 +250,20 @@ class Server:
             fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
         return Instruction(site=site, purpose=purpose, round=number, parts=parts, **fields)
 
+    def _names(self, site: str) -> set[str]:
+        """Of what a site may tell: itself, and its environments."""
+        return {site, *(client.name for client in self._config.sites[site])}
+
     def _part(self, client: ClientConfig) -> tuple[int, int]:
         """Which part of its training tasks a site has: sites that told the same tasks divide them."""
         mine = self._tasks.get(client.name, TaskSummary()).training
-        if self._config.partition.scheme == "shared" or mine is None:
+        if self._config.partition.scheme == "shared":
             return 0, 1
+        if mine is None:
+            raise RunError(
+                f"site {client.at!r} keeps back which tasks it has, so that nobody can divide them",
+                "let it disclose training (clients.*.disclose), or set partition.scheme=shared",
+            )
         peers = [
             other.name
             for other in self._config.clients
@@ -263,7 +274,7 @@ class Server:
 
     def _ask(self, purpose: Purpose, number: int, sites: Iterable[str]) -> list[_Gathered]:
         """Ask sites for what needs no adapter."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"needs": tuple(sorted(self._strategy.needs))} if purpose is Purpose.CHECK else {}
         if purpose in (Purpose.CHECK, Purpose.DEMONSTRATE):
             digests = {digest for summary in self._tasks.values() for digest in summary.held_out or ()}
             fields["held_out"] = tuple(sorted(digests))
@@ -299,14 +310,14 @@ def strategy_of(config: RunConfig) -> Strategy:
     return strategy
 
 
-def _read(instruction: Instruction, data: bytes) -> _Gathered:
+def _read(instruction: Instruction, data: bytes, names: Collection[str]) -> _Gathered:
     if not data:
         return _Gathered(instruction, b"", None, MISSING)
     try:
         reply = Reply.decode(data)
     except MessageError as error:
         return _Gathered(instruction, b"", None, f"rejected: {error.what}")
-    problems = reply_problems(reply, instruction)
+    problems = reply_problems(reply, instruction, names)
     if problems:
         return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
     return _Gathered(instruction, data, reply)

@@ -7,30 +7,52 @@ update is therefore checked here, in full, before a strategy sees it.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
 from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
-from fedse.messages.instruction import Instruction
-from fedse.messages.reply import Reply, Update
+from fedse.messages.instruction import Instruction, Purpose
+from fedse.messages.reply import Diverged, Done, Rates, Refused, Reply, Update
+
+#: What answers an instruction, beside a refusal; a site that keeps back its rates is done without them.
+_ANSWERS = {
+    Purpose.JOIN: (Done,),
+    Purpose.INITIAL: (Update,),
+    Purpose.CHECK: (Done,),
+    Purpose.DEMONSTRATE: (Done,),
+    Purpose.ROUND: (Update, Diverged),
+    Purpose.EVALUATE: (Rates, Done),
+}
 
 
-def reply_problems(reply: Reply, instruction: Instruction) -> list[str]:
-    """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used."""
+def reply_problems(reply: Reply, instruction: Instruction, names: Collection[str]) -> list[str]:
+    """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used.
+
+    Args:
+        reply: as decoded.
+        instruction: that it answers.
+        names: of which the site may tell: its own, and those of its environments.
+    """
     problems = [
-        f"it is from {field} {getattr(reply, field)!r}, but {getattr(instruction, field)!r} was asked"
+        f"its {field} is {getattr(reply, field)!r}, but {getattr(instruction, field)!r} was asked"
         for field in ("site", "purpose", "round")
         if getattr(reply, field) != getattr(instruction, field)
     ]
-    if isinstance(reply.answer, Update) and instruction.adapter is not None:
+    if not isinstance(reply.answer, (Refused, *_ANSWERS[instruction.purpose])):
+        problems.append(f"{reply.answer.kind!r} is no answer to {instruction.purpose.value!r}")
+    others = sorted({*reply.report.phases, *reply.report.tasks} - set(names))
+    problems += [f"it tells of {name!r}, which is not at this site" for name in others]
+    if isinstance(reply.answer, Update):
         problems += _update_problems(reply.answer, instruction)
     return problems
 
 
 def _update_problems(update: Update, instruction: Instruction) -> list[str]:
     sent, found = instruction.adapter, update.adapter
-    assert sent is not None
-    problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + finite_problems(found)
+    problems = finite_problems(found)
+    if sent is not None:
+        problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + problems
     problems += [
         f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
     ]
