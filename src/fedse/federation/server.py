@@ -15,7 +15,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
 from fedse.federation.evaluators import evaluators
 from fedse.federation.runtimes import Runtime
-from fedse.federation.strategies import Sent, State, Strategy, make_strategy
+from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, make_strategy
 from fedse.messages import Diverged, Instruction, Purpose, Rates, Refused, Reply, TaskSummary, Update
 from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
@@ -283,7 +283,10 @@ class Server:
     def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
         """Send instructions and read the replies, in the same order."""
         answers = self._runtime.ask([(instruction.site, instruction.encode()) for instruction in instructions])
-        return [_read(instruction, data or b"") for instruction, data in zip(instructions, answers, strict=True)]
+        return [
+            _read(instruction, data or b"", self._names(instruction.site))
+            for instruction, data in zip(instructions, answers, strict=True)
+        ]
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
         """The replies, all of which the run needs."""

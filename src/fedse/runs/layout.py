@@ -18,8 +18,9 @@
     sites/<site>/evaluation/round-001.jsonl.gz
     sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
 
-Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft folders.
-``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites`` never leaves it.
+Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft
+folders.  ``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites/<site>`` never
+leaves the site.
 """
 
 from __future__ import annotations
