@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import standings
 from fedse.report.figures import Figure, write_figures
 from fedse.report.study import read_study
+from fedse.results.standings import standings
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = ROOT / "docs" / "assets" / "figures"

@@ -12,7 +12,7 @@ from fedse.export import EventLog, export_events, write_parquet
 from fedse.export.tensorboard import tag
 from fedse.progress import Event, Phase
 from fedse.report import read_run, read_runs, write_csv
-from fedse.report.measures import Measurement
+from fedse.results.measures import Measurement
 
 
 def test_parquet_has_the_rows_of_the_csv_table(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from fedse.errors import RunError
 from fedse.experience.trajectory_files import write_trajectories
 from fedse.report import follow, read_runs, read_study, render_page, write_page
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import standings
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
-from fedse.report.groups import group_runs
 from fedse.report.page import LARGEST_PAGE
+from fedse.results.groups import group_runs
+from fedse.results.standings import standings
 from fedse.seeding import numpy_generator
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \ud800 \u2028 $content"

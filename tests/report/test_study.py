@@ -8,7 +8,7 @@ from report_runs import Page, begin, config, episode, finish_round, made_run, ma
 from fedse.errors import RunError, StorageError
 from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import Standing, standings
+from fedse.results.standings import Standing, standings
 from fedse.runs.folder import is_at_work, locked
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite

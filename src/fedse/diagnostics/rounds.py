@@ -22,7 +22,6 @@ from fedse.adapters.algebra import (
 from fedse.adapters.files import load_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
 from fedse.experience import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories
@@ -30,6 +29,7 @@ from fedse.federation.aggregation import get_aggregator
 from fedse.learning.schedule import learning_rate_factor, round_factor
 from fedse.messages.codec import encode_update
 from fedse.messages.update import ClientUpdate
+from fedse.results.combined import combined_sites, starting_round, update_weights
 from fedse.runs.folder import check_whole, read_config, read_records
 from fedse.runs.layout import RunLayout
 from fedse.types import RoundRecord, Trajectory

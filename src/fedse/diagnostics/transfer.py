@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round
 from fedse.errors import RunError
+from fedse.results.combined import combined_sites, starting_round
 from fedse.runs.evaluators import evaluators
 from fedse.runs.folder import read_config, read_records
 from fedse.runs.layout import RunLayout

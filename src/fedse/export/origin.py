@@ -9,7 +9,7 @@ from pathlib import Path
 from fedse.adapters.state import AdapterState
 from fedse.errors import ModelError
 from fedse.models import catalogue
-from fedse.report.reading import Run
+from fedse.results.reading import Run
 from fedse.runs.evaluators import evaluators
 from fedse.types import RoundRecord, SuccessRate
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fedse.errors import ConfigError
 from fedse.report import Run
-from fedse.report.table import COLUMNS, rows
+from fedse.results.table import COLUMNS, rows
 from fedse.storage import atomic_write
 
 

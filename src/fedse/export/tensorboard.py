@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fedse.errors import ConfigError, StorageError
 from fedse.progress import Event
 from fedse.report import Run, read_run
-from fedse.report.measures import Measurement
+from fedse.results.measures import Measurement
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, storage_errors
 

@@ -5,9 +5,9 @@ Reads the folders and nothing else: no model, no environment, no network.
 
 from fedse.report.live import follow
 from fedse.report.page import render_page, write_page
-from fedse.report.reading import Run, read_run, read_runs
 from fedse.report.study import Study, read_study, study_of_runs
-from fedse.report.table import write_csv
+from fedse.results.reading import Run, read_run, read_runs
+from fedse.results.table import write_csv
 
 __all__ = [
     "Run",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedse.report import charts_results, charts_sites
-from fedse.report.comparisons import Standing
 from fedse.report.figures import Figure
 from fedse.report.study import Study
+from fedse.results.standings import Standing
 
 
 def all_figures(study: Study, standings: Sequence[Standing]) -> dict[str, list[Figure]]:

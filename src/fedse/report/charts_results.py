@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from fedse.evaluation import macro_average
 from fedse.evaluation.bootstrap import Estimate
-from fedse.report.comparisons import Standing
 from fedse.report.drawing import Curve, draw_curves, label_room
 from fedse.report.figures import PALETTE, Figure, signed, slug
-from fedse.report.groups import Group, environments_of
 from fedse.report.marks import Point, draw_differences, draw_heat, draw_points
-from fedse.report.reading import Run
+from fedse.results.groups import Group, environments_of
+from fedse.results.reading import Run
+from fedse.results.standings import Standing
 from fedse.types import RoundRecord, SuccessRate
 
 _MIB = 2**20

@@ -11,9 +11,9 @@ from fedse.report.charts_results import pages
 from fedse.report.conflicts import MEASURES, group_conflicts
 from fedse.report.drawing import Curve, draw_curves, draw_stack, label_room
 from fedse.report.figures import PALETTE, Figure, slug
-from fedse.report.groups import Group, explored_in
-from fedse.report.reading import Run
 from fedse.report.timeline import KINDS, Timeline, draw_timeline, timeline
+from fedse.results.groups import Group, explored_in
+from fedse.results.reading import Run
 from fedse.types import SuccessRate
 
 _MIB = 2**20

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedse.diagnostics.exchange import Conflicts, round_conflicts
-from fedse.report.groups import Group
+from fedse.results.exchange import Conflicts, round_conflicts
+from fedse.results.groups import Group
 
 #: Measure → what it is; each is a panel.
 MEASURES = {

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fedse.experience.trajectory_files import read_trajectories
-from fedse.report.groups import Group
-from fedse.report.reading import Run
 from fedse.report.study import Study
+from fedse.results.groups import Group
+from fedse.results.reading import Run
 from fedse.runs.evaluators import evaluators
 from fedse.types import Trajectory, Turn
 

@@ -11,14 +11,14 @@ from string import Template
 
 from fedse.report.charts import all_figures
 from fedse.report.charts_sites import MOST_TIMELINES, timeline_runs
-from fedse.report.comparisons import Standing, standings
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
-from fedse.report.groups import Group
 from fedse.report.markup import Html, data_script, element
 from fedse.report.sections import before_and_after, headline, methods_table, notices
 from fedse.report.setting import setting
 from fedse.report.study import Study
+from fedse.results.groups import Group
+from fedse.results.standings import Standing, standings
 from fedse.storage import atomic_write
 
 #: Bytes that the episodes may fill a page to; one whose other parts are larger by themselves has none.

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 from fedse.evaluation import macro_average
 from fedse.evaluation.bootstrap import Estimate
-from fedse.report.comparisons import Standing
 from fedse.report.figures import signed
-from fedse.report.groups import Group, environments_of
 from fedse.report.markup import Html, element, table
-from fedse.report.reading import Run
 from fedse.report.study import Study
+from fedse.results.groups import Group, environments_of
+from fedse.results.reading import Run
+from fedse.results.standings import Standing
 from fedse.runs.folder import is_at_work
 from fedse.suites import SuiteLayout
 from fedse.types import SuccessRate

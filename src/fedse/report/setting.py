@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedse.config import ClientConfig
-from fedse.report.groups import Group, method_settings
 from fedse.report.markup import Html, element, table
-from fedse.report.reading import Run
+from fedse.results.groups import Group, method_settings
+from fedse.results.reading import Run
 from fedse.settings import dump_config
 
 _NONE = "–"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.report.groups import Group, group_runs
-from fedse.report.reading import Run, read_run, read_runs
+from fedse.results.groups import Group, group_runs
+from fedse.results.reading import Run, read_run, read_runs
 from fedse.settings import Method
 from fedse.suites import CellResult, CellState, SuiteLayout, SuiteResults, read_suite
 
@@ -67,7 +67,7 @@ def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False)
 
     Raises:
         ConfigError: if a suite is named beside other folders, or a configuration is not valid.
-        RunError, StorageError: see :func:`~fedse.report.reading.read_run`.
+        RunError, StorageError: see :func:`~fedse.results.reading.read_run`.
     """
     if len(folders) == 1 and is_suite(folders[0]):
         return study_of_suite(folders[0], allow_unfinished_start=allow_unfinished_start)

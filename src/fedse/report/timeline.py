@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fedse.progress import Phase
 from fedse.report.drawing import name_above, short
 from fedse.report.figures import INK, MUTED, PALETTE, PAPER
-from fedse.report.reading import Run
+from fedse.results.reading import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fedse.diagnostics.exchange import round_conflicts, traffic, write_exchange
 from fedse.errors import RunError
+from fedse.results.exchange import round_conflicts, traffic, write_exchange
 from fedse.runs.folder import read_config, read_records
 from fedse.runs.layout import RunLayout
 from fedse.storage import atomic_directory, storage_errors

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.diagnostics.exchange import Traffic
 from fedse.progress import Phase
+from fedse.results.exchange import Traffic
 from fedse.runs.evaluators import evaluators
 from fedse.runs.phases import PhaseReport
 from fedse.types import RoundRecord, SuccessRate

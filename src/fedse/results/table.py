@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fedse.report.reading import Run
+from fedse.results.reading import Run
 from fedse.storage import atomic_write
 
 COLUMNS = ("run", "name", "seed", "round", "site", "environment", "phase", "metric", "value")

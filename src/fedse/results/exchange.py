@@ -15,8 +15,8 @@ from typing import Any
 from fedse.adapters.algebra import FACTORS, aggregation_error, conflict, factor_gram
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.errors import StorageError, boundary
+from fedse.results.combined import combined_sites, starting_round, update_weights
 from fedse.runs.layout import RunLayout
 from fedse.storage import read_json, storage_errors, write_json
 from fedse.types import RoundRecord

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedse.evaluation.rates import pooled, wilson_interval
 from fedse.progress import Phase
-from fedse.report.reading import Run
+from fedse.results.reading import Run
 from fedse.types import SuccessRate
 
 

@@ -9,11 +9,11 @@ from fedse.errors import RunError
 from fedse.evaluation import macro_average, task_weighted_average
 from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.comparison import Comparison, compare
-from fedse.report.groups import Group
-from fedse.report.reading import Run
 from fedse.report.study import Study
+from fedse.results.groups import Group
 from fedse.results.held_out import HeldOut, pair_runs, read_held_out
 from fedse.results.method_rates import method_rates
+from fedse.results.reading import Run
 from fedse.runs.evaluators import evaluators
 from fedse.types import SuccessRate
 

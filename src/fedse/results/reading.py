@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedse.config import RunConfig
-from fedse.diagnostics.exchange import traffic
 from fedse.errors import RunError, boundary
 from fedse.progress import Phase
-from fedse.report.measures import Measurement, Phases, measure
+from fedse.results.exchange import traffic
+from fedse.results.measures import Measurement, Phases, measure
 from fedse.runs.folder import is_at_work, read_config, read_records
 from fedse.runs.layout import RunLayout
 from fedse.runs.phases import completed, phase_reports
