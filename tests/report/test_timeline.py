@@ -7,8 +7,8 @@ import pytest
 from report_runs import SECONDS, begin, config, finish_phase
 
 from fedse.progress import Phase
-from fedse.report import read_run
 from fedse.report.timeline import timeline
+from fedse.results.reading import read_run
 from fedse.runs.folder import append_record
 from fedse.types import RoundRecord
 

@@ -51,6 +51,15 @@ def encode_update(update: ClientUpdate) -> bytes:
     return message + hashlib.sha256(message).digest()
 
 
+def encoded_size(update: ClientUpdate) -> int:
+    """How many bytes :func:`encode_update` makes of an update, without making them.
+
+    Raises:
+        AdapterError: see :func:`encode_update`.
+    """
+    return _HEADER.size + len(_manifest_bytes(update)) + update.adapter.nbytes + _CHECKSUM_BYTES
+
+
 def decode_update(data: bytes) -> ClientUpdate:
     """The inverse of :func:`encode_update`.  Sizes are checked before anything is allocated.
 

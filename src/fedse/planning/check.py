@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
-from fedse.errors import ConfigError
+from fedse.errors import ConfigError, FedseError
 from fedse.experience.filters import make_filter
 from fedse.federation.aggregation import get_aggregator
 from fedse.sites.held_out_tasks import check_learnable, held_out_by
@@ -48,6 +49,26 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
     get_aggregator(config.method.aggregator)
     make_filter(config.method.filter)
     return [_site(config, client) for client in config.clients]
+
+
+def check_runs(configs: Iterable[tuple[str, RunConfig]]) -> list[str]:
+    """What keeps runs from beginning, one text for each with a problem; runs that name the same are checked once.
+
+    Args:
+        configs: what to call a run, and its configuration.
+    """
+    distinct: dict[str, tuple[str, RunConfig]] = {}
+    for name, config in configs:
+        method = config.method
+        named = (config.clients, config.partition, config.rounds > 0, method.explore, method.aggregator, method.filter)
+        distinct.setdefault(repr(named), (name, config))
+    problems = []
+    for name, config in distinct.values():
+        try:
+            check_run(config)
+        except FedseError as error:
+            problems.append(f"{name}: {error}")
+    return problems
 
 
 def _check_demonstrations(client: ClientConfig, environment: Environment) -> None:

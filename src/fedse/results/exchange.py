@@ -1,92 +1,92 @@
-"""What sites exchange, for reports: conflict of the updates and bytes, round by round.
+"""What sites exchange in a run, round by round: conflict of the updates, and bytes.
 
-Both are computed from the adapters in a run folder.  A run that is packed goes without them, so what was computed is
-written down in it, and read from there.
+Both are computed from the adapters in the run folder.  A packed run goes without these, so what was computed is written
+down in it (``exchange.json``), and read from there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedse.adapters.algebra import FACTORS, aggregation_error, conflict, factor_gram
-from fedse.adapters.files import load_adapter
-from fedse.config import RunConfig
 from fedse.errors import StorageError, boundary
-from fedse.results.combined import combined_sites, starting_round, update_weights
-from fedse.runs.layout import RunLayout
-from fedse.storage import read_json, storage_errors, write_json
-from fedse.types import RoundRecord
+from fedse.messages.codec import encoded_size
+from fedse.messages.update import ClientUpdate
+from fedse.results.method import combined_sites, exchanges_adapters, sent_scalars, starting_round, update_weights
+from fedse.storage import read_json, write_json
 
+if TYPE_CHECKING:
+    from fedse.results.reading import Run
+
+#: Round → measure → value.
 Conflicts = Mapping[int, Mapping[str, float]]
+#: (site, round, ``bytes_up`` or ``bytes_down``) → bytes of the message that went that way.
 Traffic = Mapping[tuple[str, int, str], int]
+UP, DOWN = "bytes_up", "bytes_down"
 
-_SCHEMA = 1
-_WAYS = ("bytes_up", "bytes_down")
+_SCHEMA = 2
+#: Complete rounds stay as they are, and a page that follows a run asks for them again and again.
+_conflicts_of_rounds: dict[tuple[Any, ...], Mapping[str, float]] = {}
 
 
-def round_conflicts(layout: RunLayout, config: RunConfig, records: Sequence[RoundRecord]) -> Conflicts:
-    """Round → measure → value, for rounds in which several federated sites sent adapters.
+def round_conflicts(run: Run) -> Conflicts:
+    """Round → measure → value, for rounds in which several sites sent adapters to be combined.
 
     Measures are ``cosine_A`` and ``cosine_B`` (mean over the pairs of sites), ``dilution`` (κ, of both factors), and
     ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.adapters.algebra`.
-
-    Args:
-        layout: of the run, which may be under way.
-        config: its configuration.
-        records: its completed rounds.
 
     Raises:
         AdapterError: if an adapter is damaged.
         StorageError: if a file cannot be read, or is damaged.
     """
-    if layout.exchange.is_file():
-        return _read(layout.exchange)[0]
-    if config.method.sharing != "federated":
+    if run.exchange_file.is_file():
+        return _read(run.exchange_file)[0]
+    if not exchanges_adapters(run.config):
         return {}
-    found = {}
-    for record in records[1:]:
-        sites = combined_sites(record)
-        start = starting_round(config, record.round)
-        places = [layout.global_adapter(start), *(layout.update(record.round, site) for site in sites)]
-        if len(sites) > 1 and all(place.is_dir() for place in places):
-            weights = update_weights(config, record, sites)
-            found[record.round] = _measured(layout, record.round, start, sites, weights)
-    return found
+    there = set(run.adapter_rounds())
+    conflicts = {}
+    for record in run.records[1:]:
+        sites, start = combined_sites(record), starting_round(run.config, record.round)
+        if len(sites) > 1 and start in there and all(run.has_update(record.round, site) for site in sites):
+            conflicts[record.round] = _measured(
+                run, record.round, start, sites, update_weights(run.config, record, sites)
+            )
+    return conflicts
 
 
-def traffic(layout: RunLayout, config: RunConfig, records: Sequence[RoundRecord]) -> Traffic:
-    """(site, round, ``bytes_up`` or ``bytes_down``) → bytes of the adapter folder that went that way.
+def traffic(run: Run) -> Traffic:
+    """The bytes of every message with an adapter, as it is encoded on its way (:mod:`fedse.messages.codec`).
 
-    Only federated sites exchange adapters: isolated ones exchange nothing, and pooled ones hand over their experience.
-    Folders that are gone are left out.
-
-    Args:
-        layout: of the run, which may be under way.
-        config: its configuration.
-        records: its completed rounds.
+    ``bytes_up`` is what a site sent: its update with the numbers beside it.  ``bytes_down`` is what it was sent at the
+    beginning of the round: the global adapter.  All adapters of a run have the same tensors.  Sites that exchange no
+    adapters have no traffic; rounds whose adapters are gone are left out.
 
     Raises:
+        AdapterError: if the initial adapter is damaged.
         StorageError: if a file cannot be read, or is damaged.
     """
-    if layout.exchange.is_file():
-        return _read(layout.exchange)[1]
-    found: dict[tuple[str, int, str], int] = {}
-    if config.method.sharing != "federated":
-        return found
-    for record in records[1:]:
-        for client in config.clients:
-            folders = (layout.update(record.round, client.name), layout.global_adapter(record.round - 1))
-            for way, folder in zip(_WAYS, folders, strict=True):
-                if folder.is_dir():
-                    found[client.name, record.round, way] = _size(folder)
-    return found
+    if run.exchange_file.is_file():
+        return _read(run.exchange_file)[1]
+    there = set(run.adapter_rounds())
+    if not exchanges_adapters(run.config) or 0 not in there:
+        return {}
+    adapter = run.adapter(0)
+    sizes: dict[tuple[str, int, str], int] = {}
+    for record in run.records[1:]:
+        number = record.round
+        for site in (client.name for client in run.config.clients):
+            if run.has_update(number, site):
+                sent = ClientUpdate(site, number, adapter, sent_scalars(run.config, record, site))
+                sizes[site, number, UP] = encoded_size(sent)
+            if number - 1 in there:
+                sizes[site, number, DOWN] = encoded_size(ClientUpdate(site, number, adapter, {}))
+    return sizes
 
 
-def write_exchange(path: Path, conflicts: Conflicts, bytes_sent: Traffic) -> None:
+def write_exchange(path: Path, conflicts: Conflicts, sizes: Traffic) -> None:
     """Write down what was computed from adapters that a copy of the run goes without.
 
     Raises:
@@ -94,9 +94,9 @@ def write_exchange(path: Path, conflicts: Conflicts, bytes_sent: Traffic) -> Non
     """
     content = {
         "schema_version": _SCHEMA,
-        "conflicts": [{"round": round, **values} for round, values in conflicts.items()],
+        "conflicts": [{"round": number, **values} for number, values in conflicts.items()],
         "traffic": [
-            {"site": site, "round": round, "way": way, "bytes": size} for (site, round, way), size in bytes_sent.items()
+            {"site": site, "round": number, "way": way, "bytes": size} for (site, number, way), size in sizes.items()
         ],
     }
     write_json(path, content)
@@ -109,35 +109,29 @@ def _read(path: Path) -> tuple[Conflicts, Traffic]:
             int(row["round"]): {name: float(value) for name, value in row.items() if name != "round"}
             for row in content["conflicts"]
         }
-        return conflicts, {_way(row): int(row["bytes"]) for row in content["traffic"]}
+        rows = content["traffic"] if content["schema_version"] > 1 else []  # these were sizes of folders, not messages
+        return conflicts, {(str(row["site"]), int(row["round"]), str(row["way"])): int(row["bytes"]) for row in rows}
 
 
-def _way(row: Mapping[str, Any]) -> tuple[str, int, str]:
-    return str(row["site"]), int(row["round"]), str(row["way"])
-
-
-@lru_cache(maxsize=4096)
 def _measured(
-    layout: RunLayout, round: int, start: int, sites: tuple[str, ...], weights: tuple[float, ...]
+    run: Run, number: int, start: int, sites: tuple[str, ...], weights: tuple[float, ...]
 ) -> Mapping[str, float]:
-    """The measures of one round; a complete round stays as it is, and a page that follows a run asks again and again.
+    """The measures of one round.
 
     Args:
-        layout: of the run.
-        round: from 1.
+        run: the run.
+        number: of the round, from 1.
         start: the round whose global adapter the updates began from.
         sites: those whose updates were combined.
         weights: of their updates.
     """
-    before = load_adapter(layout.global_adapter(start))
-    updates = [load_adapter(layout.update(round, site), expect=before.meta) for site in sites]
-    grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
-    values = {f"cosine_{factor}": conflict(gram).mean_cosine for factor, gram in grams.items()}
-    values["dilution"] = conflict(grams["A"] + grams["B"]).dilution
-    values["error"] = 100 * aggregation_error(before, updates, weights).of_update
-    return {measure: value for measure, value in values.items() if math.isfinite(value)}
-
-
-def _size(folder: Path) -> int:
-    with storage_errors("read", folder):
-        return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    key = (run.folder, number, start, sites, weights)
+    if key not in _conflicts_of_rounds:
+        before = run.adapter(start)
+        updates = [run.update(number, site, expect=before.meta) for site in sites]
+        grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
+        values = {f"cosine_{factor}": conflict(gram).mean_cosine for factor, gram in grams.items()}
+        values["dilution"] = conflict(grams["A"] + grams["B"]).dilution
+        values["error"] = 100 * aggregation_error(before, updates, weights).of_update
+        _conflicts_of_rounds[key] = {measure: value for measure, value in values.items() if math.isfinite(value)}
+    return _conflicts_of_rounds[key]

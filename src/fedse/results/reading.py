@@ -1,65 +1,73 @@
-"""A run folder as the report sees it."""
+"""A run folder as readers see it.  Nothing but this module knows where things lie in one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from fedse.adapters.files import load_adapter
+from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.config import RunConfig
 from fedse.errors import RunError, boundary
+from fedse.experience import ExperienceStore
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.progress import Phase
 from fedse.results.exchange import traffic
-from fedse.results.measures import Measurement, Phases, measure
-from fedse.runs.folder import is_at_work, read_config, read_records
+from fedse.results.measures import Measurement, measure
+from fedse.results.method import has_own_adapters
+from fedse.runs import folder as run_folder
+from fedse.runs.evaluators import evaluators
 from fedse.runs.layout import RunLayout
-from fedse.runs.phases import completed, phase_reports
+from fedse.runs.phases import PhaseReport, completed, phase_reports
 from fedse.storage import read_json, storage_errors
-from fedse.types import RoundRecord
+from fedse.types import RoundRecord, Trajectory
+
+#: Episodes that a site explored (those of round 0 are its demonstrations), or played in an evaluation.
+Episodes = Literal["explored", "held-out"]
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedPhase:
-    """A phase that a site has completed.
+    """A phase that is complete.
 
     Attributes:
-        site: the client; empty for training on the experience of all, where that is pooled.
+        site: who completed it; empty for training on the experience of all sites, where that is pooled.
         round: of the federation.
-        phase: what it did.
-        seconds: how long that took.
-        ended: when it was marked as complete, in seconds since the epoch; the time of the marker's file.
+        phase: what was done.
+        metrics: what it measured.
+        seconds: how long it took.
+        ended: when it was complete, in seconds since the epoch; none if that was not written down.
     """
 
     site: str
     round: int
     phase: Phase
+    metrics: Mapping[str, Any]
     seconds: float
-    ended: float
+    ended: float | None
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds, without its episodes and adapters.
+    """A run folder; the server's part is read at once, all else when it is asked for.
 
     Attributes:
-        layout: where things lie.
+        folder: the run folder.
         config: the run's configuration.
-        versions: software → version, as the run noted it: that of its beginning, and others that it went on with; empty
-            if the file is not there.
         records: the completed rounds, from round 0.
-        measurements: every number that the run wrote down, the round that is under way included.
-        phases: the sites' completed phases, in no order.
-        is_at_work: a process holds the folder's lock.
     """
 
-    layout: RunLayout
+    folder: Path
     config: RunConfig
-    versions: Mapping[str, Any]
     records: tuple[RoundRecord, ...]
-    measurements: tuple[Measurement, ...]
-    phases: tuple[FinishedPhase, ...]
-    is_at_work: bool
+
+    @property
+    def rounds_done(self) -> int:
+        """Completed rounds, round 0 not counted."""
+        return max(0, len(self.records) - 1)
 
     @property
     def is_complete(self) -> bool:
@@ -72,35 +80,239 @@ class Run:
         return tuple(record.round for record in self.records if record.evaluation)
 
     @property
+    def evaluators(self) -> dict[str, str]:
+        """Environment, as evaluations label it → the site that plays its held-out tasks."""
+        return evaluators(self.config)
+
+    @cached_property
+    def is_at_work(self) -> bool:
+        """A process works in the folder; as it was when first asked."""
+        return run_is_at_work(self.folder)
+
+    @cached_property
+    def versions(self) -> Mapping[str, str]:
+        """Software → version, as the run noted it at its beginning and where it changed; empty if that is not here.
+
+        Raises:
+            StorageError: if the file is damaged.
+        """
+        path = self._layout.versions
+        noted = read_json(path, schema_version=run_folder.SCHEMA_VERSION) if path.is_file() else {}
+        return {name: str(version) for name, version in noted.items() if name != "schema_version"}
+
+    @cached_property
+    def phases(self) -> tuple[FinishedPhase, ...]:
+        """The completed phases of the sites whose folders are here, also in the round that is under way.
+
+        Raises:
+            RunError: if a phase's marker is damaged.
+        """
+        return tuple(self._finished_phases())
+
+    @cached_property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """Every number that the run wrote down, the round that is under way included.
+
+        Raises:
+            RunError: if the records or a phase's marker are damaged.
+            AdapterError, StorageError: if a file is damaged or cannot be read.
+        """
+        sent, phases = traffic(self), self.phases
+        with boundary(RunError, f"{self._layout.metrics} is damaged", "restore it from a copy of the run folder"):
+            return tuple(measure(self.config, self.records, phases, sent))
+
+    def check_numbers(self) -> None:
+        """Check that all numbers of the run can be read.
+
+        Raises:
+            RunError, AdapterError, StorageError: see :attr:`measurements`.
+        """
+        _ = self.measurements
+
+    @property
     def last_sign(self) -> FinishedPhase | None:
-        """The phase that was completed last; none if there is no file of a site."""
-        return max(self.phases, key=lambda found: found.ended, default=None)
+        """The phase that was completed last, as far as that is known."""
+        return max((phase for phase in self.phases if phase.ended), key=lambda phase: phase.ended or 0.0, default=None)
 
     def phases_of(self, site: str) -> list[FinishedPhase]:
         """The phases that a site has completed, in no order."""
-        return [found for found in self.phases if found.site == site]
+        return [phase for phase in self.phases if phase.site == site]
 
     def series(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
         """Round → value of a site's metric, in the order of the rounds."""
         return {
-            found.round: found.value
-            for found in self.measurements
-            if found.phase is phase and found.metric == metric and found.site == site
+            measured.round: measured.value
+            for measured in self.measurements
+            if measured.phase is phase and measured.metric == metric and measured.site == site
         }
 
+    def has_episodes(self, kind: Episodes, site: str, number: int) -> bool:
+        """The episodes of a site in a round are here; a site may keep them to itself."""
+        return self._episodes(kind, site, number).is_file()
 
-def read_runs(folders: Iterable[Path], *, allow_unfinished_start: bool = False) -> list[Run]:
-    """Read several runs; a folder that is named twice is read once.
+    def episodes(self, kind: Episodes, site: str, number: int) -> list[Trajectory]:
+        """The episodes of a site in a round.
+
+        Raises:
+            RunError: if the site's folder is not here, or the file is damaged.
+            StorageError: if it cannot be read.
+        """
+        self._need(site)
+        return read_trajectories(self._episodes(kind, site, number))
+
+    def experience(self, site: str) -> list[Trajectory]:
+        """All episodes of a site's store.
+
+        Raises:
+            RunError: if the site's folder is not here.
+            StoreError, StorageError: if the store cannot be read.
+        """
+        self._need(site)
+        with ExperienceStore(self._layout.experience(site), readonly=True) as store:
+            return store.trajectories()
+
+    def adapter_rounds(self, site: str = "") -> list[int]:
+        """The rounds whose adapter is here, in order: the site's own where sites have their own, or the global one."""
+        own = self.folder.glob(f"rounds/[0-9][0-9][0-9]*/clients/{site}") if site else ()
+        shared = self.folder.glob("rounds/[0-9][0-9][0-9]*/global")
+        return sorted([*(int(path.parents[1].name) for path in own), *(int(path.parent.name) for path in shared)])
+
+    def adapter(self, number: int, site: str = "") -> AdapterState:
+        """The adapter after a round: the site's own where sites have their own, or the global one; 0: the initial one.
+
+        Raises:
+            AdapterError: if it is missing or damaged.
+        """
+        is_own = site and number > 0 and has_own_adapters(self.config)
+        place = self._layout.update(number, site) if is_own else self._layout.global_adapter(number)
+        return load_adapter(place, expect=None)
+
+    def has_update(self, number: int, site: str) -> bool:
+        """The adapter that a site sent in a round is here."""
+        return self._layout.update(number, site).is_dir()
+
+    def update(self, number: int, site: str, *, expect: AdapterMeta | None = None) -> AdapterState:
+        """The adapter that a site sent in a round.
+
+        Raises:
+            AdapterError: if it is missing, damaged or other than expected.
+        """
+        return load_adapter(self._layout.update(number, site), expect=expect)
+
+    def check_whole(self) -> None:
+        """Check that what the run made was not left behind.
+
+        Raises:
+            RunError: if the run was packed.
+        """
+        run_folder.check_whole(self._layout)
+
+    def check_begun(self) -> None:
+        """Check that there is a round after round 0.
+
+        Raises:
+            RunError: if none is complete.
+        """
+        if not self.rounds_done:
+            raise RunError(
+                f"{self.folder} has no complete round yet",
+                f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)",
+            )
+
+    def published(self) -> Iterator[Path]:
+        """The files that a packed run has: configuration, versions, records and held-out episodes."""
+        server = (self._layout.config, self._layout.versions, self._layout.metrics)
+        yield from (path for path in server if path.is_file())
+        for kind in ("evaluation", "transfer"):
+            yield from sorted(self.folder.glob(f"clients/*/{kind}/*.jsonl.gz"))
+
+    @property
+    def exchange_file(self) -> Path:
+        """Where a packed run tells of the adapters that it goes without (:mod:`fedse.results.exchange`)."""
+        return self._layout.exchange
+
+    @property
+    def _layout(self) -> RunLayout:
+        return RunLayout(self.folder)
+
+    def _episodes(self, kind: Episodes, site: str, number: int) -> Path:
+        place = self._layout.trajectories if kind == "explored" else self._layout.evaluation
+        return place(site, number)
+
+    def _need(self, site: str) -> None:
+        if not (self.folder / "clients" / site).is_dir():
+            raise RunError(
+                f"the folder of site {site!r} of {self.folder} is not here", "read the run where the site keeps it"
+            )
+
+    def _finished_phases(self) -> Iterator[FinishedPhase]:
+        rounds = range(len(self.records) + 1)
+        for client in self.config.clients:
+            for number in rounds:
+                for phase, report in phase_reports(self._layout, client.name, number).items():
+                    ended = _ended(report, self._layout.marker(client.name, number, phase))
+                    yield FinishedPhase(client.name, number, phase, report.metrics, report.seconds, ended)
+        for number in rounds[1:]:
+            if (marker := self._layout.pooled(number)).is_file():
+                report = completed(marker)
+                ended = _ended(report, marker)
+                yield FinishedPhase("", number, Phase.TRAIN, report.metrics, report.seconds, ended)
+
+
+def is_run(folder: Path) -> bool:
+    """The folder is that of a run."""
+    return RunLayout(folder).config.is_file()
+
+
+def run_is_at_work(folder: Path) -> bool:
+    """A process works in a run folder now; none does in one that is not there.
 
     Raises:
-        RunError, ConfigError, StorageError: see :func:`read_run`.
+        StorageError: if the lock cannot be read.
     """
-    distinct = {folder.resolve(): folder for folder in folders}.values()
-    return [read_run(folder, allow_unfinished_start=allow_unfinished_start) for folder in distinct]
+    return run_folder.is_at_work(RunLayout(folder).lock)
+
+
+def read_records(folder: Path) -> tuple[RoundRecord, ...]:
+    """The completed rounds of a run folder, from round 0; empty if none is complete, or the folder is not there.
+
+    Raises:
+        RunError: if the records are damaged.
+        StorageError: if they cannot be read.
+    """
+    metrics = RunLayout(folder).metrics
+    with boundary(RunError, f"{metrics} is damaged", "restore it from a copy of the run folder"):
+        return run_folder.read_records(RunLayout(folder))
+
+
+def run_at(folder: Path) -> Run:
+    """The run of a folder, however far it is; nothing in it is touched, and a process may be at work there.
+
+    Raises:
+        RunError: if the folder is no run, or its records are damaged.
+        ConfigError: if its configuration is not valid.
+        StorageError: if a file cannot be read.
+    """
+    return Run(folder, run_folder.read_config(RunLayout(folder)), read_records(folder))
+
+
+def run_around(path: Path) -> Run | None:
+    """The run in whose folder a path lies, or which it is; none if there is none."""
+    return next((run_at(folder) for folder in (path, *path.resolve().parents) if is_run(folder)), None)
+
+
+def run_of_adapter(place: Path) -> Run | None:
+    """The run that has an adapter folder at one of the places where runs have them; none if there is none."""
+    place = place.resolve()
+    for folder in place.parents:
+        match place.relative_to(folder).parts:
+            case ("rounds", _, "global") | ("rounds", _, "clients", _) if is_run(folder):
+                return run_at(folder)
+    return None
 
 
 def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
-    """Read a run folder; nothing in it is touched, and a process may be at work there.
+    """Read a run for a report: all its numbers, and that they are sound.
 
     Args:
         folder: the run folder.
@@ -109,47 +321,42 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     Raises:
         RunError: if the folder is no run, has no completed round 0, or its metrics or a phase's marker is damaged.
         ConfigError: if its configuration is not valid.
-        StorageError: if a file cannot be read.
+        AdapterError, StorageError: if a file is damaged or cannot be read.
     """
-    layout = RunLayout(folder)
-    config = read_config(layout)
-    with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
-        records = read_records(layout)
-    if not records and not allow_unfinished_start:
+    run = run_at(folder)
+    if not run.records and not allow_unfinished_start:
         raise RunError(
             f"{folder} has no completed round 0 yet, so there is nothing to report",
             f"go on with it (fedse run --resume --out {folder}), or follow it (fedse report --live {folder})",
         )
-    versions = read_json(layout.versions) if layout.versions.is_file() else {}
-    phases = _phases(layout, config, len(records) + 1)
-    with boundary(RunError, f"{layout.metrics} is damaged", "restore it from a copy of the run folder"):
-        found = tuple(measure(config, records, phases, traffic(layout, config, records)))
-    finished = (*_finished(layout, phases), *_finished_together(layout, len(records) + 1))
-    return Run(layout, config, versions, records, found, finished, is_at_work(layout.lock))
+    run.check_numbers()
+    return run
 
 
-def _finished(layout: RunLayout, phases: Phases) -> Iterator[FinishedPhase]:
-    for (site, round), reports in phases.items():
-        for phase, report in reports.items():
-            ended = _modified(layout.marker(site, round, phase))
-            yield FinishedPhase(site, round, phase, report.seconds, ended)
+def read_runs(folders: Iterable[Path], *, allow_unfinished_start: bool = False) -> list[Run]:
+    """Read several runs; a folder that is named twice is read once.
+
+    Raises:
+        RunError, ConfigError, AdapterError, StorageError: see :func:`read_run`.
+    """
+    distinct = {folder.resolve(): folder for folder in folders}.values()
+    return [read_run(folder, allow_unfinished_start=allow_unfinished_start) for folder in distinct]
 
 
-def _finished_together(layout: RunLayout, rounds: int) -> Iterator[FinishedPhase]:
-    """The updates on the experience of all sites, where that is pooled."""
-    for round in range(1, rounds):
-        if (marker := layout.pooled(round)).is_file():
-            yield FinishedPhase("", round, Phase.TRAIN, completed(marker).seconds, _modified(marker))
+def state_of(folder: Path) -> object:
+    """What changes when a run gets further: its records, the markers of its phases, and whether a process is at work.
+
+    Raises:
+        StorageError: if the folder cannot be read.
+    """
+    layout = RunLayout(folder)
+    with storage_errors("read", folder):
+        markers = tuple(sorted(folder.glob("clients/*/phases/round-*.json")))
+        written = layout.metrics.stat().st_mtime_ns if layout.metrics.exists() else 0
+    return folder, written, markers, run_is_at_work(folder)
 
 
-def _modified(path: Path) -> float:
-    with storage_errors("read", path):
-        return path.stat().st_mtime
-
-
-def _phases(layout: RunLayout, config: RunConfig, rounds: int) -> Phases:
-    return {
-        (client.name, round): phase_reports(layout, client.name, round)
-        for client in config.clients
-        for round in range(rounds)
-    }
+def _ended(_: PhaseReport, marker: Path) -> float | None:
+    """When a phase was complete; its marker is written then."""
+    with storage_errors("read", marker):
+        return marker.stat().st_mtime

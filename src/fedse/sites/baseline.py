@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fedse.adapters.files import load_adapter
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.progress import Phase
 from fedse.runs.folder import read_config
+from fedse.runs.identity import base_play
 from fedse.runs.layout import RunLayout
 from fedse.runs.phases import PhaseReport, complete, completed
 from fedse.storage import atomic_write, storage_errors
@@ -44,7 +44,7 @@ def adopt_baselines(config: RunConfig, layout: RunLayout, donors: Iterable[Path]
         sites = {site.name: site for site in other.clients}
         for site in config.clients:
             twin = sites.get(site.name)
-            if twin is not None and _plays(config, site) == _plays(other, twin):
+            if twin is not None and base_play(config, site) == base_play(other, twin):
                 _adopt(donor, layout, site.name)
 
 
@@ -76,9 +76,3 @@ def _same_base(donor: RunLayout, layout: RunLayout) -> bool:
         return False
     theirs, ours = (load_adapter(folder.global_adapter(0)).meta.base_model for folder in (donor, layout))
     return theirs == ours
-
-
-def _plays(config: RunConfig, site: ClientConfig) -> tuple[Any, ...]:
-    """What decides the episodes of the base model at a site."""
-    where = (site.environment, site.options, site.test_split, site.max_turns)
-    return (config.model, config.agent, config.rollout, config.evaluation, config.seed, where)

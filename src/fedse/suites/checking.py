@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.runs.folder import has_results, read_config
+from fedse.runs.identity import run_key
 from fedse.runs.layout import RunLayout
 from fedse.storage import storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
@@ -72,11 +72,6 @@ def _own_folder(cell: Cell, root: Path) -> Path:
     return replace(cell, home=cell.method).folder(root)
 
 
-def _as_in_suite(found: RunConfig, cell: Cell) -> RunConfig:
-    """A run that was resumed by itself may have had another number of workers, on which no result depends."""
-    return found.model_copy(update={"workers": cell.config.workers})
-
-
 def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
     """What was begun was begun with the configuration that it would go on with."""
     differing = [
@@ -84,7 +79,7 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
         for cell in cells
         if not cell.is_shared
         and has_results(RunLayout(cell.folder(root)))
-        and _as_in_suite(read_config(RunLayout(cell.folder(root))), cell) != cell.config
+        and run_key(read_config(RunLayout(cell.folder(root)))) != run_key(cell.config)
     ]
     if differing:
         raise RunError(

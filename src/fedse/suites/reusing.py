@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedse.errors import RunError
+from fedse.runs.identity import run_key
 from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, atomic_write
-from fedse.suites.cells import run_key
 from fedse.suites.reading import CellResult, CellState, SuiteResults, read_suite
 
 
 def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResult]:
     """The cells that have not begun and that another suite has done, with the folder and the records that it has.
 
-    It is the same run if the configurations agree in all, seed included, but the name.
+    What makes the same run is told in :mod:`fedse.runs.identity`.
 
     Args:
         results: the suite as it is.

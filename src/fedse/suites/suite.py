@@ -9,8 +9,9 @@ from typing import Any
 from fedse.config import RunConfig
 from fedse.errors import ConfigError
 from fedse.runs.evaluators import evaluators
+from fedse.runs.identity import run_key
 from fedse.settings import Method, derive_config
-from fedse.suites.cells import Cell, run_key
+from fedse.suites.cells import Cell
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Suite:
     reference: str
     seeds: tuple[int, ...]
     jobs: int | None = field(default=None, compare=False)
+
+    @property
+    def all_methods(self) -> tuple[Method, ...]:
+        """Methods and ablations."""
+        return (*self.methods, *self.ablations)
 
     def cells(self) -> list[Cell]:
         """All cells: seed by seed, and within a seed model by model, so that whole comparisons are complete early.
