@@ -1,6 +1,7 @@
 """The configuration of a run: frozen pydantic models; a resolved one re-runs the same run.
 
-Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.
+Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.  A field's ``role`` tells whether a difference
+in it makes another run or another method; see :mod:`fedse.runs.identity`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class ModelConfig(_Section):
     name: str = Field(
         default="smollm2-135m", description="'smollm2-135m', 'nano', 'tiny', a Hugging Face id, or a local folder"
     )
-    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    device: str = Field(
+        default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …", json_schema_extra={"role": "repetition"}
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="of the base weights; 'auto' takes bfloat16 where the hardware multiplies it natively",
@@ -234,19 +237,27 @@ class EvaluationConfig(_Section):
 class RunConfig(_Section):
     """A whole run."""
 
-    name: str = Field(default="run", description="a name for reports")
-    seed: int = Field(default=0, ge=0, description="every random stream of the run derives from it")
+    name: str = Field(default="run", description="a name for reports", json_schema_extra={"role": "label"})
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="every random stream of the run derives from it",
+        json_schema_extra={"role": "repetition"},
+    )
     rounds: int = Field(default=3, ge=0, description="federation rounds; 0: only evaluate the initial adapter")
     workers: int = Field(
         default=1,
         ge=1,
         description="processes that do the sites' work side by side, each with its own base model; 1: the sites take "
         "turns in one",
+        json_schema_extra={"role": "machine"},
     )
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     agent: AgentConfig = AgentConfig()
-    clients: tuple[ClientConfig, ...] = Field(description="the sites, at least one")
+    clients: tuple[ClientConfig, ...] = Field(
+        description="the environments of the sites, at least one", json_schema_extra={"role": "site"}
+    )
     partition: PartitionConfig = PartitionConfig()
     rollout: RolloutConfig = RolloutConfig()
     training: TrainingConfig = TrainingConfig()

@@ -12,7 +12,7 @@ from fedse.learning import attention, loss
 from fedse.learning.update import local_update
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.tiny import tiny_model
-from fedse.planning import Architecture, MemoryPlan, Phase, architecture_of, fit, memory, plan_memory
+from fedse.planning import Architecture, MemoryPhase, MemoryPlan, architecture_of, fit, memory, plan_memory
 from fedse.planning.architecture import known_facts
 from fedse.rollout import cache, engine
 from fedse.rollout.decoder import SlotDecoder
@@ -28,7 +28,7 @@ def config(**sections: Any) -> RunConfig:
     return RunConfig.model_validate({"clients": [{"name": "west", "environment": "maze"}]} | sections)
 
 
-def item(phase: Phase, beginning: str) -> int:
+def item(phase: MemoryPhase, beginning: str) -> int:
     [found] = [item.bytes for item in phase.items if item.label.startswith(beginning)]
     return found
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fedse.cli import episode
-from fedse.cli.console import examples, stderr, stdout
+from fedse.cli.console import examples, refuse_idle, stderr, stdout
 
 if TYPE_CHECKING:
     from fedse.cli.subject import Subject
@@ -71,13 +71,10 @@ def play(
 
 
 def _refuse_idle(who: Player, adapter: Path | None, client: str | None) -> None:
-    from fedse.errors import ConfigError
-
-    given = "--adapter" if adapter is not None else "--client" if client is not None else ""
-    if given and who is not Player.MODEL:
-        raise ConfigError(f"{given} has no effect without --who model", "add --who model, or leave it out")
-    if given == "--client":
-        raise ConfigError("--client has no effect without --adapter", "name the run: --adapter RUN, or leave it out")
+    if who is not Player.MODEL:
+        refuse_idle({"--adapter": adapter, "--client": client}, "without --who model")
+    if adapter is None:
+        refuse_idle({"--client": client}, "without --adapter", "name the run: --adapter RUN, or leave it out")
 
 
 def _subject(path: Path | None, client: str | None, environment: str) -> Subject:

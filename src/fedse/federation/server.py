@@ -15,6 +15,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
 from fedse.federation.evaluators import evaluators
 from fedse.federation.runtimes import Runtime
+from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, make_strategy
 from fedse.messages import Diverged, Instruction, Purpose, Rates, Refused, Reply, TaskSummary, Update
 from fedse.messages.screening import reply_problems
@@ -35,12 +36,14 @@ class _Gathered:
 
     Attributes:
         instruction: that was sent.
+        size: of it, in bytes.
         data: the bytes of the reply; empty if none came.
         reply: the reply; None if none came, or one that cannot be used.
         problem: why there is none; empty otherwise.
     """
 
     instruction: Instruction
+    size: int
     data: bytes
     reply: Reply | None
     problem: str = ""
@@ -129,7 +132,15 @@ class Server:
         after = self._strategy.absorb(state, updates)
         self._check(after)
         replies = {found.instruction.site: found.data for found in gathered if found.data}
-        save_round(self._folder, number, after, replies, before=state, base_name=self._config.model.name)
+        save_round(
+            self._folder,
+            number,
+            after,
+            replies,
+            sent={found.instruction.site: found.size for found in gathered},
+            before=state,
+            base_name=self._config.model.name,
+        )
         seconds = time.monotonic() - began
         count = len(updates)
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
@@ -245,7 +256,8 @@ class Server:
         self, purpose: Purpose, number: int, site: str, sent: Sent | None = None, **fields: Any
     ) -> Instruction:
         clients = self._config.sites[site]
-        parts = {client.name: self._part(client) for client in clients} if self._tasks else {}
+        joined = purpose is not Purpose.JOIN
+        parts = {client.name: share_of(self._config, client, self._tasks) for client in clients} if joined else {}
         if sent is not None:
             fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
         return Instruction(site=site, purpose=purpose, round=number, parts=parts, **fields)
@@ -254,38 +266,20 @@ class Server:
         """Of what a site may tell: itself, and its environments."""
         return {site, *(client.name for client in self._config.sites[site])}
 
-    def _part(self, client: ClientConfig) -> tuple[int, int]:
-        """Which part of its training tasks a site has: sites that told the same tasks divide them."""
-        mine = self._tasks.get(client.name, TaskSummary()).training
-        if self._config.partition.scheme == "shared":
-            return 0, 1
-        if mine is None:
-            raise RunError(
-                f"site {client.at!r} keeps back which tasks it has, so that nobody can divide them",
-                "let it disclose training (clients.*.disclose), or set partition.scheme=shared",
-            )
-        peers = [
-            other.name
-            for other in self._config.clients
-            if (other.environment, other.train_split) == (client.environment, client.train_split)
-            and self._tasks.get(other.name, TaskSummary()).training == mine
-        ]
-        return peers.index(client.name), len(peers)
-
     def _ask(self, purpose: Purpose, number: int, sites: Iterable[str]) -> list[_Gathered]:
         """Ask sites for what needs no adapter."""
         fields: dict[str, Any] = {"needs": tuple(sorted(self._strategy.needs))} if purpose is Purpose.CHECK else {}
         if purpose in (Purpose.CHECK, Purpose.DEMONSTRATE):
-            digests = {digest for summary in self._tasks.values() for digest in summary.held_out or ()}
-            fields["held_out"] = tuple(sorted(digests))
+            fields["held_out"] = held_out_anywhere(self._tasks)
         return self._gather([self._instruction(purpose, number, site, **fields) for site in sites])
 
     def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
         """Send instructions and read the replies, in the same order."""
-        answers = self._runtime.ask([(instruction.site, instruction.encode()) for instruction in instructions])
+        sent = [instruction.encode() for instruction in instructions]
+        answers = self._runtime.ask([(to.site, data) for to, data in zip(instructions, sent, strict=True)])
         return [
-            _read(instruction, data or b"", self._names(instruction.site))
-            for instruction, data in zip(instructions, answers, strict=True)
+            _read(instruction, len(data), answer or b"", self._names(instruction.site))
+            for instruction, data, answer in zip(instructions, sent, answers, strict=True)
         ]
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
@@ -313,17 +307,17 @@ def strategy_of(config: RunConfig) -> Strategy:
     return strategy
 
 
-def _read(instruction: Instruction, data: bytes, names: Collection[str]) -> _Gathered:
+def _read(instruction: Instruction, size: int, data: bytes, names: Collection[str]) -> _Gathered:
     if not data:
-        return _Gathered(instruction, b"", None, MISSING)
+        return _Gathered(instruction, size, b"", None, MISSING)
     try:
         reply = Reply.decode(data)
     except MessageError as error:
-        return _Gathered(instruction, b"", None, f"rejected: {error.what}")
+        return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
     problems = reply_problems(reply, instruction, names)
     if problems:
-        return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
-    return _Gathered(instruction, data, reply)
+        return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
+    return _Gathered(instruction, size, data, reply)
 
 
 def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:

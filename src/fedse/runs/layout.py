@@ -19,8 +19,8 @@
     sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
 
 Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft
-folders.  ``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites/<site>`` never
-leaves the site.
+folders.  ``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites/<site>``
+never leaves the site.
 """
 
 from __future__ import annotations
