@@ -10,7 +10,7 @@ from fedse.messages import TaskSummary
 
 
 def share_of(config: RunConfig, client: ClientConfig, tasks: Mapping[str, TaskSummary]) -> tuple[int, int]:
-    """(index, count) of a client's part: clients that told the same tasks divide them, in the order of the configuration.
+    """(index, count) of a client's part, where clients that told the same tasks divide them in their order.
 
     Args:
         config: the run.
