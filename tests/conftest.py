@@ -23,18 +23,27 @@ settings.load_profile("fedse")
 
 @pytest.fixture(scope="session")
 def toy_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for ``sys.path`` that declares the environment ``toy``, as a third-party package does."""
+    """A folder for ``sys.path`` that declares toy environments and strategies, as a third-party package does."""
     folder = tmp_path_factory.mktemp("distribution")
     info = folder / "toy_environment-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-environment\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[fedse.environments]\ntoy = helpers.toy_environment:Toy\n")
+    (info / "entry_points.txt").write_text(
+        """[fedse.environments]
+toy = helpers.toy_environment:Toy
+whispering = helpers.toy_environment:Whispering
+[fedse.strategies]
+mixed_ranks = helpers.own_strategies:MixedRanks
+momentum = helpers.own_strategies:Momentum
+private_b = helpers.own_strategies:PrivateB
+"""
+    )
     return folder
 
 
 @pytest.fixture
 def toy(toy_distribution: Path) -> Iterator[None]:
-    """The environment ``toy`` is installed for the length of a test."""
+    """The toy environments and strategies are installed for the length of a test."""
     sys.path.append(str(toy_distribution))
     yield
     sys.path.remove(str(toy_distribution))

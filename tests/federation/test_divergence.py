@@ -11,14 +11,15 @@ import pytest
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
 from fedse.errors import DivergenceError, UpdateRejectedError
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.learning.update import local_update
+from fedse.messages import Diverged
 from fedse.models.lora import LoraModel
 from fedse.progress import Event, Phase
-from fedse.runs.folder import read_records
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.seeding import derive_seed
-from helpers.toy_runs import fingerprint, toy_client, toy_config
+from helpers.toy_runs import StoppedError, fingerprint, reply, toy_client, toy_config, update
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -26,8 +27,8 @@ SITES = (toy_client("alpha"), toy_client("beta"))
 Diverge = Callable[..., None]
 
 
-def sharing_config(sharing: str, **changes: Any) -> RunConfig:
-    return toy_config(*SITES, method={"sharing": sharing}, **changes)
+def config_of(strategy: str, **changes: Any) -> RunConfig:
+    return toy_config(*SITES, method={"strategy": strategy}, **changes)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch) -> Diverge:
     def patch(*sites: str, round: int, silently: bool = False) -> None:
         seeds = {derive_seed(0, site, round, Phase.TRAIN.value) for site in sites}
 
-        def update(lora: LoraModel, *arguments: Any, seed: int, **options: Any) -> Any:
+        def diverging(lora: LoraModel, *arguments: Any, seed: int, **options: Any) -> Any:
             if seed not in seeds:
                 return local_update(lora, *arguments, seed=seed, **options)
             if not silently:
@@ -46,7 +47,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch) -> Diverge:
             lora.trainable()[0].data.fill_(float("inf"))
             return stats
 
-        monkeypatch.setattr("fedse.sites.training.local_update", update)
+        monkeypatch.setattr("fedse.sites.training.local_update", diverging)
 
     return patch
 
@@ -55,11 +56,11 @@ def diverge(monkeypatch: pytest.MonkeyPatch) -> Diverge:
 def test_the_others_are_aggregated_without_it(tmp_path: Path, diverge: Diverge, silently: bool) -> None:
     diverge("beta", round=1, silently=silently)
     events: list[Event] = []
-    result = run(sharing_config("federated"), tmp_path, listener=events.append)
-    layout = RunLayout(tmp_path)
+    result = run(config_of("mean"), tmp_path, listener=events.append)
     first, second = result.records[1:]
-    assert load_adapter(layout.global_adapter(1)).digest == load_adapter(layout.update(1, "alpha")).digest
-    assert not layout.update(1, "beta").exists()
+    assert load_adapter(RunFolder(tmp_path).server.global_adapter(1)).digest == update(tmp_path, 1, "alpha").digest
+    assert reply(tmp_path, 1, "beta").answer == Diverged()
+    assert not RunFolder(tmp_path).site("beta").adapter(1).exists()
     assert (first.clients["alpha"]["outcome"], first.clients["beta"]["outcome"]) == ("ok", "diverged")
     trained = first.clients["beta"]["train"]
     assert trained["steps"] == 0 < trained["examples"]
@@ -71,46 +72,39 @@ def test_the_others_are_aggregated_without_it(tmp_path: Path, diverge: Diverge, 
     assert {metrics["outcome"] for metrics in second.clients.values()} == {"ok"}  # it is welcome again
 
 
-def test_a_run_in_which_all_diverge_stops_with_what_happened(tmp_path: Path, diverge: Diverge) -> None:
+@pytest.mark.parametrize("strategy", ["mean", "isolated"])
+def test_a_run_in_which_all_diverge_stops_with_what_happened(tmp_path: Path, diverge: Diverge, strategy: str) -> None:
     diverge("alpha", "beta", round=2)
     for _ in range(2):
         with pytest.raises(UpdateRejectedError, match="alpha diverged; beta diverged") as caught:
-            run(sharing_config("federated"), tmp_path, resume=True)
+            run(config_of(strategy), tmp_path, resume=True)
         assert "learning_rate" in caught.value.mend
-    assert [record.round for record in read_records(RunLayout(tmp_path))] == [0, 1]
+    assert [record.round for record in read_records(RunFolder(tmp_path).server)] == [0, 1]
 
 
 def test_an_isolated_site_keeps_the_adapter_that_it_had(tmp_path: Path, diverge: Diverge) -> None:
     diverge("beta", round=2)
-    result = run(sharing_config("isolated", rounds=3), tmp_path)
+    result = run(config_of("isolated", rounds=3), tmp_path)
     first, second, third = result.records[1:]
     assert second.adapters["beta"] == first.adapters["beta"]
     assert second.adapters["alpha"] != first.adapters["alpha"]
     assert third.adapters["beta"] != second.adapters["beta"]
     assert second.clients["beta"]["outcome"] == "diverged"
-    assert "outcome" not in second.clients["alpha"]
+    assert second.clients["alpha"]["outcome"] == "ok"
 
 
-def test_isolated_sites_that_all_diverge_stop_the_run(tmp_path: Path, diverge: Diverge) -> None:
-    diverge("alpha", "beta", round=1)
-    with pytest.raises(DivergenceError, match="all sites diverged in round 1"):
-        run(sharing_config("isolated"), tmp_path)
-
-
-def test_a_pooled_update_that_diverges_stops_the_run(tmp_path: Path, diverge: Diverge) -> None:
+def test_a_site_of_several_environments_diverges_as_one(tmp_path: Path, diverge: Diverge) -> None:
     diverge("alpha+beta", round=1)
-    with pytest.raises(DivergenceError, match="the loss is nan"):
-        run(sharing_config("pooled"), tmp_path)
+    config = toy_config(*(site | {"site": "all"} for site in SITES))
+    with pytest.raises(UpdateRejectedError, match="all diverged"):
+        run(config, tmp_path)
 
 
-@pytest.mark.parametrize("sharing", ["federated", "isolated"])
-def test_resuming_after_it_gives_the_same(tmp_path: Path, diverge: Diverge, sharing: str) -> None:
+@pytest.mark.parametrize("strategy", ["mean", "isolated", "private_b"])
+def test_resuming_after_it_gives_the_same(tmp_path: Path, diverge: Diverge, strategy: str) -> None:
     diverge("alpha", round=1)
-    config = sharing_config(sharing)
+    config = config_of(strategy)
     run(config, tmp_path / "whole")
-
-    class StoppedError(Exception):
-        pass
 
     def stop(event: Event) -> None:
         if (event.phase, event.client, event.finished) == (Phase.TRAIN, "alpha", True):

@@ -12,26 +12,35 @@ from typing import Any
 import pytest
 
 from fedse.adapters.files import load_adapter
-from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError, VersionWarning
 from fedse.experience import trajectory_files
 from fedse.experience.store import ExperienceStore
-from fedse.federation.aggregation import server_step
-from fedse.federation.runtimes import exchange
-from fedse.federation.runtimes.local import run
-from fedse.progress import Event, Phase
+from fedse.federation import server
+from fedse.federation.evaluators import evaluators
+from fedse.federation.run import run
+from fedse.federation.strategies.averaging import server_step
+from fedse.messages import Instruction, Purpose, Update
+from fedse.progress import Event, Phase, silent
 from fedse.runs import folder as run_folder
-from fedse.runs import phases
-from fedse.runs.evaluators import evaluators
-from fedse.runs.folder import locked, open_run, read_config, read_records
-from fedse.runs.layout import RunLayout
-from fedse.seeding import derive_seed
+from fedse.runs import phases, records
+from fedse.runs.folder import locked, open_server, read_config
+from fedse.runs.layout import RunFolder, ServerFolder
+from fedse.runs.records import read_records
 from fedse.settings import load_config
-from fedse.sites import pooling
-from fedse.sites import site as client
+from fedse.sites import site as sites
+from fedse.sites.host import versions
 from fedse.sites.shared_model import SharedModel
-from fedse.sites.site import Client
-from helpers.toy_runs import adapters, fingerprint, toy_client, toy_config, without_seconds
+from fedse.sites.site import Site
+from helpers.toy_runs import (
+    StoppedError,
+    adapters,
+    fingerprint,
+    interrupted,
+    toy_client,
+    toy_config,
+    update,
+    without_seconds,
+)
 
 pytestmark = pytest.mark.usefixtures("toy")
 CONFIG = toy_config()
@@ -49,10 +58,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path) -
 
 class TestRun:
     def test_every_round_is_recorded(self, finished: Path) -> None:
-        records = read_records(RunLayout(finished))
+        server = RunFolder(finished).server
+        records = read_records(server)
         assert [record.round for record in records] == [0, 1, 2]
         for record in records:
-            adapter = load_adapter(RunLayout(finished).global_adapter(record.round))
+            adapter = load_adapter(server.global_adapter(record.round))
             assert record.adapter == adapter.digest
             assert set(record.evaluation) == {"toy"}
             assert record.evaluation["toy"].episodes == 4
@@ -63,23 +73,22 @@ class TestRun:
         assert set(records[1].seconds) == {"explore", "train", "aggregate", "evaluate"}
 
     def test_the_global_adapter_is_the_mean_of_the_updates(self, finished: Path) -> None:
-        layout = RunLayout(finished)
         for round in (1, 2):
-            updates = [load_adapter(layout.update(round, name)) for name in ("alpha", "beta")]
-            combined = load_adapter(layout.global_adapter(round))
+            updates = [update(finished, round, site) for site in ("alpha", "beta")]
+            combined = load_adapter(RunFolder(finished).server.global_adapter(round))
             for name, array in combined.tensors.items():
-                first, second = (update.tensors[name].astype("float64") for update in updates)
+                first, second = (sent.tensors[name].astype("float64") for sent in updates)
                 assert (array == ((first + second) / 2).astype("float32")).all()
 
     def test_the_result_names_the_final_adapter(self, finished: Path) -> None:
         result = run(CONFIG, finished, resume=True)
-        assert result.adapter == finished / "rounds/002/global"
+        assert result.adapter == finished / "server/rounds/002/global"
         assert result.before == result.records[0].evaluation
         assert result.after == result.records[2].evaluation
 
     def test_its_configuration_runs_the_same_run(self, finished: Path, tmp_path: Path) -> None:
-        config = load_config(None, finished / "config.yaml", [])
-        assert config == CONFIG == read_config(RunLayout(finished))
+        config = load_config(None, finished / "server/config.yaml", [])
+        assert config == CONFIG == read_config(RunFolder(finished).server)
         run(config, tmp_path / "again")
         assert fingerprint(tmp_path / "again") == fingerprint(finished)
 
@@ -89,19 +98,31 @@ class TestRun:
         assert not set(adapters(tmp_path / "other", other)) & set(adapters(finished, CONFIG))
 
     def test_versions_are_noted_without_paths(self, finished: Path) -> None:
-        text = (finished / "versions.json").read_text()
+        text = (finished / "server/versions.json").read_text()
         assert {"python", "platform", "fedse", "source", "torch", "transformers", "peft"} <= set(json.loads(text))
         assert "/" not in text
         assert json.loads(text)["arithmetic"].startswith("float32 on cpu ("), "the tiny model's, whatever the hardware"
 
     def test_nothing_half_made_and_nothing_unknown_is_left(self, finished: Path) -> None:
-        assert sorted(path.name for path in finished.iterdir()) == [
-            "clients",
+        assert sorted(path.name for path in finished.iterdir()) == ["server", "sites"]
+        assert sorted(path.name for path in (finished / "server").iterdir()) == [
             "config.yaml",
             "metrics.jsonl",
             "rounds",
-            "run.lock",
+            "server.lock",
             "versions.json",
+        ]
+        assert sorted(path.name for path in (finished / "server/rounds/002").iterdir()) == [
+            "global",
+            "replies",
+            "state.json",
+        ]
+        assert sorted(path.name for path in (finished / "sites/alpha").iterdir()) == [
+            "adapters",
+            "evaluation",
+            "experience.sqlite",
+            "phases",
+            "trajectories",
         ]
         assert not [path for path in finished.rglob("*") if path.name.startswith(".")]
 
@@ -132,12 +153,16 @@ class TestInvariants:
         config = toy_config(toy_client("solo"), rounds=3)
         run(config, tmp_path / "federation")
         shared = SharedModel.load(config)
-        alone = Client(config, config.clients[0], shared, RunLayout(tmp_path / "alone"))
-        alone.demonstrate()
-        adapter = shared.lora.initial_state(derive_seed(config.seed, "adapter"))
+        alone = Site(config, "solo", shared, RunFolder(tmp_path / "alone"), listener=silent)
+        alone.answer(Instruction(site="solo", purpose=Purpose.DEMONSTRATE))
+        adapter = shared.initial_adapter(config)
         for round in (1, 2, 3):
-            adapter = alone.round(round, adapter).adapter
-            assert load_adapter(RunLayout(tmp_path / "federation").global_adapter(round)).digest == adapter.digest
+            asked = Instruction(site="solo", purpose=Purpose.ROUND, round=round, adapter=adapter)
+            answer = alone.answer(asked).answer
+            assert isinstance(answer, Update)
+            adapter = answer.adapter
+            federated = RunFolder(tmp_path / "federation").server.global_adapter(round)
+            assert load_adapter(federated).digest == adapter.digest
 
     def test_the_order_of_clients_does_not_matter(self, tmp_path: Path) -> None:
         sites = [toy_client("alpha"), toy_client("beta", demonstrations=2), toy_client("gamma", episodes_per_round=2)]
@@ -148,7 +173,7 @@ class TestInvariants:
         metrics = [
             [
                 json.dumps(without_seconds(json.loads(line)))  # as text, which also shows the order of the clients
-                for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+                for line in (tmp_path / name / "server/metrics.jsonl").read_text().splitlines()
             ]
             for name in ("forth", "back")
         ]
@@ -157,12 +182,12 @@ class TestInvariants:
     def test_a_client_does_not_depend_on_who_else_takes_part(self, finished: Path, tmp_path: Path) -> None:
         config = toy_config(toy_client("beta"), rounds=1)
         run(config, tmp_path / "alone")
-        ours, theirs = (RunLayout(folder).update(1, "beta") for folder in (tmp_path / "alone", finished))
-        assert load_adapter(ours).digest == load_adapter(theirs).digest
+        ours, theirs = (update(folder, 1, "beta") for folder in (tmp_path / "alone", finished))
+        assert ours.digest == theirs.digest
 
     def test_a_larger_server_step_goes_further_along_the_mean(self, finished: Path, tmp_path: Path) -> None:
-        run(toy_config(rounds=1, method={"server_lr": 2.0}), tmp_path / "bold")
-        bold, plain = RunLayout(tmp_path / "bold"), RunLayout(finished)
+        run(toy_config(rounds=1, method={"options": {"server_lr": 2.0}}), tmp_path / "bold")
+        bold, plain = RunFolder(tmp_path / "bold").server, RunFolder(finished).server
         start, mean = (load_adapter(plain.global_adapter(round)) for round in (0, 1))
         assert load_adapter(bold.global_adapter(1)).digest == server_step(start, mean, 2.0).digest
 
@@ -170,14 +195,16 @@ class TestInvariants:
 class TestMethods:
     def test_fedit_is_static_demonstrations_and_a_weighted_mean(self, tmp_path: Path) -> None:
         sites = [toy_client("large", demonstrations=6), toy_client("small", demonstrations=2)]
-        run(toy_config(*sites, rounds=1, method={"explore": False, "aggregator": "weighted_mean"}), tmp_path / "run")
-        layout = RunLayout(tmp_path / "run")
-        large, small = (load_adapter(layout.update(1, name)) for name in ("large", "small"))
-        for name, array in load_adapter(layout.global_adapter(1)).tensors.items():
+        run(toy_config(*sites, rounds=1, method={"explore": False, "strategy": "weighted_mean"}), tmp_path / "run")
+        folder = RunFolder(tmp_path / "run")
+        large, small = (update(folder.root, 1, name) for name in ("large", "small"))
+        for name, array in load_adapter(folder.server.global_adapter(1)).tensors.items():
             expected = 0.75 * large.tensors[name].astype("float64") + 0.25 * small.tensors[name]
             assert array == pytest.approx(expected, rel=1e-6, abs=1e-9)
-        assert set(read_records(layout)[1].clients["large"]) == {"train", "outcome"}
-        assert not layout.trajectories("large", 1).exists()
+        record = read_records(folder.server)[1]
+        assert set(record.clients["large"]) == {"train", "outcome"}
+        assert record.scalars == {"large": {"examples": 6.0}, "small": {"examples": 2.0}}
+        assert not list(folder.sites.glob("*/trajectories/round-001*"))
 
     @pytest.mark.parametrize(("every", "evaluated"), [(0, {0, 4}), (1, {0, 1, 2, 3, 4}), (3, {0, 3, 4})])
     def test_evaluation_is_done_when_due(self, tmp_path: Path, every: int, evaluated: set[int]) -> None:
@@ -187,16 +214,21 @@ class TestMethods:
 
     def test_sites_with_the_same_tasks_are_evaluated_once(self) -> None:
         same = [toy_client("b"), toy_client("a")]
-        assert evaluators(toy_config(*same)) == {"toy": "a"}
+        assert evaluating(*same) == {"toy": "a"}
         other = toy_client("c", options={"secret": "x"})
-        assert evaluators(toy_config(other, *same)) == {"toy@a": "a", "toy@c": "c"}
+        assert evaluating(other, *same) == {"toy@a": "a", "toy@c": "c"}
         shorter = toy_client("c", max_turns=1)
-        assert evaluators(toy_config(shorter, *same)) == {"toy@a": "a", "toy@c": "c"}
-        assert evaluators(toy_config(*same, toy_client("d", environment="maze"))) == {"toy": "a", "maze": "d"}
+        assert evaluating(shorter, *same) == {"toy@a": "a", "toy@c": "c"}
+        assert evaluating(*same, toy_client("d", environment="maze")) == {"toy": "a", "maze": "d"}
+        assert evaluating(*(client | {"site": "all"} for client in same)) == {"toy": "a"}
 
     def test_isolated_sites_are_all_evaluated(self) -> None:
-        config = toy_config(toy_client("b"), toy_client("a"), method={"sharing": "isolated"})
-        assert evaluators(config) == {"toy@a": "a", "toy@b": "b"}
+        sites = [toy_client("b"), toy_client("a"), toy_client("c", site="a")]
+        assert evaluating(*sites, method={"strategy": "isolated"}) == {"toy@a": "a", "toy@b": "b"}
+
+
+def evaluating(*clients: dict[str, Any], **changes: Any) -> dict[str, str]:
+    return {label: client.name for label, client in evaluators(toy_config(*clients, **changes)).items()}
 
 
 class TestFolder:
@@ -237,12 +269,13 @@ class TestFolder:
         assert fingerprint(tmp_path / "deep" / "run") == fingerprint(finished)
 
     def test_two_processes_cannot_work_in_one_folder(self, tmp_path: Path) -> None:
+        server = RunFolder(tmp_path / "run").server
         with (
-            open_run(CONFIG, tmp_path / "run", resume=False),
+            open_server(CONFIG, server, resume=False, software=dict),
             pytest.raises(RunError, match="another process works in"),
         ):
             run(CONFIG, tmp_path / "run", resume=True)
-        with open_run(CONFIG, tmp_path / "run", resume=True):
+        with open_server(CONFIG, server, resume=True, software=dict):
             pass  # free again
 
     def test_a_reader_that_asks_who_works_stops_nobody(self, tmp_path: Path) -> None:
@@ -258,8 +291,9 @@ class TestFolder:
     def test_a_run_goes_on_with_another_number_of_workers_and_says_so(self, finished: Path, tmp_path: Path) -> None:
         interrupted(CONFIG, tmp_path / "run", after=10)
         others = toy_config(workers=2)
-        with open_run(others, tmp_path / "run", resume=True) as layout:
-            assert read_config(layout) == others
+        server = RunFolder(tmp_path / "run").server
+        with open_server(others, server, resume=True, software=dict):
+            assert read_config(server) == others
         run(CONFIG, tmp_path / "run", resume=True)
         assert fingerprint(tmp_path / "run") == fingerprint(finished)
 
@@ -267,22 +301,22 @@ class TestFolder:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         interrupted(CONFIG, tmp_path / "run", after=10)
-        layout = RunLayout(tmp_path / "run")
-        before = json.loads(layout.versions.read_text())
-        monkeypatch.setattr(run_folder, "source_digest", lambda: "feed")
+        server = RunFolder(tmp_path / "run").server
+        before = json.loads(server.versions.read_text())
+        monkeypatch.setattr("fedse.provenance.source_digest", lambda: "feed")
         with (
             pytest.warns(VersionWarning, match=rf"other versions from round 0: source {before['source']}, now feed"),
-            open_run(CONFIG, layout.root, resume=True),
+            open_server(CONFIG, server, resume=True, software=lambda: versions(CONFIG)),
         ):
             pass
         noted = before | {"source": f"{before['source']}, then feed from round 0"}
-        assert json.loads(layout.versions.read_text()) == noted
+        assert json.loads(server.versions.read_text()) == noted
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            run(CONFIG, layout.root, resume=True)
-            monkeypatch.setattr(run_folder, "source_digest", lambda: "beef")
-            run(CONFIG, layout.root, resume=True)  # finished: nothing is made with these versions
-        assert json.loads(layout.versions.read_text()) == noted
+            run(CONFIG, tmp_path / "run", resume=True)
+            monkeypatch.setattr("fedse.provenance.source_digest", lambda: "beef")
+            run(CONFIG, tmp_path / "run", resume=True)  # finished: nothing is made with these versions
+        assert json.loads(server.versions.read_text()) == noted
 
     def test_a_packed_run_is_told_from_one_that_can_go_on(self, finished: Path, tmp_path: Path) -> None:
         shutil.copytree(finished, tmp_path / "packed", ignore=shutil.ignore_patterns("rounds"))
@@ -292,65 +326,43 @@ class TestFolder:
 
     def test_an_unknown_name_leaves_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError):
-            run(toy_config(method={"aggregator": "meen"}), tmp_path / "run")
+            run(toy_config(method={"strategy": "meen"}), tmp_path / "run")
         assert list(tmp_path.iterdir()) == []
 
     def test_an_environment_that_does_not_exist_is_told_before_any_work(self, tmp_path: Path) -> None:
         with pytest.raises(UnknownNameError, match="toi"):
             run(toy_config(toy_client("a"), toy_client("b", environment="toi")), tmp_path / "run")
-        assert not (tmp_path / "run" / "rounds").exists()
+        assert not (tmp_path / "run/server/rounds").exists()
         run(toy_config(toy_client("a"), rounds=1), tmp_path / "run")  # with the name mended, without another folder
 
     @pytest.mark.parametrize(
         "content", ["{", '{"schema_version": 1}\n', '{"schema_version": 99, "round": 0}\n', "[]\n", "\xff"]
     )
     def test_damaged_metrics_are_told(self, tmp_path: Path, content: str) -> None:
-        layout = RunLayout(tmp_path)
-        layout.metrics.write_text(content, encoding="latin-1")
+        server = ServerFolder(tmp_path)
+        server.metrics.write_text(content, encoding="latin-1")
         with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
-            read_records(layout)
+            read_records(server)
 
     def test_rounds_that_are_missing_are_told(self, finished: Path, tmp_path: Path) -> None:
-        lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
+        lines = (finished / "server/metrics.jsonl").read_text().splitlines(keepends=True)
         (tmp_path / "metrics.jsonl").write_text(lines[0] + lines[2])
         with pytest.raises(RunError, match="its rounds are not"):
-            read_records(RunLayout(tmp_path))
+            read_records(ServerFolder(tmp_path))
 
     @pytest.mark.parametrize(
-        "damaged", ["rounds/000/global/adapter_model.safetensors", "clients/alpha/phases/round-001-train.json"]
+        "damaged",
+        [
+            "server/rounds/000/global/adapter_model.safetensors",
+            "server/rounds/000/state.json",
+            "sites/alpha/phases/round-001-train.json",
+        ],
     )
     def test_a_damaged_file_is_named_on_resuming(self, finished: Path, tmp_path: Path, damaged: str) -> None:
-        interrupted(CONFIG, tmp_path / "run", after=10)
+        interrupted(CONFIG, tmp_path / "run", after=20)
         (tmp_path / "run" / damaged).write_bytes(b"")
         with pytest.raises(FedseError, match=damaged):
             run(CONFIG, tmp_path / "run", resume=True)
-
-
-class StoppedError(Exception):
-    """What an interrupted listener raises."""
-
-
-def interrupted(config: RunConfig, folder: Path, *, after: int, resume: bool = False) -> bool:
-    """Run until so many events were told; whether that was before the end."""
-    told = 0
-
-    def listen(_: Event) -> None:
-        nonlocal told
-        told += 1
-        if told > after:
-            raise StoppedError
-
-    try:
-        run(config, folder, resume=resume, listener=listen)
-    except StoppedError:
-        return True
-    return False
-
-
-@pytest.fixture
-def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here cuts the power, and waiting for the disk takes a third of the time."""
-    monkeypatch.setattr("fedse.storage.os.fsync", lambda descriptor: None)
 
 
 @pytest.mark.usefixtures("without_flushing")
@@ -376,10 +388,9 @@ class TestResume:
     @pytest.mark.parametrize(
         "method",
         [
-            {"history": False, "aggregator": "weighted_mean", "filter": "none"},
-            {"sharing": "pooled"},
-            {"sharing": "isolated", "restart": True},
-            {"restart": True, "server_lr": 2.0},
+            {"history": False, "strategy": "weighted_mean", "filter": "none"},
+            {"strategy": "isolated", "options": {"restart": True}},
+            {"options": {"restart": True, "server_lr": 2.0}},
         ],
     )
     def test_with_other_methods(self, tmp_path: Path, method: dict[str, Any]) -> None:
@@ -391,22 +402,28 @@ class TestResume:
             assert fingerprint(tmp_path / str(after)) == fingerprint(tmp_path / "whole")
 
     # Writes: the configuration, the versions, the initial adapter; demonstrations, store, marker; held-out episodes,
-    # marker; metrics.  Then the round: explored episodes, store, marker; update, marker; global adapter; held-out
+    # marker; metrics.  Then the round: explored episodes, store, marker; update, marker; the server's state; held-out
     # episodes, marker; metrics.
     @pytest.mark.parametrize(
-        ("sharing", "sites", "begin", "writes"),
+        ("strategy", "clients", "begin", "writes"),
         [
-            ("federated", ["solo"], 1, 18),
-            ("pooled", ["solo"], 12, 17),  # the update is the global adapter
-            ("isolated", ["one", "two"], 23, 33),  # no global adapter; episodes and marker of each visiting adapter
+            ("mean", [toy_client("solo")], 1, 18),
+            ("mean", [toy_client("one", site="all"), toy_client("two", site="all")], 17, 24),
+            ("isolated", [toy_client("one"), toy_client("two")], 23, 34),  # with those of each visiting adapter
         ],
+        ids=["mean", "several-environments", "isolated"],
     )
     def test_after_a_stop_at_any_write(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharing: str, sites: list[str], begin: int, writes: int
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        strategy: str,
+        clients: list[dict[str, Any]],
+        begin: int,
+        writes: int,
     ) -> None:
         """Between two writes lie the moments that no event marks, as after the store and before the marker."""
-        clients = [toy_client(name) for name in sites]
-        config = toy_config(*clients, rounds=1, evaluation={"tasks": 1}, method={"sharing": sharing})
+        config = toy_config(*clients, rounds=1, evaluation={"tasks": 1}, method={"strategy": strategy})
         run(config, tmp_path / "whole")
         expected = fingerprint(tmp_path / "whole")
         for number in range(begin, writes + 1):
@@ -461,9 +478,9 @@ def _stop_after_write(patch: pytest.MonkeyPatch, number: int) -> None:
         (trajectory_files, "atomic_write"),
         (run_folder, "atomic_write"),
         (run_folder, "write_json"),
-        (client, "save_adapter"),
-        (exchange, "save_adapter"),
-        (pooling, "save_adapter"),
+        (records, "atomic_write"),
+        (sites, "save_adapter"),
+        (server, "save_round"),
         (ExperienceStore, "add"),
     ):
         patch.setattr(owner, name, watched(getattr(owner, name)))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
-from fedse.federation.runtimes.local import run
-from fedse.runs.folder import read_records
-from fedse.runs.layout import RunLayout
+from fedse.federation.run import run
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from helpers.toy_runs import toy_client, toy_config
 
 
@@ -23,7 +23,7 @@ def test_each_adapter_plays_for_itself_and_the_global_ones_as_in_the_run(tmp_pat
     )
     run(config, tmp_path / "run")
     found = transfer_matrix(tmp_path / "run")
-    records = read_records(RunLayout(tmp_path / "run"))
+    records = read_records(RunFolder(tmp_path / "run").server)
     assert found.rates[BEFORE] == records[1].evaluation
     assert found.rates[AFTER] == records[2].evaluation
     wins = {adapter: rates["toy"].successes for adapter, rates in found.rates.items()}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import signal
@@ -13,13 +12,13 @@ import pytest
 
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
-from fedse.federation.runtimes.local import run
-from fedse.federation.runtimes.workers import worker_sites
+from fedse.federation.run import run
+from fedse.federation.runtimes.workers import worker_runtime
+from fedse.messages import Done, Instruction, Purpose, Reply, Update
 from fedse.progress import Event, Phase, silent
-from fedse.runs.folder import open_run, read_records
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.settings import dump_config
-from fedse.sites.host import Job, Task
 from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
@@ -37,20 +36,21 @@ def toy_run(**changes: object) -> RunConfig:
     return toy_config(*SITES, rounds=1, **changes)
 
 
-@pytest.mark.parametrize("sharing", ["federated", "pooled", "isolated"])
-def test_workers_change_no_result(tmp_path: Path, sharing: str) -> None:
+@pytest.mark.parametrize("strategy", ["mean", "isolated", "momentum", "private_b", "mixed_ranks"])
+def test_workers_change_no_result(tmp_path: Path, strategy: str) -> None:
     events: list[Event] = []
-    method = {"sharing": sharing}
-    alone, together = toy_run(method=method), toy_run(method=method, workers=2)
+    clients = [*SITES[:2], SITES[2] | {"rank": 1 if strategy == "mixed_ranks" else None}]
+    alone, together = (
+        toy_config(*clients, rounds=1, method={"strategy": strategy}, workers=workers) for workers in (1, 2)
+    )
     run(alone, tmp_path / "alone")
     run(together, tmp_path / "together", listener=events.append)
     ours, theirs = fingerprint(tmp_path / "together"), fingerprint(tmp_path / "alone")
-    assert ours.pop("config.yaml") != theirs.pop("config.yaml")
+    assert ours.pop("server/config.yaml") != theirs.pop("server/config.yaml")
     assert ours == theirs
     finished = {(event.phase, event.round, event.client) for event in events if event.finished}
-    trained = [""] if sharing == "pooled" else [site["name"] for site in SITES]
-    assert {(Phase.EXPLORE, 1, site["name"]) for site in SITES} <= finished
-    assert {(Phase.TRAIN, 1, name) for name in trained} <= finished
+    for phase in (Phase.EXPLORE, Phase.TRAIN):
+        assert {(phase, 1, site["name"]) for site in SITES} <= finished
     assert multiprocessing.active_children() == []
 
 
@@ -82,7 +82,7 @@ def test_a_dead_worker_is_reported_and_the_run_goes_on_later(tmp_path: Path) -> 
     assert "workers=1" in caught.value.mend
     assert multiprocessing.active_children() == []
     run(toy_run(workers=1), tmp_path / "run", resume=True)  # as the error advises
-    assert [record.round for record in read_records(RunLayout(tmp_path / "run"))] == [0, 1]
+    assert [record.round for record in read_records(RunFolder(tmp_path / "run").server)] == [0, 1]
 
 
 def test_workers_end_with_their_parent(toy_distribution: Path, tmp_path: Path) -> None:
@@ -101,18 +101,19 @@ def test_workers_end_with_their_parent(toy_distribution: Path, tmp_path: Path) -
         time.sleep(0.05)
 
 
-def test_jobs_are_answered_in_their_order(tmp_path: Path) -> None:
+def test_instructions_are_answered_in_their_order(tmp_path: Path) -> None:
     config = toy_run(workers=2)
-    with (
-        open_run(config, tmp_path / "run", resume=False) as layout,
-        worker_sites(config, layout, silent) as sites,
-    ):
-        jobs = functools.partial(Job, round=0)
-        initial, *demonstrated = sites.do(
-            [jobs(Task.INITIALIZE, ""), *(jobs(Task.DEMONSTRATE, site["name"]) for site in SITES)]
-        )
-    assert initial.meta.rank == config.lora.rank
-    assert demonstrated == [None] * 3
+    asked = [
+        Instruction(site="beta", purpose=Purpose.INITIAL),
+        *(Instruction(site=site["name"], purpose=Purpose.DEMONSTRATE) for site in SITES),
+    ]
+    with worker_runtime(config, RunFolder(tmp_path / "run"), silent) as runtime:
+        answers = runtime.ask([(instruction.site, instruction.encode()) for instruction in asked])
+    initial, *demonstrated = (Reply.decode(answer or b"") for answer in answers)
+    assert isinstance(initial.answer, Update)
+    assert initial.answer.adapter.meta.rank == config.lora.rank
+    assert [reply.site for reply in demonstrated] == [site["name"] for site in SITES]
+    assert [reply.answer for reply in demonstrated] == [Done()] * 3
 
 
 def _is_alive(process: int) -> bool:

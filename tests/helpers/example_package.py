@@ -18,10 +18,12 @@ def install_example(folder: Path) -> None:
     install_points(folder, project["name"], points)
 
 
-def install_points(folder: Path, distribution: str, points: dict[str, str]) -> None:
-    """A distribution that declares environments: entry-point name → object."""
+def install_points(
+    folder: Path, distribution: str, points: dict[str, str], *, group: str = "fedse.environments"
+) -> None:
+    """A distribution that declares environments, or what else the group has: entry-point name → object."""
     info = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     lines = [f"{name} = {value}" for name, value in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[fedse.environments]", *lines, ""]))
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines, ""]))

@@ -19,7 +19,7 @@ import scipy.stats  # noqa: F401  # imported once here rather than once in every
 import torch
 
 from fedse.config import RunConfig
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.progress import Event
 from fedse.settings import load_config
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.progress import Event
 from fedse.settings import load_config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fedse.adapters.state import AdapterMeta, AdapterState
-from fedse.messages.update import ClientUpdate
+from fedse.messages import Update
 
 META = AdapterMeta(rank=2, alpha=4.0, target_modules=("k_proj", "q_proj"), base_model="0123456789abcdef")
 SHAPES = {
@@ -26,5 +26,5 @@ def with_tensor(state: AdapterState, name: str, array: np.ndarray) -> AdapterSta
     return AdapterState({**state.tensors, name: array}, state.meta)
 
 
-def update(client: str, seed: int, *, round: int = 1, **scalars: float) -> ClientUpdate:
-    return ClientUpdate(client, round, random_state(seed), scalars)
+def update(seed: int, **scalars: float) -> Update:
+    return Update(adapter=random_state(seed), scalars=scalars)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
@@ -77,3 +79,46 @@ class ToyExpert:
 
 def succeeds(action: str, number: int) -> bool:
     return (sum(action.encode()) + number) % 3 == 0
+
+
+#: What a site must not give away, each on its own, and in no configuration: where it stands → a string.
+CANARIES = {
+    where: f"canary{index}{digest}"
+    for index, (where, digest) in enumerate(
+        (where, hashlib.sha256(where.encode()).hexdigest()[:20])
+        for where in ("task", "instruction", "observation", "thought", "action", "fault", "file")
+    )
+}
+
+
+class Whispering(Toy):
+    """The toy with a canary in all that it says, and in all that its expert says."""
+
+    name: ClassVar[str] = "whispering"
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        return [Task(self.name, f"{CANARIES['task']}-{task.id}") for task in super().tasks(split)]
+
+    def instruction(self, style: PromptStyle) -> str:
+        return f"{CANARIES['instruction']} {super().instruction(style)}"
+
+    def reset(self, task: Task) -> str:
+        return f"{CANARIES['observation']} {super().reset(task)}"
+
+    def step(self, action: str) -> StepResult:
+        try:
+            result = super().step(action)
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(f"{fault.what} {CANARIES['fault']}") from fault
+        return replace(result, observation=f"{CANARIES['observation']} {result.observation}")
+
+    def expert(self, seed: int) -> Expert:
+        return WhisperingExpert(self._number, seed)
+
+
+class WhisperingExpert(ToyExpert):
+    def act(self, observation: str) -> tuple[str, str]:
+        action = f"{CANARIES['action']} {self._seed % 97}"
+        while not succeeds(action, self._number):
+            action += "."
+        return f"{CANARIES['thought']} {observation}", action

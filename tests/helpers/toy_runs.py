@@ -7,8 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.runs.layout import RunLayout
+from fedse.federation.run import run
+from fedse.messages import Reply, Update
+from fedse.progress import Event
+from fedse.runs.layout import RunFolder
 
 
 def toy_client(name: str, **changes: Any) -> dict[str, Any]:
@@ -31,21 +35,48 @@ def toy_config(*clients: dict[str, Any], **changes: Any) -> RunConfig:
     return RunConfig.model_validate(data)
 
 
+class StoppedError(Exception):
+    """What an interrupted listener raises."""
+
+
+def interrupted(config: RunConfig, folder: Path, *, after: int, resume: bool = False) -> bool:
+    """Run until so many events were told; whether that was before the end."""
+    told = 0
+
+    def listen(_: Event) -> None:
+        nonlocal told
+        told += 1
+        if told > after:
+            raise StoppedError
+
+    try:
+        run(config, folder, resume=resume, listener=listen)
+    except StoppedError:
+        return True
+    return False
+
+
 def without_seconds(value: Any) -> Any:
+    """JSON data without what the clock decides."""
     if isinstance(value, dict):
-        return {key: without_seconds(item) for key, item in value.items() if key != "seconds"}
+        return {key: without_seconds(item) for key, item in value.items() if key not in ("seconds", "ended")}
     return [without_seconds(item) for item in value] if isinstance(value, list) else value
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
-    """Path → digest of everything in a run folder that a resumed run must reproduce: all but seconds and the store's
-    own file format; the store is compared by what training reads from it, which the adapters show."""
+    """Path → digest of everything in a run folder that a resumed run must reproduce.
+
+    That is all but seconds, also those in replies, and the store's own file format; the store is compared by what
+    training reads from it, which the adapters show.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         relative = str(path.relative_to(folder))
-        if path.is_dir() or path.name in ("run.lock", "experience.sqlite"):
+        if path.is_dir() or path.name in ("server.lock", "experience.sqlite"):
             continue
         content = path.read_bytes()
+        if path.parent.name == "replies":
+            content = _timeless(content)
         if path.suffix in (".json", ".jsonl"):
             lines = (
                 [without_seconds(json.loads(line)) for line in content.decode().splitlines()]
@@ -57,10 +88,31 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return found
 
 
+def reply(folder: Path, number: int, site: str) -> Reply:
+    """What a site sent in a round."""
+    return Reply.decode(RunFolder(folder).server.reply(number, site).read_bytes())
+
+
+def update(folder: Path, number: int, site: str) -> AdapterState:
+    """The adapter that a site sent in a round."""
+    answer = reply(folder, number, site).answer
+    assert isinstance(answer, Update)
+    return answer.adapter
+
+
 def adapters(folder: Path, config: RunConfig) -> list[str]:
-    """Digests of the weights of every global adapter and of every update, clients in the order of their names."""
-    layout = RunLayout(folder)
-    names = sorted(client.name for client in config.clients)
-    folders = [layout.global_adapter(round) for round in range(config.rounds + 1)]
-    folders += [layout.update(round, name) for round in range(1, config.rounds + 1) for name in names]
-    return [hashlib.sha256((path / "adapter_model.safetensors").read_bytes()).hexdigest() for path in folders]
+    """Digests of the weights of every global adapter and of every update, sites in the order of their names."""
+    server = RunFolder(folder).server
+    files = [server.global_adapter(number) / "adapter_model.safetensors" for number in range(config.rounds + 1)]
+    sent = [update(folder, number, site) for number in range(1, config.rounds + 1) for site in sorted(config.sites)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files] + [adapter.digest for adapter in sent]
+
+
+def _timeless(data: bytes) -> bytes:
+    found = Reply.decode(data)
+    phases = {
+        name: {phase: summary.model_copy(update={"seconds": None}) for phase, summary in told.items()}
+        for name, told in found.report.phases.items()
+    }
+    report = found.report.model_copy(update={"phases": phases})
+    return found.model_copy(update={"report": report}).encode()

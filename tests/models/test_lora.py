@@ -104,8 +104,8 @@ def test_load_then_state_returns_the_same_bytes(lora: LoraModel) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda s: replace(s, meta=replace(s.meta, rank=8)), "rank 8 instead of 4"),
-        (lambda s: replace(s, meta=replace(s.meta, alpha=1.0)), "alpha 1.0 instead of 16.0"),
+        (lambda s: replace(s, meta=replace(s.meta, rank=8)), r"has shape \(4, 64\) instead of \(8, in\)"),
+        (lambda s: replace(s, tensors={n: a[:, :3] for n, a in s.tensors.items()}), "has shape"),
         (lambda s: replace(s, meta=replace(s.meta, base_model="other")), "base_model 'other' instead of"),
         (lambda s: replace(s, meta=replace(s.meta, target_modules=("q_proj",))), "target_modules"),
         (lambda s: replace(s, tensors={}), "28 missing"),
@@ -122,6 +122,37 @@ def test_load_refuses_what_does_not_fit_and_leaves_the_adapter_alone(
     with pytest.raises(AdapterError, match=message):
         lora.load(damage(random_state(lora)))
     assert lora.state().digest == before
+
+
+def test_load_takes_over_rank_and_alpha() -> None:
+    """One model serves adapters of several ranks in turn, each as a model that was made for it would."""
+    lora, other = tiny(rank=4, alpha=8.0), tiny(rank=2, alpha=3.0)
+    small, large = random_state(other), random_state(lora)
+    other.load(small)
+    lora.load(large)
+    before = logits(lora.base)
+    lora.load(small)
+    assert (lora.meta, lora.scaling) == (small.meta, 1.5)
+    assert lora.state().digest == small.digest
+    assert torch.equal(logits(lora.base), logits(other.base))
+    with lora.merged(), other.merged():
+        assert torch.equal(logits(lora.base), logits(other.base))
+    for model in (lora, other):
+        logits_of = model.base.model(IDS).logits
+        logits_of.square().mean().backward()
+    for ours, theirs in zip(lora.trainable(), other.trainable(), strict=True):
+        assert ours.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
+    lora.load(large)
+    assert torch.equal(logits(lora.base), before)
+    assert [parameter.grad for parameter in lora.trainable()] == [None] * len(lora.trainable())
+
+
+def test_an_initial_state_has_the_configured_rank_whatever_is_loaded() -> None:
+    lora = tiny(rank=4, alpha=8.0)
+    initial = lora.initial_state(3)
+    lora.load(random_state(tiny(rank=2)))
+    assert (lora.initial_state(3).digest, lora.initial_state(3).meta) == (initial.digest, initial.meta)
 
 
 def test_merged_computes_the_same_in_plain_linear_layers(lora: LoraModel) -> None:

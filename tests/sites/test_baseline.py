@@ -12,9 +12,9 @@ import pytest
 from fedse.adapters.files import load_adapter, save_adapter
 from fedse.config import RunConfig
 from fedse.errors import AdapterError
-from fedse.federation.runtimes.local import run
+from fedse.federation.run import run
 from fedse.progress import Event, Phase
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -44,7 +44,7 @@ def test_a_run_takes_over_what_another_method_and_rank_has_played(donor: Path, t
     assert played(config, tmp_path / "adopted", [donor]) == set()
     assert played(config, tmp_path / "alone", []) == {"alpha"}
     assert fingerprint(tmp_path / "adopted") == fingerprint(tmp_path / "alone")
-    marker = RunLayout(tmp_path / "adopted").marker("alpha", 0, Phase.EVALUATE)
+    marker = RunFolder(tmp_path / "adopted").site("alpha").marker(0, Phase.EVALUATE)
     assert json.loads(marker.read_text())["seconds"] == 0, "it took this run no time"
 
 
@@ -71,13 +71,13 @@ def test_a_site_with_other_turns_plays_its_own(donor: Path, tmp_path: Path) -> N
 
 
 def test_episodes_of_other_versions_are_played_anew(donor: Path, tmp_path: Path) -> None:
-    versions = RunLayout(donor).versions
+    versions = RunFolder(donor).server.versions
     versions.write_text(versions.read_text().replace('"torch": "', '"torch": "0.'))
     assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}
 
 
 def test_episodes_that_were_lost_to_faults_are_played_anew(donor: Path, tmp_path: Path) -> None:
-    marker = RunLayout(donor).marker("alpha", 0, Phase.EVALUATE)
+    marker = RunFolder(donor).site("alpha").marker(0, Phase.EVALUATE)
     report = json.loads(marker.read_text())
     report["metrics"]["errors"] = 1
     marker.write_text(json.dumps(report))
@@ -85,7 +85,7 @@ def test_episodes_that_were_lost_to_faults_are_played_anew(donor: Path, tmp_path
 
 
 def test_episodes_of_other_weights_under_the_same_name_are_played_anew(donor: Path, tmp_path: Path) -> None:
-    initial = RunLayout(donor).global_adapter(0)
+    initial = RunFolder(donor).server.global_adapter(0)
     adapter = load_adapter(initial)
     save_adapter(replace(adapter, meta=replace(adapter.meta, base_model="0" * 16)), initial)
     assert played(toy_config(rounds=0), tmp_path / "other", [donor]) == {"alpha"}

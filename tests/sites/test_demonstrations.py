@@ -14,15 +14,19 @@ from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
-from fedse.progress import Phase
+from fedse.federation.run import run
+from fedse.federation.runtimes.process import ProcessRuntime
+from fedse.federation.server import Server
+from fedse.messages.report import task_digest
+from fedse.progress import Phase, silent
 from fedse.rollout.scripted import demonstrate
-from fedse.runs.layout import RunLayout
-from fedse.runs.phases import phase_reports
+from fedse.runs.layout import RunFolder
 from fedse.sites.demonstrations import Imported, Refusal, import_demonstrations
+from fedse.sites.host import SiteHost
 from fedse.sites.shared_model import SharedModel
-from fedse.sites.site import Client
 from fedse.types import Source, Task, Trajectory
 from helpers.toy_runs import toy_client, toy_config
+from helpers.toy_sites import AskedSite, reports
 
 
 def shown(count: int = 3, split: str = "train") -> list[Trajectory]:
@@ -73,7 +77,7 @@ def test_each_episode_that_is_not_confirmed_has_its_reason(tmp_path: Path) -> No
         conversation("maze_18", "Action: move down"),
     ]
     (tmp_path / "maze.json").write_text(json.dumps(items))
-    found = imported(tmp_path / "maze.json", held_out=[Task("maze", "double_t/18")])
+    found = imported(tmp_path / "maze.json", held_out=[task_digest(Task("maze", "double_t/18"))])
     assert [episode.task for episode in found.confirmed] == [good.task]
     assert [refused.reason for refused in found.refused] == [
         Refusal.OTHER_ENVIRONMENT,
@@ -172,66 +176,73 @@ def test_episodes_longer_than_the_context_are_told_and_left_out(shared: SharedMo
     assert f"{lengths[-1]} tokens, of {lengths[-1] - 1} at most" in str(found.refused[-1])
 
 
+def digests(split: str) -> tuple[str, ...]:
+    return tuple(sorted(task_digest(task) for task in make("toy").tasks(split)))
+
+
 @pytest.mark.usefixtures("toy")
-def test_a_client_is_seeded_from_a_file_and_learns_no_test_task(shared: SharedModel, tmp_path: Path) -> None:
+def test_a_site_is_seeded_from_a_file_and_learns_no_test_task(shared: SharedModel, tmp_path: Path) -> None:
     config = toy_config(toy_client("alpha", demonstrations=20, demonstrations_file=str(toy_file(tmp_path))))
-    layout = RunLayout(tmp_path / "run")
-    client = Client(config, config.clients[0], shared, layout)
-    assert client.demonstrate().metrics["successes"] == 7
-    with ExperienceStore(layout.experience("alpha")) as store:
+    site = AskedSite(config, shared, tmp_path / "run")
+    told = site.demonstrate(held_out=digests("test"))
+    assert told["successes"] == 7
+    with ExperienceStore(tmp_path / "run/sites/alpha/experience.sqlite") as store:
         stored = store.trajectories()
     assert {episode.source for episode in stored} == {Source.IMPORTED}
     assert all(episode.task.id.startswith("train") and episode.tokens is not None for episode in stored)
     assert all((episode.client, episode.round) == ("alpha", 0) for episode in stored)
-    metrics = phase_reports(layout, "alpha", 0)[Phase.DEMONSTRATE].metrics
-    assert metrics["file"]["refused"] == {"held out for testing": 4}
+    metrics = reports(tmp_path / "run", 0)[Phase.DEMONSTRATE].metrics
+    assert metrics["file"]["refused"] == told["file"]["refused"] == {"held out for testing": 4}
     assert len(metrics["file"]["sha256"]) == 64
-    assert len(client.experience(1)) == 7
+    assert len(site.experience(1)) == 7
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_client_takes_as_many_as_it_asks_for(shared: SharedModel, tmp_path: Path) -> None:
+def test_a_site_takes_as_many_as_it_asks_for(shared: SharedModel, tmp_path: Path) -> None:
     config = toy_config(toy_client("alpha", demonstrations=2, demonstrations_file=str(toy_file(tmp_path))))
-    client = Client(config, config.clients[0], shared, RunLayout(tmp_path / "run"))
-    assert client.demonstrate().metrics["episodes"] == 2
+    assert AskedSite(config, shared, tmp_path / "run").demonstrate()["episodes"] == 2
 
 
 @pytest.mark.usefixtures("toy")
-def test_a_client_must_not_learn_from_its_test_tasks(shared: SharedModel, tmp_path: Path) -> None:
-    config = toy_config(toy_client("alpha", test_split="train"))
-    with pytest.raises(
-        ConfigError, match="would learn from 7 of its test tasks: split 'train' of toy overlaps 'train'"
-    ):
-        Client(config, config.clients[0], shared, RunLayout(tmp_path))
-
-
-@pytest.mark.usefixtures("toy")
-class TestOtherSites:
+class TestHeldOut:
     """One adapter serves all sites, so what one is tested on no other may learn from."""
 
-    def test_their_test_tasks_are_not_learnt_from(self, shared: SharedModel, tmp_path: Path) -> None:
-        swapped = toy_client("beta", train_split="empty", test_split="train", options={"broken": "sometimes"})
-        config = toy_config(toy_client("alpha"), swapped)
-        message = "'alpha' would learn from 7 of the test tasks of client 'beta': split 'train' of toy overlaps 'train'"
+    def test_a_site_must_not_learn_from_its_test_tasks(self, shared: SharedModel, tmp_path: Path) -> None:
+        config = toy_config(toy_client("alpha", test_split="train"))
+        message = "'alpha' would learn from 7 of its own test tasks: split 'train' of toy overlaps"
         with pytest.raises(ConfigError, match=message):
-            Client(config, config.clients[0], shared, RunLayout(tmp_path))
+            AskedSite(config, shared, tmp_path).check()
 
-    def test_tasks_of_another_world_are_no_matter(self, shared: SharedModel, tmp_path: Path) -> None:
+    def test_nor_from_those_of_other_sites(self, shared: SharedModel, tmp_path: Path) -> None:
+        site = AskedSite(toy_config(), shared, tmp_path)
+        site.check(held_out=digests("test"))
+        message = "'alpha' would learn from 7 of the test tasks of another site: split 'train' of toy overlaps"
+        with pytest.raises(ConfigError, match=message):
+            site.check(held_out=digests("train"))
+
+    def test_in_a_run_every_site_hears_of_the_others(self, tmp_path: Path) -> None:
+        swapped = toy_client("beta", train_split="empty", test_split="train", options={"broken": "sometimes"})
+        with pytest.raises(ConfigError, match="'alpha' would learn from 7 of the test tasks of another site"):
+            run(toy_config(toy_client("alpha"), swapped), tmp_path / "run")
+
+    def test_tasks_of_another_world_are_no_matter(self, tmp_path: Path) -> None:
         other = toy_client("beta", train_split="test", test_split="train", options={"secret": "elsewhere"})
-        config = toy_config(toy_client("alpha"), other)
-        for client in config.clients:
-            Client(config, client, shared, RunLayout(tmp_path))
+        run(toy_config(toy_client("alpha"), other, rounds=1), tmp_path / "run")
 
-    def test_their_test_tasks_are_not_taken_from_files(self, shared: SharedModel, tmp_path: Path) -> None:
+    def test_their_test_tasks_are_not_taken_from_files(self, tmp_path: Path) -> None:
         alpha = toy_client("alpha", test_split="empty", demonstrations=20, demonstrations_file=str(toy_file(tmp_path)))
-        for config, refused in (
-            (toy_config(alpha), {}),
-            (toy_config(alpha, toy_client("beta")), {"held out for testing": 4}),
-        ):
-            layout = RunLayout(tmp_path / str(len(config.clients)))
-            metrics = Client(config, config.clients[0], shared, layout).demonstrate().metrics
-            assert metrics["file"]["refused"] == refused
+        for told, refused in (({}, {"held out for testing": 4}), ({"disclose": []}, {})):
+            folder = tmp_path / str(len(refused))
+            config = toy_config(alpha, toy_client("beta", **told), rounds=1)
+            server = Server(
+                config,
+                RunFolder(folder).server,
+                ProcessRuntime(SiteHost(config, RunFolder(folder), listener=silent)),
+                listener=silent,
+            )
+            with pytest.raises(ConfigError, match="there are no tasks of toy to evaluate on"):  # alpha has none
+                server.run()
+            assert reports(folder, 0)[Phase.DEMONSTRATE].metrics["file"]["refused"] == refused
 
-    def test_a_run_that_learns_nothing_may_have_any_splits(self, shared: SharedModel, tmp_path: Path) -> None:
-        config = toy_config(toy_client("alpha", test_split="train"), rounds=0)
-        Client(config, config.clients[0], shared, RunLayout(tmp_path))
+    def test_a_run_that_learns_nothing_may_have_any_splits(self, tmp_path: Path) -> None:
+        run(toy_config(toy_client("alpha", test_split="train"), rounds=0), tmp_path / "run")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,15 @@ from fedse.config import PartitionConfig, RunConfig
 from fedse.environments import make
 from fedse.environments.variants import VARIANTS, site_options
 from fedse.errors import ConfigError, UnknownNameError
-from fedse.sites.partition import partition, site_tasks
+from fedse.federation.server import Server
+from fedse.messages import Done, Instruction, Purpose, SiteReport
+from fedse.progress import silent
+from fedse.runs.layout import ServerFolder
+from fedse.sites.partition import partition
+from fedse.sites.tasks import summarize, training_tasks
 from fedse.types import Task
+from helpers.runtimes import ScriptedSites, replied
+from helpers.small_adapters import random_state, update
 from helpers.toy_runs import toy_client, toy_config
 
 KINDS = ["bed", "sign", "door", "boat"] * 30
@@ -100,12 +109,31 @@ def mazes(*clients: dict[str, Any], **partition: Any) -> RunConfig:
     return RunConfig.model_validate({"clients": given, "partition": partition})
 
 
+class TellingSites(ScriptedSites):
+    """Sites that tell of their tasks as real ones do."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(random_state(0), {1: {site: lambda asked: replied(asked, update(1)) for site in config.sites}})
+        self.config = config
+
+    def _answer(self, instruction: Instruction) -> bytes | None:
+        if instruction.purpose is not Purpose.JOIN:
+            return super()._answer(instruction)
+        [client] = self.config.sites[instruction.site]
+        told = summarize(self.config, client, make(client.environment, **client.options))
+        return replied(instruction, Done(), report=SiteReport(tasks={client.name: told}))
+
+
 def tasks_of(config: RunConfig) -> list[list[Task]]:
-    found = []
-    for client in config.clients:
-        environment = make(client.environment, **client.options)
-        found.append(site_tasks(config, client, environment))
-    return found
+    """The training tasks of every site, as the server has them divided."""
+    sites = TellingSites(config)
+    with tempfile.TemporaryDirectory() as folder:
+        Server(config.model_copy(update={"rounds": 1}), ServerFolder(Path(folder)), sites, listener=silent).run()
+    parts = {name: part for asked in sites.asked for name, part in asked.parts.items()}
+    return [
+        training_tasks(config, client, make(client.environment, **client.options), parts[client.name])
+        for client in config.clients
+    ]
 
 
 def test_clients_of_one_environment_divide_its_training_tasks() -> None:

@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -32,14 +32,21 @@ _MAGIC = b"FEDSE\0"
 _HEADER = struct.Struct("<6sHI")
 _CHECKSUM_BYTES = 32
 _DTYPE = np.dtype("<f4")
+_DIMENSIONS = 32
 
 
 def pack(body: Any, arrays: Mapping[str, FloatArray]) -> bytes:
     """One buffer with a JSON body and named float32 arrays, which keep their order.
 
     Raises:
-        MessageError: if the body holds what JSON cannot express, such as NaN.
+        MessageError: if the body holds what JSON cannot express, such as NaN, or an array is empty or has no dimension.
     """
+    odd = [name for name, array in arrays.items() if not _is_entry(name, array.shape)]
+    if odd:
+        raise MessageError(
+            f"the message cannot be encoded: {odd[0]!r} has shape {arrays[odd[0]].shape}",
+            f"send arrays with at least one element, 1 to {_DIMENSIONS} dimensions and a printable name",
+        )
     header = {"arrays": [[name, list(array.shape)] for name, array in arrays.items()], "body": body}
     try:
         manifest = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
@@ -75,10 +82,7 @@ def unpack(data: bytes) -> tuple[Any, dict[str, FloatArray]]:
         refuse(f"its manifest should have {length} bytes, but {len(content)} follow: it is truncated")
     if hashlib.sha256(memoryview(data)[:-_CHECKSUM_BYTES]).digest() != data[-_CHECKSUM_BYTES:]:
         refuse("its checksum is wrong: it is truncated or was changed on the way")
-    manifest = bytes(content[:length])
-    header = _parse(manifest)
-    if json.dumps(header, sort_keys=True, separators=(",", ":")).encode() != manifest:
-        refuse("its manifest is not in canonical form")
+    header = _parse(bytes(content[:length]))
     return header["body"], _arrays(header["arrays"], content[length:])
 
 
@@ -94,8 +98,11 @@ def refuse(why: str) -> NoReturn:
 def _parse(manifest: bytes) -> dict[str, Any]:
     try:
         header = json.loads(manifest.decode("utf-8"), parse_constant=lambda name: refuse(f"its manifest holds {name}"))
+        canonical = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as cause:
         refuse(f"its manifest is no JSON: {cause}")
+    if canonical != manifest:
+        refuse("its manifest is not in canonical form")
     if not isinstance(header, dict) or header.keys() != {"arrays", "body"}:
         refuse("its manifest must have the keys arrays and body, and no others")
     if not isinstance(header["arrays"], list):
@@ -113,7 +120,7 @@ def _arrays(entries: list[Any], buffer: memoryview) -> dict[str, FloatArray]:
         start, count = end, math.prod(shape)
         end += count * _DTYPE.itemsize
         if end > len(buffer):
-            refuse(f"array {name!r} should end at byte {end}, but the arrays have {len(buffer)} bytes")
+            refuse(f"array {name!r} goes beyond the {len(buffer)} bytes that the arrays have")
         # Copied, because the buffer need not be aligned for float32.
         array = np.frombuffer(buffer, _DTYPE, count, start).astype(np.float32).reshape(shape)
         array.flags.writeable = False
@@ -125,6 +132,11 @@ def _arrays(entries: list[Any], buffer: memoryview) -> dict[str, FloatArray]:
 
 def _entry(entry: Any) -> tuple[str, tuple[int, ...]]:
     match entry:
-        case [str(name), list(shape)] if shape and all(type(size) is int and size > 0 for size in shape):
+        case [str(name), list(shape)] if _is_entry(name, shape):
             return name, tuple(shape)
-    refuse(f"an array must be a name and sizes of at least 1, found {str(entry)[:80]}")
+    refuse(f"an array must be a printable name and 1 to {_DIMENSIONS} sizes of at least 1, found {str(entry)[:80]!r}")
+
+
+def _is_entry(name: str, shape: Sequence[Any]) -> bool:
+    sizes = all(type(size) is int and size > 0 for size in shape)
+    return name.isprintable() and 1 <= len(shape) <= _DIMENSIONS and sizes

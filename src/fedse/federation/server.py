@@ -109,8 +109,7 @@ class Server:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
         first = next(iter(self._config.sites))
         [reply] = self._required(self._ask(Purpose.INITIAL, 0, [first]))
-        if not isinstance(reply.answer, Update):
-            raise RunError(f"site {first!r} sent no initial adapter", "mend the site")
+        assert isinstance(reply.answer, Update)  # it was screened
         ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
         state = self._strategy.initial(reply.answer.adapter, ranks)
         save_round(self._folder, 0, state, {}, base_name=self._config.model.name)
@@ -202,7 +201,7 @@ class Server:
 
     def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         """What the sites told of their phases, and what became of their updates."""
-        names = sorted(name for site in self._config.sites for name in self._names(site))
+        names = sorted({name for site in self._config.sites for name in self._names(site)})
         told: dict[str, dict[str, Any]] = {name: {} for name in names}
         for reply in (found.reply for found in gathered if found.reply is not None):
             for name, phases in reply.report.phases.items():

@@ -15,7 +15,7 @@ from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
 from fedse.messages.instruction import Instruction, Purpose
 from fedse.messages.reply import Diverged, Done, Rates, Refused, Reply, Update
 
-#: What answers an instruction, beside a refusal; a site that keeps back its rates is done without them.
+#: What may be answered; any site may refuse anything, and keep its rates to itself.
 _ANSWERS = {
     Purpose.JOIN: (Done,),
     Purpose.INITIAL: (Update,),
@@ -30,29 +30,30 @@ def reply_problems(reply: Reply, instruction: Instruction, names: Collection[str
     """What is wrong with a reply as an answer to an instruction, in words; empty if it may be used.
 
     Args:
-        reply: as decoded.
+        reply: that came.
         instruction: that it answers.
-        names: of which the site may tell: its own, and those of its environments.
+        names: of the site and its environments, the only ones that it may tell of.
     """
     problems = [
-        f"its {field} is {getattr(reply, field)!r}, but {getattr(instruction, field)!r} was asked"
+        f"it is from {field} {getattr(reply, field)}, but {getattr(instruction, field)} was asked"
         for field in ("site", "purpose", "round")
         if getattr(reply, field) != getattr(instruction, field)
     ]
-    if not isinstance(reply.answer, (Refused, *_ANSWERS[instruction.purpose])):
+    if not isinstance(reply.answer, (*_ANSWERS[instruction.purpose], Refused)):
         problems.append(f"{reply.answer.kind!r} is no answer to {instruction.purpose.value!r}")
-    others = sorted({*reply.report.phases, *reply.report.tasks} - set(names))
-    problems += [f"it tells of {name!r}, which is not at this site" for name in others]
-    if isinstance(reply.answer, Update):
+    problems += [
+        f"it tells of {name!r}, which is not at this site"
+        for name in sorted((reply.report.phases.keys() | reply.report.tasks.keys()) - set(names))
+    ]
+    if isinstance(reply.answer, Update) and instruction.adapter is not None:
         problems += _update_problems(reply.answer, instruction)
     return problems
 
 
 def _update_problems(update: Update, instruction: Instruction) -> list[str]:
     sent, found = instruction.adapter, update.adapter
-    problems = finite_problems(found)
-    if sent is not None:
-        problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + problems
+    assert sent is not None
+    problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + finite_problems(found)
     problems += [
         f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
     ]

@@ -15,8 +15,6 @@ from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import MessageError
 from fedse.types import FloatArray
 
-_META = ("alpha", "base_model", "rank", "target_modules")
-
 
 class Part(BaseModel):
     """A part of a message: frozen, checked strictly, without room for anything that is not declared."""
@@ -65,7 +63,7 @@ def _pack_tensors(tensors: Mapping[str, FloatArray], info: SerializationInfo) ->
 
 
 def _unpack_tensors(prefix: Any, info: ValidationInfo) -> Mapping[str, FloatArray]:
-    if isinstance(prefix, Mapping):
+    if isinstance(prefix, Mapping) and info.mode == "python":
         return {name: np.asarray(array, dtype=np.float32) for name, array in prefix.items()}
     if not isinstance(prefix, str) or not isinstance(info.context, dict):
         raise ValueError("tensors wanted")
@@ -94,10 +92,14 @@ def _unpack_adapter(value: Any, info: ValidationInfo) -> AdapterState:
             "base_model": str(base),
             "rank": int(rank),
             "target_modules": [*targets],
-        } if len(value) == 1 + len(_META) and rank > 0 and alpha > 0 and all(isinstance(name, str) for name in targets):
+        } if len(value) == 5 and rank > 0 and rank is not True and alpha > 0 and _are_words(targets):
             meta = AdapterMeta(rank, alpha, tuple(targets), base)
             return AdapterState(_unpack_tensors(tensors, info), meta)
     raise ValueError("an adapter wanted: tensors, alpha, base_model, rank and target_modules")
+
+
+def _are_words(values: list[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 #: Fields of these types travel among the arrays of a message.

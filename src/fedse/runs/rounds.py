@@ -17,8 +17,8 @@ from fedse.runs.layout import ServerFolder
 from fedse.storage import atomic_directory, atomic_write, read_json, write_json
 from fedse.types import FloatArray
 
-#: The key of the adapter that serves all sites.
-GLOBAL = "global"
+#: The key of the adapter that serves all sites; no site's name begins so.
+GLOBAL = "_global"
 
 _SCHEMA = 1
 _STATE, _ARRAYS = "state.json", "state.safetensors"
@@ -61,7 +61,8 @@ def save_round(
     before: State | None = None,
     base_name: str = "",
 ) -> None:
-    """Write a round, whole or not at all; one that is there stays, because a resumed run computes the same again.
+    """Write a round, whole or not at all.  One that is there is replaced, so that what the server goes on with and what
+    lies on disk agree also if other sites replied this time.
 
     Equal adapters are written once.  What the state has from the round before is referred to, but for the global
     adapter, which every round has.
@@ -79,9 +80,6 @@ def save_round(
         AdapterError: if an adapter is not sound.
         StorageError: if a file cannot be written.
     """
-    target = folder.round(number)
-    if target.exists():
-        return
     places: dict[str, str] = {}
     if before is not None:
         for name, place in _read(folder, number - 1)["adapters"].items():
@@ -91,12 +89,12 @@ def save_round(
                 and state.adapters[name].digest == before.adapters[name].digest
             ):
                 places[name] = place if place.startswith("../") else f"../{number - 1:03d}/{place}"
-    with atomic_directory(target) as scratch:
+    with atomic_directory(folder.round(number)) as scratch:
         written: dict[str, str] = {}
         for name in sorted(state.adapters.keys() - places.keys(), key=lambda name: (name != GLOBAL, name)):
             adapter = state.adapters[name]
             if adapter.digest not in written:
-                written[adapter.digest] = GLOBAL if name == GLOBAL else f"adapters/{name}"
+                written[adapter.digest] = "global" if name == GLOBAL else f"adapters/{name}"
                 save_adapter(adapter, scratch / written[adapter.digest], base_name=base_name)
             places[name] = written[adapter.digest]
         if state.arrays:

@@ -139,6 +139,7 @@ class Site:
                 done[name][Phase.EXPLORE] = environment.explore(number, adapter, _part(instruction, name))
         start = self._completed(instruction.start or sent, number - 1)
         trained = once(self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start))
+        self._forget(number)
         failure = trained.metrics.get("diverged")
         self._progress.finished(Phase.TRAIN, number, trained, note=f"diverged: {failure}" if failure else "")
         done.setdefault(self.name, {})[Phase.TRAIN] = trained
@@ -183,7 +184,6 @@ class Site:
         except DivergenceError as failure:
             return {"examples": len(examples), "steps": 0, "diverged": failure.what}
         save_adapter(updated, self._folder.adapter(number), base_name=self._shared.lora.base.name)
-        self._forget(number - 2)
         return metrics
 
     def _completed(self, sent: AdapterState, number: int) -> AdapterState:
@@ -212,8 +212,10 @@ class Site:
             )
 
     def _forget(self, number: int) -> None:
-        """Remove a trained adapter that neither a next round nor a resumed one reads."""
-        shutil.rmtree(self._folder.adapter(number), ignore_errors=True)
+        """Remove the trained adapters that neither the next round nor a resumed one reads: all but the last two."""
+        trained = [path for n in range(1, number + 1) if (path := self._folder.adapter(n)).is_dir()]
+        for path in trained[:-2]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _report(done: _Told) -> SiteReport:

@@ -8,6 +8,7 @@ Sums are formed in float64 and rounded once to float32, so that the mean of equa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -42,8 +43,10 @@ class Mean(Strategy):
     citation: ClassVar[str] = "Fed-SE: Chen et al. 2025, arXiv 2512.08870"
 
     def __post_init__(self) -> None:
-        if not self.server_lr > 0:
-            raise ConfigError(f"server_lr is {self.server_lr}; allowed: a number above 0")
+        if not 0 < self.server_lr < math.inf:
+            raise ConfigError(
+                f"server_lr is {self.server_lr}", "set method.options.server_lr to a finite number above 0"
+            )
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:  # noqa: ARG002
         """The initial adapter; kept for good where updates restart from it."""

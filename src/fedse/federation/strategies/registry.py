@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,14 +18,17 @@ from fedse.plugins import distribution, installed
 GROUP = "fedse.strategies"
 
 _REGISTERED: dict[str, type[Strategy]] = {}
+_FORM = "make it a subclass of fedse.Strategy and a frozen dataclass"
 
 
 def register(cls: type[Strategy]) -> type[Strategy]:
     """Make a strategy known to this process; a decorator.  A package declares an entry point instead.
 
     Raises:
-        ConfigError: if another class has the name already.
+        ConfigError: if another class has the name already, or this one is no strategy.
     """
+    if not _is_strategy(cls):
+        raise ConfigError(f"{cls.__name__} is no strategy", _FORM)
     if _REGISTERED.setdefault(cls.name, cls) is not cls or cls.name in installed(GROUP):
         raise ConfigError(f"there is a strategy {cls.name!r} already", "give yours another name")
     return cls
@@ -54,11 +57,8 @@ def strategy_class(name: str) -> type[Strategy]:
     where = f"strategy {name!r} of distribution {distribution(points[0])} ({points[0].value})"
     with boundary(ConfigError, f"{where} could not be imported", "repair or uninstall that distribution"):
         cls: Any = points[0].load()
-    if not (is_dataclass(cls) and isinstance(cls, type) and issubclass(cls, Strategy) and cls.name == name):
-        raise ConfigError(
-            f"{where} is no strategy of that name",
-            "make it a subclass of fedse.Strategy and a frozen dataclass, with the name of its entry point",
-        )
+    if not (_is_strategy(cls) and cls.name == name):
+        raise ConfigError(f"{where} is no strategy of that name", f"{_FORM}, with the name of its entry point")
     return cls
 
 
@@ -81,7 +81,9 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
     try:
         strategy: Strategy = TypeAdapter(cls).validate_python(dict(options))
     except ValidationError as cause:
-        problems = "; ".join(f"{error['loc'][0]}: {error['msg']}" for error in cause.errors(include_url=False))
+        problems = "; ".join(
+            ": ".join([*map(str, error["loc"]), error["msg"]]) for error in cause.errors(include_url=False)
+        )
         raise ConfigError(f"strategy {name!r} refuses its options: {problems}", "mend method.options") from cause
     missing = sorted(strategy.needs - SCALARS.keys())
     if missing:
@@ -90,3 +92,7 @@ def make_strategy(name: str, options: Mapping[str, Any]) -> Strategy:
             "choose another method.strategy",
         )
     return strategy
+
+
+def _is_strategy(cls: Any) -> TypeGuard[type[Strategy]]:
+    return isinstance(cls, type) and issubclass(cls, Strategy) and is_dataclass(cls)

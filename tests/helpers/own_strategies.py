@@ -1,0 +1,89 @@
+"""Three strategies as a package of its own writes them: with state at the server, with state at the sites, and for
+sites of different ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from fedse.adapters.state import SUFFIX_A, AdapterState
+from fedse.federation.strategies import GLOBAL, Sent, State, Strategy
+from fedse.federation.strategies.averaging import average
+from fedse.messages import Update
+
+
+def mean_of(updates: Mapping[str, Update]) -> AdapterState:
+    return average({site: update.adapter for site, update in updates.items()}, dict.fromkeys(updates, 1.0))
+
+
+@dataclass(frozen=True)
+class Momentum(Strategy):
+    """FedAvgM: the server moves by a running sum of the mean changes, v ← βv + (φ̄ − φ), φ ← φ + v."""
+
+    beta: float = 0.5
+
+    name: ClassVar[str] = "momentum"
+    citation: ClassVar[str] = "Hsu et al. 2019, arXiv 1909.06335"
+
+    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+        start, mean = state.adapter(), mean_of(updates)
+        velocity = {
+            name: self.beta * state.arrays.get(name, np.zeros_like(array)) + (mean.tensors[name] - array)
+            for name, array in start.tensors.items()
+        }
+        moved = {name: array + velocity[name] for name, array in start.tensors.items()}
+        rounds = state.numbers.get("rounds", 0.0) + 1
+        return State({GLOBAL: AdapterState(moved, start.meta)}, velocity, {"rounds": rounds})
+
+
+@dataclass(frozen=True)
+class PrivateB(Strategy):
+    """FedSA-LoRA: the A factors are shared, and every site keeps B factors of its own."""
+
+    name: ClassVar[str] = "private_b"
+    citation: ClassVar[str] = "Guo et al. 2024, arXiv 2410.01463"
+
+    def instruct(self, state: State, site: str) -> Sent:
+        whole = state.adapter()
+        shared = {name: array for name, array in whole.tensors.items() if name.endswith(SUFFIX_A)}
+        return Sent(AdapterState(shared, whole.meta))
+
+    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+        whole = state.adapter()
+        return State({GLOBAL: AdapterState({**whole.tensors, **mean_of(updates).tensors}, whole.meta)})
+
+
+@dataclass(frozen=True)
+class MixedRanks(Strategy):
+    """HetLoRA's truncation and zero-padding: a site has the first r rows of A and columns of B of the global adapter.
+
+    α/r is the same everywhere, so that a component counts the same at every site.
+    """
+
+    name: ClassVar[str] = "mixed_ranks"
+    citation: ClassVar[str] = "Cho et al. 2024, arXiv 2401.06432"
+    mixed_ranks: ClassVar[bool] = True
+
+    def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
+        return State({GLOBAL: adapter}, numbers={site: float(rank) for site, rank in ranks.items()})
+
+    def instruct(self, state: State, site: str) -> Sent:
+        return Sent(resized(state.adapter(), int(state.numbers[site])))
+
+    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+        rank = state.adapter().meta.rank
+        padded = {site: Update(adapter=resized(update.adapter, rank)) for site, update in updates.items()}
+        return replace(state, adapters={GLOBAL: mean_of(padded)})
+
+
+def resized(adapter: AdapterState, rank: int) -> AdapterState:
+    tensors = {}
+    for name, array in adapter.tensors.items():
+        axis = 0 if name.endswith(SUFFIX_A) else 1
+        kept = np.take(array, range(min(rank, array.shape[axis])), axis)
+        more = [(0, rank - kept.shape[axis]) if side == axis else (0, 0) for side in (0, 1)]
+        tensors[name] = np.pad(kept, more)
+    return AdapterState(tensors, replace(adapter.meta, rank=rank, alpha=adapter.meta.scaling * rank))
