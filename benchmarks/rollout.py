@@ -19,8 +19,7 @@ from collections.abc import Sequence
 import torch
 import transformers
 
-from fedse.agent import system_prompt
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
 from fedse.learning.update import local_update
@@ -32,7 +31,7 @@ from fedse.rollout.scripted import demonstrate
 
 
 def play_naively(
-    lora: LoraModel, renderer: ChatRenderer, name: str, requests: Sequence[EpisodeRequest], limits: Limits, rules: str
+    lora: LoraModel, renderer: Renderer, name: str, requests: Sequence[EpisodeRequest], limits: Limits, rules: str
 ) -> tuple[int, int]:
     """Tokens generated and turns taken by lockstep ``generate`` over whole histories."""
     model, tokenizer = lora.base.model, lora.base.tokenizer
@@ -109,7 +108,7 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
 
     base = load_base(ModelConfig(name=options.model))
-    lora, renderer = LoraModel(base, LoraConfig()), ChatRenderer(base.tokenizer)
+    lora, renderer = LoraModel(base, LoraConfig()), renderer_for(base.tokenizer)
     engine = RolloutEngine(lora, renderer, RolloutConfig(slots=options.slots))
     environment = make(options.environment)
     rules, tasks = system_prompt(environment, "concise"), environment.tasks("train")

@@ -21,8 +21,8 @@ from collections.abc import Callable
 import torch
 import transformers
 
+from fedse.agent import renderer_for
 from fedse.agent.prompts import system_prompt
-from fedse.agent.rendering import ChatRenderer
 from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.environments import make
 from fedse.learning.update import TrainingStats, local_update
@@ -46,7 +46,7 @@ def trajectories(base: BaseModel, environment_name: str, prompt: str, count: int
         count,
         instruction=system_prompt(environment, prompt),
         seed=0,
-        renderer=ChatRenderer(base.tokenizer),
+        renderer=renderer_for(base.tokenizer),
     )
 
 

@@ -12,8 +12,7 @@ import argparse
 from dataclasses import dataclass, field
 
 from fedse.adapters.state import AdapterState
-from fedse.agent import system_prompt
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
 from fedse.environments.base import Environment
@@ -54,7 +53,7 @@ class Settings:
     seed: int
 
 
-def open_site(name: str, renderer: ChatRenderer, settings: Settings) -> Site:
+def open_site(name: str, renderer: Renderer, settings: Settings) -> Site:
     """D_k,0: a few demonstrations by the environment's own expert."""
     environment = make(name)
     site = Site(name, system_prompt(environment, "concise"))
@@ -109,7 +108,7 @@ def main() -> None:
     if arguments.model in catalogue.CATALOGUE:
         catalogue.pull(arguments.model, progress=print)
     lora = LoraModel(load_base(ModelConfig(name=arguments.model)), LoraConfig())
-    renderer = ChatRenderer(lora.base.tokenizer)
+    renderer = renderer_for(lora.base.tokenizer)
     limits = RolloutConfig(max_turns=2, max_response_tokens=8) if arguments.quick else RolloutConfig()
     engine = RolloutEngine(lora, renderer, limits)
     mean = get_aggregator("mean")

@@ -112,14 +112,14 @@ class TestEvaluate:
             evaluate(ScriptedEngine(), "mzae", TASKS)
 
     def test_the_real_engine_plays_it(self) -> None:
-        from fedse.agent.rendering import ChatRenderer
+        from fedse.agent import renderer_for
         from fedse.models.base import load_base
         from fedse.models.lora import LoraModel
         from fedse.rollout.engine import RolloutEngine
 
         lora = LoraModel(load_base(ModelConfig(name="tiny", device="cpu")), LoraConfig(rank=2))
         limits = RolloutConfig(slots=2, max_turns=2, max_response_tokens=4)
-        engine = RolloutEngine(lora, ChatRenderer(lora.base.tokenizer), limits)
+        engine = RolloutEngine(lora, renderer_for(lora.base.tokenizer), limits)
         rate, trajectories = evaluate(engine, "maze", TASKS)
         assert rate.episodes == 3
         assert [trajectory.task for trajectory in trajectories] == TASKS

@@ -7,7 +7,7 @@ import pytest
 import torch
 from counting import Counting
 
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer
 from fedse.config import RolloutConfig
 from fedse.errors import ConfigError
 from fedse.models.lora import LoraModel
@@ -25,7 +25,7 @@ def requests(*ids: str) -> list[EpisodeRequest]:
 
 def play(
     lora: LoraModel,
-    renderer: ChatRenderer,
+    renderer: Renderer,
     episodes: Sequence[EpisodeRequest],
     *,
     slots: int = 4,
@@ -42,7 +42,7 @@ def tokens_of(trajectory: Trajectory) -> tuple[int, ...]:
 
 
 def test_greedy_rollouts_equal_reading_the_whole_history_anew_for_every_token(
-    lora: LoraModel, renderer: ChatRenderer
+    lora: LoraModel, renderer: Renderer
 ) -> None:
     """Cached multi-turn decoding with the adapter merged ≡ full forward passes with the adapter unmerged."""
     for trajectory in play(lora, renderer, requests("3/a", "1/b", "4/c", "2/d", "4/e"), slots=3, greedy=True):
@@ -54,7 +54,7 @@ def test_greedy_rollouts_equal_reading_the_whole_history_anew_for_every_token(
 
 
 def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(
-    lora: LoraModel, renderer: ChatRenderer
+    lora: LoraModel, renderer: Renderer
 ) -> None:
     episodes = requests("3/a", "1/b", "4/c", "2/d", "4/e", "1/f")
     alone = play(lora, renderer, episodes, slots=1)
@@ -63,7 +63,7 @@ def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(
     assert [tokens_of(one) for one in alone] == [tokens_of(one) for one in backwards[::-1]]
 
 
-def test_every_token_is_read_once(lora: LoraModel, renderer: ChatRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_token_is_read_once(lora: LoraModel, renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     """History is never prefilled twice and the shared prefix is computed once."""
     read = 0
     forward = SlotDecoder.forward
@@ -82,7 +82,7 @@ def test_every_token_is_read_once(lora: LoraModel, renderer: ChatRenderer, monke
     assert read == prefix + sum(len(tokens_of(one)) - prefix - 1 for one in episodes)
 
 
-def test_spans_hold_exactly_what_the_agent_said(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_spans_hold_exactly_what_the_agent_said(lora: LoraModel, renderer: Renderer) -> None:
     for trajectory in play(lora, renderer, requests("3/a", "4/b")):
         record = trajectory.tokens
         assert record is not None
@@ -91,7 +91,7 @@ def test_spans_hold_exactly_what_the_agent_said(lora: LoraModel, renderer: ChatR
         assert record.tokenizer == renderer.fingerprint
 
 
-def test_a_cut_turn_is_closed_for_the_reader_but_not_counted_as_said(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_a_cut_turn_is_closed_for_the_reader_but_not_counted_as_said(lora: LoraModel, renderer: Renderer) -> None:
     trajectory = play(lora, renderer, requests("3/a"))[0]
     record = trajectory.tokens
     assert record is not None
@@ -103,14 +103,14 @@ def test_a_cut_turn_is_closed_for_the_reader_but_not_counted_as_said(lora: LoraM
 
 
 @pytest.mark.parametrize(("task", "stop"), [("2/a", StopReason.DONE), ("9/a", StopReason.TURN_LIMIT)])
-def test_reasons_to_stop(lora: LoraModel, renderer: ChatRenderer, task: str, stop: StopReason) -> None:
+def test_reasons_to_stop(lora: LoraModel, renderer: Renderer, task: str, stop: StopReason) -> None:
     trajectory = play(lora, renderer, requests(task))[0]
     assert trajectory.stop is stop
     assert trajectory.success is (stop is StopReason.DONE)
     assert trajectory.source is Source.POLICY
 
 
-def test_a_full_context_ends_the_episode(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_a_full_context_ends_the_episode(lora: LoraModel, renderer: Renderer) -> None:
     opening = len(renderer.opening(INSTRUCTION, "Start of 4/a."))
     trajectory = play(lora, renderer, requests("4/a"), context=max(64, opening + 20))[0]
     assert trajectory.stop is StopReason.CONTEXT_LIMIT
@@ -119,7 +119,7 @@ def test_a_full_context_ends_the_episode(lora: LoraModel, renderer: ChatRenderer
 
 
 def test_an_episode_whose_prompt_leaves_no_room_for_a_reply_is_lost_and_harms_no_other(
-    lora: LoraModel, renderer: ChatRenderer
+    lora: LoraModel, renderer: Renderer
 ) -> None:
     first = len(renderer.opening(INSTRUCTION, "Start of 1/a."))
     episodes = requests("1/a", "1/" + "long" * 30, "1/b")
@@ -131,13 +131,13 @@ def test_an_episode_whose_prompt_leaves_no_room_for_a_reply_is_lost_and_harms_no
     assert "begin a new run with a larger rollout.max_context" in lost.error
 
 
-def test_a_context_beyond_the_models_own_is_refused(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_a_context_beyond_the_models_own_is_refused(lora: LoraModel, renderer: Renderer) -> None:
     with pytest.raises(ConfigError, match="4096"):
         RolloutEngine(lora, renderer, RolloutConfig(max_context=5000))
 
 
 def test_a_fault_of_one_environment_is_an_error_with_its_cause_and_harms_no_other(
-    lora: LoraModel, renderer: ChatRenderer
+    lora: LoraModel, renderer: Renderer
 ) -> None:
     episodes = requests("2/a", "boom/2", "dead", "3/b")
     good_a, boom, dead, good_b = play(lora, renderer, episodes, slots=2)
@@ -148,7 +148,7 @@ def test_a_fault_of_one_environment_is_an_error_with_its_cause_and_harms_no_othe
     assert tokens_of(good_b) == tokens_of(play(lora, renderer, episodes[3:], slots=1)[0])
 
 
-def test_environments_are_closed(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_environments_are_closed(lora: LoraModel, renderer: Renderer) -> None:
     made: list[Counting] = []
 
     def make() -> Counting:
@@ -161,7 +161,7 @@ def test_environments_are_closed(lora: LoraModel, renderer: ChatRenderer) -> Non
     assert all(environment.closed for environment in made)
 
 
-def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel, renderer: Renderer) -> None:
     made: list[Counting] = []
 
     def make() -> Counting:
@@ -176,7 +176,7 @@ def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel
     assert [environment.closed for environment in made] == [True, True]
 
 
-def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: Renderer) -> None:
     request = requests("3/a")[0]
     torch.manual_seed(1)
     first = play(lora, renderer, [request])[0]
@@ -185,7 +185,7 @@ def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: ChatRenderer) -> 
     assert tokens_of(play(lora, renderer, [replace(request, seed=99)])[0]) != tokens_of(first)
 
 
-def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: Renderer) -> None:
     seen: list[RolloutProgress] = []
     engine = RolloutEngine(lora, renderer, RolloutConfig(slots=2, max_context=512))
     episodes = engine.run(
@@ -197,5 +197,5 @@ def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: ChatRende
     assert 0 < last.tokens <= sampled
 
 
-def test_no_requests_no_work(lora: LoraModel, renderer: ChatRenderer) -> None:
+def test_no_requests_no_work(lora: LoraModel, renderer: Renderer) -> None:
     assert play(lora, renderer, []) == []

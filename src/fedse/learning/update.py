@@ -212,7 +212,7 @@ def _learnable(trajectories: Sequence[Trajectory]) -> list[TokenRecord]:
         if trajectory.tokens is None:
             raise TrainingError(
                 f"the trajectory of {trajectory.task} carries no tokens",
-                "render it first (fedse.agent.ChatRenderer.render)",
+                "render it first (fedse.agent.renderer_for(tokenizer).render)",
             )
         if loss_positions(trajectory.tokens):
             records.append(trajectory.tokens)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
 from fedse.environments.base import Environment, EnvironmentSpec
 from fedse.errors import ConfigError, EnvironmentFault
@@ -67,7 +67,7 @@ class RolloutEngine:
         ModelError: if the model changes its logits after the output embedding.
     """
 
-    def __init__(self, lora: LoraModel, renderer: ChatRenderer, config: RolloutConfig) -> None:
+    def __init__(self, lora: LoraModel, renderer: Renderer, config: RolloutConfig) -> None:
         window = getattr(lora.base.model.config, "max_position_embeddings", None)
         if window is not None and config.max_context > window:
             raise ConfigError(

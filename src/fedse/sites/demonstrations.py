@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fedse.agent.parsing import format_response, parse_response
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent.renderers import Renderer
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.experience.agenttraj import Conversation, read_agenttraj
@@ -86,7 +86,7 @@ def import_demonstrations(
     instruction: str,
     count: int | None = None,
     held_out: Collection[Task] = (),
-    renderer: ChatRenderer | None = None,
+    renderer: Renderer | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
@@ -181,7 +181,7 @@ def _replay(
 
 
 def _rendered(
-    trajectory: Trajectory, renderer: ChatRenderer, conversation: Conversation, longest: int | None
+    trajectory: Trajectory, renderer: Renderer, conversation: Conversation, longest: int | None
 ) -> Trajectory | Refused:
     """The trajectory with its tokens, if they are not too many."""
     tokens = renderer.render(trajectory)

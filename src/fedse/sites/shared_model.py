@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for
 from fedse.config import RunConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
@@ -19,7 +19,7 @@ class SharedModel:
     """
 
     lora: LoraModel
-    renderer: ChatRenderer
+    renderer: Renderer
     engine: RolloutEngine
 
     @classmethod
@@ -31,5 +31,5 @@ class SharedModel:
             AdapterError: if it cannot be adapted as configured.
         """
         lora = LoraModel(load_base(config.model), config.lora)
-        renderer = ChatRenderer(lora.base.tokenizer)
+        renderer = renderer_for(lora.base.tokenizer)
         return cls(lora, renderer, RolloutEngine(lora, renderer, config.rollout))
