@@ -21,8 +21,7 @@ from collections.abc import Callable
 import torch
 import transformers
 
-from fedse.agent import renderer_for
-from fedse.agent.prompts import system_prompt
+from fedse.agent import renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.environments import make
 from fedse.learning.update import TrainingStats, local_update

@@ -24,9 +24,10 @@ from fedse.messages.update import ClientUpdate
 from fedse.models import catalogue
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Player, Rules
 from fedse.rollout.scripted import demonstrate
+from fedse.rollout.torch.player import TorchPlayer
 from fedse.seeding import derive_seed, python_random
 from fedse.types import Task, Trajectory
 
@@ -64,21 +65,24 @@ def open_site(name: str, renderer: Renderer, settings: Settings) -> Site:
     return site
 
 
-def play(engine: RolloutEngine, site: Site, tasks: list[Task], seed: int, *, greedy: bool) -> list[Trajectory]:
+def play(
+    player: Player, adapter: AdapterState, site: Site, tasks: list[Task], seed: int, *, greedy: bool
+) -> list[Trajectory]:
     requests = [EpisodeRequest(task, derive_seed(seed, str(task), index)) for index, task in enumerate(tasks)]
-    return engine.run(site.make, requests, instruction=site.instruction, greedy=greedy)
+    return player.play(adapter, requests, Rules(site.make, site.instruction, greedy=greedy))
 
 
-def evolve(engine: RolloutEngine, site: Site, adapter: AdapterState, round: int, settings: Settings) -> ClientUpdate:
-    """One site's round: reset to the global adapter, explore, filter, accumulate, fine-tune, upload."""
-    lora = engine.lora
-    lora.load(adapter)
-
+def evolve(
+    player: Player, lora: LoraModel, site: Site, adapter: AdapterState, round: int, settings: Settings
+) -> ClientUpdate:
+    """One site's round: explore with the global adapter, select, accumulate, fine-tune from there, upload."""
     seed = derive_seed(settings.seed, site.environment, round)
     tasks = python_random(seed, "tasks").sample(list(site.make().tasks("train")), settings.episodes)
-    kept = apply_filter(SuccessFilter(), play(engine, site, tasks, seed, greedy=False)).kept
-    site.experience |= {one.key: one for one in kept if one.key not in site.experience}
+    kept = apply_filter(SuccessFilter(), play(player, adapter, site, tasks, seed, greedy=False)).kept
+    for one in kept:
+        site.experience.setdefault(one.key, one)
 
+    lora.load(adapter)
     training = TrainingConfig(steps=settings.steps, batch_size=4)
     stats = local_update(lora, list(site.experience.values()), training, seed=derive_seed(seed, "train"))
     print(
@@ -88,10 +92,9 @@ def evolve(engine: RolloutEngine, site: Site, adapter: AdapterState, round: int,
     return ClientUpdate(client=site.environment, round=round, adapter=lora.state())
 
 
-def evaluate(engine: RolloutEngine, site: Site, adapter: AdapterState, settings: Settings) -> str:
-    engine.lora.load(adapter)
+def evaluate(player: Player, site: Site, adapter: AdapterState, settings: Settings) -> str:
     tasks = list(site.make().tasks("test"))[: settings.held_out]
-    result = success_rate(play(engine, site, tasks, settings.seed, greedy=True))
+    result = success_rate(play(player, adapter, site, tasks, settings.seed, greedy=True))
     return f"{site.environment} {result.rate:.0%} [{result.low:.0%}, {result.high:.0%}]"
 
 
@@ -110,16 +113,16 @@ def main() -> None:
     lora = LoraModel(load_base(ModelConfig(name=arguments.model)), LoraConfig())
     renderer = renderer_for(lora.base.tokenizer)
     limits = RolloutConfig(max_turns=2, max_response_tokens=8) if arguments.quick else RolloutConfig()
-    engine = RolloutEngine(lora, renderer, limits)
+    player = TorchPlayer(lora, renderer, limits)
     mean = get_aggregator("mean")
 
     sites = [open_site(name, renderer, settings) for name in ("maze", "wordle")]
     adapter = lora.initial_state(settings.seed)
-    print("before   ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+    print("before   ", *(evaluate(player, site, adapter, settings) for site in sites), sep="  ")
     for round in range(1, settings.rounds + 1):
-        updates = [evolve(engine, site, adapter, round, settings) for site in sites]
+        updates = [evolve(player, lora, site, adapter, round, settings) for site in sites]
         adapter = mean.combine(adapter, updates)
-        print(f"round {round}  ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+        print(f"round {round}  ", *(evaluate(player, site, adapter, settings) for site in sites), sep="  ")
 
 
 if __name__ == "__main__":

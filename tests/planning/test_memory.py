@@ -15,9 +15,10 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.tiny import tiny_model
 from fedse.planning import Architecture, MemoryPlan, Phase, architecture_of, fit, memory, plan_memory
 from fedse.planning.architecture import known_facts
-from fedse.rollout import cache, engine
-from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.prepack import prepacked
+from fedse.rollout import schedule
+from fedse.rollout.torch import cache
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.prepack import prepacked
 
 ALL = sorted(known_facts())
 NOTES = ("source", "parameters", "non_embedding")
@@ -78,7 +79,7 @@ def test_the_adapter_is_counted_as_it_is_made() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert memory.PASS_TOKENS == engine._PASS_TOKENS
+    assert memory.PASS_TOKENS == schedule.PASS_TOKENS
     assert memory.CACHE_CHUNK == cache.CHUNK
     assert memory.LOGITS_AT_ONCE == loss._LOGITS_AT_ONCE
     assert (memory.ATTENTION_BLOCK, memory.KEPT_KEYS) == (attention._BLOCK, attention._KEPT_KEYS)

@@ -16,14 +16,14 @@ from fedse.errors import ModelError
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import BaseModel
 from fedse.models.lora import LoraModel
-from fedse.rollout import prepack
-from fedse.rollout.cache import ATTENTION_NAME
-from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import Episode, EpisodeRequest
-from fedse.rollout.prepack import PrepackedLinear, prepacked
-from fedse.rollout.sampling import draw
 from fedse.rollout.scripted import ExpertPolicy, demonstrate, play
+from fedse.rollout.torch import prepack
+from fedse.rollout.torch.cache import ATTENTION_NAME
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.player import TorchPlayer
+from fedse.rollout.torch.prepack import PrepackedLinear, prepacked
+from fedse.rollout.torch.sampling import draw
 from fedse.types import Source, StopReason, Task
 
 
@@ -99,7 +99,7 @@ def test_capped_attention_scores_are_refused() -> None:
 def test_a_model_that_changes_its_logits_does_not_play(config: PreTrainedConfig, renderer: Renderer) -> None:
     base = BaseModel(model=small(config), tokenizer=None, fingerprint="f", name="n")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="changes its logits"):
-        RolloutEngine(LoraModel(base, LoraConfig(rank=2)), renderer, RolloutConfig(max_context=512))
+        TorchPlayer(LoraModel(base, LoraConfig(rank=2)), renderer, RolloutConfig(max_context=512))
 
 
 def test_where_the_processor_cannot_pack_bfloat16_the_layers_stay_plain(

@@ -73,9 +73,9 @@ def transfer_matrix(
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
     for adapter, place in places.items():
-        shared.lora.load(load_adapter(place))
+        state = load_adapter(place)
         for label, name in evaluators(config).items():
-            rate, _ = evaluate_site(shared.engine, config, clients[name])
+            rate, _ = evaluate_site(shared.player, state, config, clients[name])
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:
                 on_rate(adapter, label, rate)

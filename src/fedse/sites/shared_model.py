@@ -8,19 +8,20 @@ from fedse.agent import Renderer, renderer_for
 from fedse.config import RunConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.engine import RolloutEngine
+from fedse.rollout.player import Player
+from fedse.rollout.torch.player import TorchPlayer
 
 
 @dataclass(frozen=True)
 class SharedModel:
-    """One frozen base model with one adapter slot, and the engine that plays with it.
+    """One frozen base model with one adapter slot, and the player that plays with it.
 
     Nothing is carried over from one client to the next: each loads the broadcast adapter before it plays and trains.
     """
 
     lora: LoraModel
     renderer: Renderer
-    engine: RolloutEngine
+    player: Player
 
     @classmethod
     def load(cls, config: RunConfig) -> SharedModel:
@@ -32,4 +33,4 @@ class SharedModel:
         """
         lora = LoraModel(load_base(config.model), config.lora)
         renderer = renderer_for(lora.base.tokenizer)
-        return cls(lora, renderer, RolloutEngine(lora, renderer, config.rollout))
+        return cls(lora, renderer, TorchPlayer(lora, renderer, config.rollout))

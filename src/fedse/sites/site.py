@@ -24,6 +24,7 @@ from fedse.federation.aggregation import get_aggregator
 from fedse.messages.update import ClientUpdate
 from fedse.progress import Listener, Phase, silent
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Rules
 from fedse.rollout.scripted import demonstrate
 from fedse.runs.layout import RunLayout
 from fedse.runs.phases import PhaseReport, once
@@ -274,14 +275,16 @@ class Client:
             round,
             seed=derive_seed(self._run.seed, self.name, "tasks"),
         )
-        self._shared.lora.load(adapter)
-        trajectories = self._shared.engine.run(
-            self._make_environment,
+        trajectories = self._shared.player.play(
+            adapter,
             [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
-            instruction=self._instruction,
-            greedy=False,
-            max_turns=self._config.max_turns,
-            temperature=self._config.temperature,
+            Rules(
+                self._make_environment,
+                self._instruction,
+                greedy=False,
+                max_turns=self._config.max_turns,
+                temperature=self._config.temperature,
+            ),
             on_progress=self._progress.episodes(Phase.EXPLORE, round),
         )
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {round}")
@@ -322,9 +325,9 @@ class Client:
         return metrics
 
     def _evaluate(self, round: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
-        self._shared.lora.load(adapter)
         rate, trajectories = evaluate_site(
-            self._shared.engine,
+            self._shared.player,
+            adapter,
             self._run,
             self._config,
             on_progress=self._progress.episodes(Phase.EVALUATE, round, note),

@@ -11,9 +11,10 @@ from fedse.agent import Renderer
 from fedse.config import RolloutConfig
 from fedse.errors import ConfigError
 from fedse.models.lora import LoraModel
-from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.engine import RolloutEngine, RolloutProgress
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import RolloutProgress, Rules
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.player import TorchPlayer
 from fedse.types import Source, StopReason, Task, Trajectory
 
 INSTRUCTION = "Count to the end."
@@ -32,8 +33,8 @@ def play(
     greedy: bool = False,
     context: int = 512,
 ) -> list[Trajectory]:
-    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=slots, max_context=context))
-    return engine.run(Counting, episodes, instruction=INSTRUCTION, greedy=greedy)
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=slots, max_context=context))
+    return player.play(lora.state(), episodes, Rules(Counting, INSTRUCTION, greedy=greedy))
 
 
 def tokens_of(trajectory: Trajectory) -> tuple[int, ...]:
@@ -53,9 +54,18 @@ def test_greedy_rollouts_equal_reading_the_whole_history_anew_for_every_token(
             assert list(trajectory.tokens.ids[start:end]) == expected
 
 
-def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(
-    lora: LoraModel, renderer: Renderer
-) -> None:
+def test_without_an_adapter_the_base_model_plays(lora: LoraModel, renderer: Renderer) -> None:
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
+    rules = Rules(Counting, INSTRUCTION, greedy=False)
+    adapter = lora.state()
+    with_it = player.play(adapter, requests("3/a"), rules)
+    bare = player.play(None, requests("3/a"), rules)
+    assert tokens_of(bare[0]) != tokens_of(with_it[0])
+    assert tokens_of(bare[0]) == tokens_of(player.play(lora.initial_state(5), requests("3/a"), rules)[0])
+    assert tokens_of(player.play(adapter, requests("3/a"), rules)[0]) == tokens_of(with_it[0])
+
+
+def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(lora: LoraModel, renderer: Renderer) -> None:
     episodes = requests("3/a", "1/b", "4/c", "2/d", "4/e", "1/f")
     alone = play(lora, renderer, episodes, slots=1)
     assert [tokens_of(one) for one in alone] == [tokens_of(one) for one in play(lora, renderer, episodes, slots=4)]
@@ -133,7 +143,7 @@ def test_an_episode_whose_prompt_leaves_no_room_for_a_reply_is_lost_and_harms_no
 
 def test_a_context_beyond_the_models_own_is_refused(lora: LoraModel, renderer: Renderer) -> None:
     with pytest.raises(ConfigError, match="4096"):
-        RolloutEngine(lora, renderer, RolloutConfig(max_context=5000))
+        TorchPlayer(lora, renderer, RolloutConfig(max_context=5000))
 
 
 def test_a_fault_of_one_environment_is_an_error_with_its_cause_and_harms_no_other(
@@ -155,8 +165,8 @@ def test_environments_are_closed(lora: LoraModel, renderer: Renderer) -> None:
         made.append(Counting())
         return made[-1]
 
-    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=2, max_context=512))
-    engine.run(make, requests("2/a", "boom/1", "1/b", "3/c"), instruction=INSTRUCTION, greedy=False)
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
+    player.play(None, requests("2/a", "boom/1", "1/b", "3/c"), Rules(make, INSTRUCTION, greedy=False))
     assert made
     assert all(environment.closed for environment in made)
 
@@ -170,9 +180,9 @@ def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel
         made.append(Counting())
         return made[-1]
 
-    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=3, max_context=512))
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=3, max_context=512))
     with pytest.raises(OSError, match="no third one"):
-        engine.run(make, requests("1/a", "1/b", "1/c"), instruction=INSTRUCTION, greedy=False)
+        player.play(None, requests("1/a", "1/b", "1/c"), Rules(make, INSTRUCTION, greedy=False))
     assert [environment.closed for environment in made] == [True, True]
 
 
@@ -187,10 +197,9 @@ def test_seeds_are_the_episodes_own(lora: LoraModel, renderer: Renderer) -> None
 
 def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: Renderer) -> None:
     seen: list[RolloutProgress] = []
-    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=2, max_context=512))
-    episodes = engine.run(
-        Counting, requests("2/a", "9/b", "1/c"), instruction=INSTRUCTION, greedy=False, on_progress=seen.append
-    )
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
+    rules = Rules(Counting, INSTRUCTION, greedy=False)
+    episodes = player.play(lora.state(), requests("2/a", "9/b", "1/c"), rules, on_progress=seen.append)
     last = seen[-1]
     sampled = sum(end - start for one in episodes if one.tokens for start, end in one.tokens.spans)
     assert (last.done, last.total, last.successes) == (3, 3, 2)
