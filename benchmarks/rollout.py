@@ -22,6 +22,7 @@ import transformers
 from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
@@ -71,8 +72,8 @@ def play_with_fedse(
 ) -> tuple[int, int]:
     """Tokens generated and turns taken by fedse's player."""
     played = player.play(lora.state(), requests, Rules(lambda: make(name), rules, greedy=False))
-    spans = [span for one in played if one.tokens for span in one.tokens.spans]
-    return sum(end - start for start, end in spans), len(spans)
+    records = [one.tokens for one in played if one.tokens]
+    return sum(record.agent_tokens for record in records), sum(len(record.spans) for record in records)
 
 
 def read_bandwidth() -> float:
@@ -115,7 +116,9 @@ def main() -> None:
     environment = make(options.environment)
     rules, tasks = system_prompt(environment, "concise"), environment.tasks("train")
     shown = demonstrate(environment, tasks, 4 * options.warm_up, instruction=rules, seed=0, renderer=renderer)
-    local_update(lora, shown, TrainingConfig(learning_rate=2e-3, steps=options.warm_up), seed=0)
+    local_update(
+        lora, [Example.of(one) for one in shown], TrainingConfig(learning_rate=2e-3, steps=options.warm_up), seed=0
+    )
     requests = [EpisodeRequest(task, seed) for seed, task in enumerate(environment.tasks("test")[: options.episodes])]
     limits = Limits.of(config, environment.spec)
     print(

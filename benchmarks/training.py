@@ -24,6 +24,7 @@ import transformers
 from fedse.agent import renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.environments import make
+from fedse.learning.examples import Example
 from fedse.learning.update import TrainingStats, local_update
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
@@ -61,8 +62,9 @@ def train_fedse(
     """Seconds of the local update, and what it did; loading the base is not counted."""
     config = TrainingConfig(learning_rate=RATE, epochs=1, batch_size=batch_size, max_tokens=ROW_TOKENS)
     lora = LoraModel(load_base(model), LORA)
+    examples = [Example.of(one) for one in data]
     stats: list[TrainingStats] = []
-    seconds = seconds_of(lambda: stats.append(local_update(lora, data, config, seed=0)), clock)
+    seconds = seconds_of(lambda: stats.append(local_update(lora, examples, config, seed=0)), clock)
     return seconds, stats[0]
 
 

@@ -17,8 +17,9 @@ from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
 from fedse.environments.base import Environment
 from fedse.evaluation.rates import success_rate
-from fedse.experience.filters import SuccessFilter, apply_filter
+from fedse.experience import get_selection, select, task_and_actions
 from fedse.federation.aggregation import get_aggregator
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.messages.update import ClientUpdate
 from fedse.models import catalogue
@@ -61,7 +62,7 @@ def open_site(name: str, renderer: Renderer, settings: Settings) -> Site:
     tasks = environment.tasks("train")[: settings.demonstrations]
     seed = derive_seed(settings.seed, name, "demonstrate")
     shown = demonstrate(environment, tasks, len(tasks), instruction=site.instruction, seed=seed, renderer=renderer)
-    site.experience = {one.key: one for one in shown}
+    site.experience = {task_and_actions(one): one for one in shown}
     return site
 
 
@@ -78,13 +79,14 @@ def evolve(
     """One site's round: explore with the global adapter, select, accumulate, fine-tune from there, upload."""
     seed = derive_seed(settings.seed, site.environment, round)
     tasks = python_random(seed, "tasks").sample(list(site.make().tasks("train")), settings.episodes)
-    kept = apply_filter(SuccessFilter(), play(player, adapter, site, tasks, seed, greedy=False)).kept
+    kept = select(get_selection("success"), play(player, adapter, site, tasks, seed, greedy=False)).kept
     for one in kept:
-        site.experience.setdefault(one.key, one)
+        site.experience.setdefault(task_and_actions(one), one)
 
     lora.load(adapter)
     training = TrainingConfig(steps=settings.steps, batch_size=4)
-    stats = local_update(lora, list(site.experience.values()), training, seed=derive_seed(seed, "train"))
+    examples = [Example.of(one) for one in site.experience.values()]
+    stats = local_update(lora, examples, training, seed=derive_seed(seed, "train"))
     print(
         f"round {round}  {site.environment:8} explored {len(tasks)}, kept {len(kept)}, "
         f"experience {len(site.experience)}, loss {stats.last_loss:.3f}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from learning_reference import SMALL, assert_same, gradients, lora_on, records, reference_loss, tiny_lora
+from learning_reference import SMALL, assert_same, examples, gradients, lora_on, records, reference_loss, tiny_lora
 from transformers import MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
@@ -18,7 +18,7 @@ from fedse.types import TokenRecord
 
 def fast(lora: LoraModel, batch: list[TokenRecord], max_tokens: int = 4096) -> tuple[float, list[torch.Tensor]]:
     with fused_lora(lora), attention_implementation(lora.base.model, PACKED_ATTENTION):
-        loss = accumulate_gradients(lora, pack(batch, max_tokens))
+        loss = accumulate_gradients(lora, pack(examples(batch), max_tokens))
     return loss, gradients(lora)
 
 
@@ -115,7 +115,7 @@ def test_sdpa_by_segment_is_the_blockwise_attention() -> None:
     from fedse.learning.attention import _BlockwiseAttention
 
     generator = torch.Generator().manual_seed(0)
-    (batch,) = pack(records((200, 90), shared=30), 4096)
+    (batch,) = pack(examples(records((200, 90), shared=30)), 4096)
     length = batch.ids.shape[1]
     heads = [torch.randn(1, n, length, 16, generator=generator, requires_grad=True) for n in (6, 2, 2)]
     weights = torch.randn(1, length, 6, 16, generator=generator)

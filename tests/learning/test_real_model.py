@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from learning_reference import assert_same, gradients, records, reference_loss, with_random_adapter
+from learning_reference import assert_same, examples, gradients, records, reference_loss, with_random_adapter
 
 from fedse.config import LoraConfig, ModelConfig
 from fedse.learning.attention import PACKED_ATTENTION
@@ -25,7 +25,7 @@ def test_packed_is_padded_on_the_default_model() -> None:
     expected_loss.backward()
     expected = gradients(lora)
     with fused_lora(lora), attention_implementation(lora.base.model, PACKED_ATTENTION):
-        loss = accumulate_gradients(lora, pack(batch, 4096))
+        loss = accumulate_gradients(lora, pack(examples(batch), 4096))
     assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
     largest = max(float(gradient.abs().max()) for gradient in expected)
     assert_same(gradients(lora), expected, 1e-5 * largest)

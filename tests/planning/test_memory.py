@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from measuring import alike, kept_for_backward, peak, record, tiny_lora, trajectory
+from measuring import alike, kept_for_backward, peak, record, tiny_lora
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, ModelError
 from fedse.learning import attention, loss
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.tiny import tiny_model
@@ -138,7 +139,7 @@ def test_with_dropout_the_plan_is_an_upper_bound(dtype: Any) -> None:
 def test_the_local_update_peaks_where_the_plan_says(dtype: Any) -> None:
     settings = config(training={"steps": 2, "batch_size": 1, "max_tokens": 1024}, rollout={"max_context": 1024})
     lora = tiny_lora(dtype)
-    measured = peak(lambda: local_update(lora, [trajectory(1024)], settings.training, seed=0))
+    measured = peak(lambda: local_update(lora, [Example(record(1024))], settings.training, seed=0))
     phase = plan_of(settings, device="cpu", dtype=dtype).phases[1]
     planned = phase.bytes - item(phase, "base weights") - item(phase, "adapter")
     assert 0.95 * measured < planned < 1.15 * measured

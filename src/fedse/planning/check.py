@@ -9,7 +9,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError
-from fedse.experience.filters import make_filter
+from fedse.experience.selection import get_selection
 from fedse.federation.aggregation import get_aggregator
 from fedse.sites.held_out_tasks import check_learnable, held_out_by
 from fedse.sites.partition import site_tasks
@@ -46,7 +46,7 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
         EnvironmentFault: if an environment cannot be brought up.
     """
     get_aggregator(config.method.aggregator)
-    make_filter(config.method.filter)
+    get_selection(config.method.filter)
     return [_site(config, client) for client in config.clients]
 
 

@@ -11,13 +11,14 @@ from typing import Any
 from fedse.adapters.files import load_adapter, save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
+from fedse.experience.selection import get_selection
 from fedse.progress import Listener, Phase
 from fedse.runs.layout import RunLayout
 from fedse.runs.phases import once
 from fedse.seeding import derive_seed
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Client
-from fedse.sites.training import distinct, fine_tune, round_settings
+from fedse.sites.training import distinct, examples_of, fine_tune, round_settings
 from fedse.sites.watching import ClientProgress
 
 
@@ -71,12 +72,13 @@ class Pool:
     def _train(self, round: int, start: AdapterState) -> Mapping[str, Any]:
         found = [client.experience(round) for client in self._clients]
         steps = sum(client.planned_steps(round, held) for client, held in zip(self._clients, found, strict=True))
+        selection = get_selection(self._config.method.filter)
         # The seed of a client's own update where it is the only one; no client's name holds a plus sign.
         name = "+".join(client.name for client in self._clients)
         adapter, metrics = fine_tune(
             self._shared.lora,
             start,
-            distinct([trajectory for held in found for trajectory in held]),
+            examples_of(distinct([trajectory for held in found for trajectory in held]), selection),
             round_settings(self._config, round, steps),
             seed=derive_seed(self._config.seed, name, round, Phase.TRAIN.value),
             on_step=self._progress.steps(round),

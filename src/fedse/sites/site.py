@@ -17,7 +17,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, DivergenceError, EnvironmentFault
-from fedse.experience.filters import apply_filter, make_filter
+from fedse.experience.selection import get_selection, select
 from fedse.experience.store import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
 from fedse.federation.aggregation import get_aggregator
@@ -35,7 +35,7 @@ from fedse.sites.held_out_tasks import check_learnable, held_out_by
 from fedse.sites.partition import site_tasks
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
-from fedse.sites.training import distinct, fine_tune, round_settings, steps_for
+from fedse.sites.training import distinct, examples_of, fine_tune, round_settings, steps_for
 from fedse.sites.watching import ClientProgress
 from fedse.types import StopReason, SuccessRate, Trajectory
 
@@ -78,7 +78,7 @@ class Client:
         self._shared = shared
         self._layout = layout
         self._progress = ClientProgress(listener, client.name)
-        self._filter = make_filter(config.method.filter)
+        self._selection = get_selection(config.method.filter)
         self._scalars = get_aggregator(config.method.aggregator).needs
         environment = self._make_environment()
         try:
@@ -187,13 +187,13 @@ class Client:
             found = store.trajectories(rounds=stored)
         if forgets and self._explores(round):
             played = read_trajectories(self._layout.trajectories(self.name, round))
-            found += apply_filter(self._filter, played).kept
+            found += select(self._selection, played).kept
         return [trajectory for trajectory in distinct(found) if trajectory.turns]
 
-    def planned_steps(self, round: int, examples: Sequence[Trajectory]) -> int:
+    def planned_steps(self, round: int, experience: Sequence[Trajectory]) -> int:
         """Optimizer steps of this client's update in a round, given its experience."""
         settings = round_settings(self._run, round, self._config.steps)
-        return steps_for(examples, settings, seed=self._seed(round, Phase.TRAIN))
+        return steps_for(examples_of(experience, self._selection), settings, seed=self._seed(round, Phase.TRAIN))
 
     def _explores(self, round: int) -> bool:
         return self._run.method.explore and round > self._run.method.warmup_rounds
@@ -255,14 +255,14 @@ class Client:
         self._store().close()  # without one there is no use in playing
         trajectories = self._play(round, adapter)
         write_trajectories(self._layout.trajectories(self.name, round), trajectories)
-        filtered = apply_filter(self._filter, trajectories)
+        selected = select(self._selection, trajectories)
         return {
             "episodes": len(trajectories),
             "errors": sum(trajectory.stop is StopReason.ERROR for trajectory in trajectories),
             "successes": sum(bool(trajectory.success) for trajectory in trajectories),
-            "kept": len(filtered.kept),
-            "dropped": dict(sorted(filtered.dropped_reasons.items())),
-            "added": self._accumulate(round, filtered.kept),
+            "kept": len(selected.kept),
+            "dropped": dict(sorted(selected.dropped_reasons.items())),
+            "added": self._accumulate(round, selected.kept),
             "turns": sum(len(trajectory.turns) for trajectory in trajectories),
             "tokens": sum(_generated_tokens(trajectory) for trajectory in trajectories),
         }
@@ -306,7 +306,7 @@ class Client:
         return ExperienceStore(self._layout.experience(self.name), create=not begun)
 
     def _train(self, round: int, adapter: AdapterState, start: AdapterState) -> Mapping[str, Any]:
-        examples = self.experience(round)
+        examples = examples_of(self.experience(round), self._selection)
         try:
             updated, metrics = fine_tune(
                 self._shared.lora,
@@ -355,4 +355,4 @@ class Client:
 
 
 def _generated_tokens(trajectory: Trajectory) -> int:
-    return sum(end - start for start, end in trajectory.tokens.spans) if trajectory.tokens else 0
+    return trajectory.tokens.agent_tokens if trajectory.tokens else 0
