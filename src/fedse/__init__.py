@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fedse.adapters.state import AdapterMeta, AdapterState
     from fedse.agent import renderer_for, system_prompt
     from fedse.config import LoraConfig, ModelConfig, RolloutConfig, RunConfig, TrainingConfig
-    from fedse.environments import Environment, EnvironmentSpec, Expert, StepResult, check_environment, make
+    from fedse.environments import Environment, EnvironmentSpec, Expert, StepResult, make
+    from fedse.environments.checking import check_environment
     from fedse.errors import FedseError
     from fedse.evaluation import success_rate
     from fedse.experience.identity import task_and_actions
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from fedse.rollout.episode import EpisodeRequest
     from fedse.rollout.player import Player, Rules
     from fedse.rollout.scripted import demonstrate
-    from fedse.rollout.torch import TorchPlayer
+    from fedse.rollout.torch.player import TorchPlayer
     from fedse.seeding import derive_seed
     from fedse.settings import load_config, method_names, preset_names
     from fedse.sites.site import Site
@@ -47,7 +48,8 @@ _EXPORTS = {
     "fedse.adapters.state": ("AdapterMeta", "AdapterState"),
     "fedse.agent": ("renderer_for", "system_prompt"),
     "fedse.config": ("LoraConfig", "ModelConfig", "RolloutConfig", "RunConfig", "TrainingConfig"),
-    "fedse.environments": ("Environment", "EnvironmentSpec", "Expert", "StepResult", "check_environment", "make"),
+    "fedse.environments": ("Environment", "EnvironmentSpec", "Expert", "StepResult", "make"),
+    "fedse.environments.checking": ("check_environment",),
     "fedse.errors": ("FedseError",),
     "fedse.evaluation": ("success_rate",),
     "fedse.experience.identity": ("task_and_actions",),
@@ -64,7 +66,7 @@ _EXPORTS = {
     "fedse.rollout.episode": ("EpisodeRequest",),
     "fedse.rollout.player": ("Player", "Rules"),
     "fedse.rollout.scripted": ("demonstrate",),
-    "fedse.rollout.torch": ("TorchPlayer",),
+    "fedse.rollout.torch.player": ("TorchPlayer",),
     "fedse.seeding": ("derive_seed",),
     "fedse.settings": ("load_config", "method_names", "preset_names"),
     "fedse.sites.site": ("Site",),

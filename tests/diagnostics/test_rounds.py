@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedse.federation.runtimes.local import run
 
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
@@ -15,7 +16,6 @@ from fedse.diagnostics.records import COLUMNS, as_csv
 from fedse.diagnostics.rounds import RoundDiagnostics, diagnose
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
 from fedse.errors import RunError
-from fedse.federation.runtimes.local import run
 from fedse.runs.folder import read_records
 from fedse.runs.layout import RunLayout
 from fedse.types import Source, StopReason, Task, Trajectory, Turn

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from fedse.messages.codec import encode_update
+from fedse.messages.update import ClientUpdate
 from report_runs import begin, config, episode, finish_phase, finish_round, made_run
 from typer.testing import CliRunner
 
 from fedse.cli.main import app
 from fedse.errors import RunError
-from fedse.messages.codec import encode_update
-from fedse.messages.update import ClientUpdate
 from fedse.progress import Phase
 from fedse.results.measures import write_csv
 from fedse.results.reading import read_run, read_runs

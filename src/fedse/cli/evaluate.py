@@ -121,13 +121,11 @@ def _rates(
     adapter: AdapterState | None,
     listener: Listener,
 ) -> tuple[dict[str, SuccessRate], list[Trajectory]]:
-    """Play every site's held-out tasks with an adapter; the rates and the episodes."""
+    """Play every site's held-out tasks with an adapter, or the base model; the rates and the episodes."""
     from fedse.progress import Event, Phase
-    from fedse.rollout.engine import RolloutProgress
+    from fedse.rollout.player import RolloutProgress
     from fedse.sites.evaluation import evaluate_site
 
-    # A fresh adapter has a zero factor B: with it the model is the bare base model.
-    shared.lora.load(shared.lora.initial_state(0) if adapter is None else adapter)
     rates = {}
     played: list[Trajectory] = []
     for label, site in sites.items():
@@ -147,6 +145,6 @@ def _rates(
                 )
             )
 
-        rates[label], trajectories = evaluate_site(shared.engine, config, site, on_progress=tell)
+        rates[label], trajectories = evaluate_site(shared.player, adapter, config, site, on_progress=tell)
         played += trajectories
     return rates, played

@@ -162,18 +162,18 @@ def _watch_model(environment: Environment, site: ClientConfig | None, task: Task
     from fedse.cli import model as models
     from fedse.environments import make
     from fedse.rollout.episode import EpisodeRequest
+    from fedse.rollout.player import Rules
     from fedse.sites.shared_model import SharedModel
 
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
-        if subject.adapter is not None:
-            shared.lora.load(subject.adapter)
-        (trajectory,) = shared.engine.run(
+        rules = Rules(
             lambda: make(environment.name, **(site.options if site else {})),
-            [EpisodeRequest(task, 0)],  # greedy decoding draws nothing, whatever the seed
-            instruction=system_prompt(environment, subject.config.agent.prompt),
+            system_prompt(environment, subject.config.agent.prompt),
             greedy=True,
             max_turns=site.max_turns if site else None,
         )
+        # Greedy decoding draws nothing, whatever the seed.
+        (trajectory,) = shared.player.play(subject.adapter, [EpisodeRequest(task, 0)], rules)
     episode.show(trajectory)

@@ -131,14 +131,14 @@ def _model_config(path: Path, model: str | None) -> ModelConfig:
 
 
 def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> None:
-    from fedse.agent.rendering import ChatRenderer
+    from fedse.agent import renderer_for
     from fedse.errors import ModelError
 
     record = trajectory.tokens
     if record is None:
         say("This episode has no recorded tokens.", style="yellow")
         return
-    fingerprint = ChatRenderer(tokenizer).fingerprint
+    fingerprint = renderer_for(tokenizer).fingerprint
     if record.tokenizer != fingerprint:
         raise ModelError(
             f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})",

@@ -64,9 +64,8 @@ def transfer_matrix(
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
     for adapter, state in adapters.items():
-        shared.lora.load(state)
         for label, name in run.evaluators.items():
-            rate, _ = evaluate_site(shared.engine, config, clients[name])
+            rate, _ = evaluate_site(shared.player, state, config, clients[name])
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:
                 on_rate(adapter, label, rate)

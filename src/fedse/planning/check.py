@@ -10,7 +10,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, FedseError
-from fedse.experience.filters import make_filter
+from fedse.experience.selection import get_selection
 from fedse.federation.server import strategy_of
 from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.messages import TaskSummary
@@ -48,7 +48,7 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
         EnvironmentFault: if an environment cannot be brought up.
     """
     strategy_of(config)
-    make_filter(config.method.filter)
+    get_selection(config.method.filter)
     environments = {client.name: registry.make(client.environment, **client.options) for client in config.clients}
     try:
         tasks = {client.name: summarize(config, client, environments[client.name]) for client in config.clients}

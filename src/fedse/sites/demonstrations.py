@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fedse.agent.parsing import format_response, parse_response
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent.renderers import Renderer
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
@@ -88,7 +88,7 @@ def import_demonstrations(
     instruction: str,
     count: int | None = None,
     held_out: Collection[str] = (),
-    renderer: ChatRenderer | None = None,
+    renderer: Renderer | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
@@ -183,7 +183,7 @@ def _replay(
 
 
 def _rendered(
-    trajectory: Trajectory, renderer: ChatRenderer, conversation: Conversation, longest: int | None
+    trajectory: Trajectory, renderer: Renderer, conversation: Conversation, longest: int | None
 ) -> Trajectory | Refused:
     """The trajectory with its tokens, if they are not too many."""
     tokens = renderer.render(trajectory)

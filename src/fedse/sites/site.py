@@ -170,7 +170,7 @@ class Site:
         steps = sum(
             environment.planned_steps(number, own) for environment, own in zip(environments, experience, strict=True)
         )
-        examples = distinct([trajectory for own in experience for trajectory in own])
+        examples = environments[0].examples(distinct([trajectory for own in experience for trajectory in own]))
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
         try:
             updated, metrics = fine_tune(

@@ -1,7 +1,7 @@
 import pytest
 
 from fedse.errors import UnknownNameError
-from fedse.experience import Verdict, apply_filter, make_filter
+from fedse.experience import Verdict, get_selection, select
 from fedse.types import StopReason
 from helpers.made_episodes import episode
 
@@ -18,22 +18,22 @@ CASES = [
 
 
 @pytest.mark.parametrize(("trajectory", "reason"), CASES)
-def test_the_success_filter_keeps_successes_only(trajectory, reason):
-    assert make_filter("success").judge(trajectory) == Verdict(reason == "success", reason)
+def test_success_keeps_successes_only(trajectory, reason):
+    assert get_selection("success")(trajectory) == Verdict(reason == "success", reason)
 
 
 @pytest.mark.parametrize(("trajectory", "reason"), CASES)
-def test_no_filter_keeps_everything_but_faults(trajectory, reason):
-    assert make_filter("none").judge(trajectory) == Verdict(reason != "error", reason)
+def test_none_keeps_everything_but_faults(trajectory, reason):
+    assert get_selection("none")(trajectory) == Verdict(reason != "error", reason)
 
 
 def test_every_stop_reason_has_a_case():
     assert {trajectory.stop for trajectory, _ in CASES} == set(StopReason)
 
 
-def test_applying_a_filter_keeps_the_order_and_counts_the_reasons():
+def test_selecting_keeps_the_order_and_counts_the_reasons():
     trajectories = [trajectory for trajectory, _ in CASES] + [episode(8, success=False)]
-    report = apply_filter(make_filter("success"), trajectories)
+    report = select(get_selection("success"), trajectories)
     assert report.kept == tuple(trajectories[:3])
     assert report.kept_reasons == {"success": 3}
     assert report.dropped_reasons == {
@@ -43,7 +43,7 @@ def test_applying_a_filter_keeps_the_order_and_counts_the_reasons():
         "repetition": 1,
         "error": 1,
     }
-    report = apply_filter(make_filter("none"), trajectories)
+    report = select(get_selection("none"), trajectories)
     assert len(report.kept) == 8
     assert report.kept_reasons == {
         "success": 3,
@@ -55,6 +55,6 @@ def test_applying_a_filter_keeps_the_order_and_counts_the_reasons():
     assert report.dropped_reasons == {"error": 1}
 
 
-def test_an_unknown_filter_offers_the_nearest():
+def test_an_unknown_name_offers_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no filter 'sucess'[\s\S]*did you mean success\? known: success, none"):
-        make_filter("sucess")
+        get_selection("sucess")

@@ -1,49 +1,63 @@
-"""From a chat to token ids and loss mask, in one place.
+"""From a chat to token ids and loss mask, by the tokenizer's own chat template.
 
-A chat is a stream of pieces: the opening (system message, first observation, the header of the agent's turn), the
-agent's own tokens, the continuation (what the template puts between two agent turns around the next observation), the
-agent's tokens again, and so on.  Sampling and rendering of expert turns build the stream from the same pieces, so a
-demonstration and a rollout with the same text have the same ids and the same mask.
+A chat is a stream of pieces.  The opening holds the system message, the first observation and the header of the agent's
+turn.  The agent's own tokens follow.  A continuation is what the template puts between two agent turns, around the next
+observation.  Sampling and the rendering of expert turns build the stream from the same pieces, so a demonstration and a
+rollout with the same text have the same ids and the same mask.
 
-The pieces come from the tokenizer's own chat template, which must keep its prefix: adding a turn may not change what
-was there before.  That is checked when the renderer is made.  Two liberties are taken.  Templates that can ask for a
-thinking mode are told not to (the agent's thought is part of its reply); the empty thought with which Qwen3 then opens
-a turn stays in the history, where the template itself would drop it.  And spaces that a template puts around a reply,
-as Llama 2's does, are left out.  The date that some templates print is always the same, or prompts would change from
-day to day.
+A template must keep its prefix: adding a turn may not change what was there before.  That is checked when a renderer is
+made.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
-from datetime import date
 from functools import cached_property
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import Any, Protocol
 
 from fedse.errors import ModelError
 from fedse.types import Message, TokenRecord, Trajectory
 
-_PROBE = "\u2042probe\u2042"
+PROBE = "\u2042probe\u2042"
 _OTHER = "\u2042other\u2042"
-#: What templates that print the date of the day print here: Llama 3's own choice where it cannot know the day.
-_TODAY = date(2024, 7, 26)
-_ASKS_DATE = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 
 
-class ChatRenderer:
-    """Renders chats by a tokenizer's template.
+class Tokenizer(Protocol):
+    """What a renderer needs of a tokenizer; those of transformers have it."""
+
+    chat_template: Any
+    eos_token_id: Any
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token → id."""
+
+    def get_chat_template(self) -> str:
+        """The template that chats are rendered with."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
+        """The ids of a text."""
+
+    def decode(
+        self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str | list[str]:
+        """The text of ids."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], *, tokenize: bool, **options: Any) -> Any:
+        """The text of a chat."""
+
+
+class Renderer:
+    """Renders chats by a tokenizer's template, whatever the model.
+
+    A model family that needs more is a subclass: see :mod:`fedse.agent.renderers`.
 
     Raises:
         ModelError: if the template does not keep its prefix, or ends a turn with no token of its own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._system_role = self._accepts_system()
         self._check_prefix()
         suffix = self._ids(self._after_reply("x"))
         if not suffix:
@@ -55,6 +69,11 @@ class ChatRenderer:
         self.stop_tokens: frozenset[int] = frozenset(
             {self.end_token} | ({eos} if isinstance(eos, int) else set(eos or ()))
         )
+
+    @classmethod
+    def recognises(cls, tokenizer: Tokenizer) -> bool:  # noqa: ARG003
+        """Whether the tokenizer's template needs what this class does."""
+        return True
 
     @cached_property
     def fingerprint(self) -> str:
@@ -77,7 +96,7 @@ class ChatRenderer:
         return [*self._ids(response), self.end_token]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, without tokens that end a turn."""
+        """The reply that sampled ids spell, as :func:`fedse.agent.parse_response` reads it: without stop tokens."""
         kept = list(ids)
         while kept and kept[-1] in self.stop_tokens:
             kept.pop()
@@ -102,55 +121,57 @@ class ChatRenderer:
             ids += reply
         return TokenRecord(tuple(ids), tuple(spans), self.fingerprint)
 
+    def conversation(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the template takes them."""
+        return list(messages)
+
+    def template_options(self) -> dict[str, Any]:
+        """Keywords with which the template is filled in."""
+        return {}
+
+    def around_reply(self, text: str) -> tuple[str, str]:
+        """What stands before and after the reply :data:`PROBE` in a chat that the template made."""
+        before, _, after = text.partition(PROBE)
+        return before, after
+
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
-        chat = [{"role": message.role, "content": message.content} for message in self._folded(messages)]
-        options: dict[str, Any] = {}
-        if "enable_thinking" in str(self._tokenizer.chat_template):
-            options["enable_thinking"] = False
-        if "strftime_now" in str(self._tokenizer.chat_template):
-            options["chat_template"] = _dated(self._tokenizer.get_chat_template())
-        text = self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate, **options)
-        return str(text)
-
-    def _folded(self, messages: Sequence[Message]) -> list[Message]:
-        # Some templates (Gemma's) refuse a system message; it then opens the first user message.
-        if self._system_role or messages[0].role != "system":
-            return list(messages)
-        first = Message("user", f"{messages[0].content}\n\n{messages[1].content}")
-        return [first, *messages[2:]]
+        options = {"add_generation_prompt": generate, **self.template_options()}
+        return fill_in(self._tokenizer, self.conversation(messages), **options)
 
     def _after_reply(self, observation: str) -> str:
         chat = [
             Message("system", "s"),
             Message("user", "u"),
-            Message("assistant", _PROBE),
+            Message("assistant", PROBE),
             Message("user", observation),
         ]
-        return self._text(chat).split(_PROBE, 1)[1].lstrip(" ")
-
-    def _accepts_system(self) -> bool:
-        chat = [{"role": "system", "content": _PROBE}, {"role": "user", "content": "u"}]
-        try:
-            return _PROBE in str(self._tokenizer.apply_chat_template(chat, tokenize=False))
-        except Exception:  # jinja templates raise whatever they like to refuse a role
-            return False
+        return self.around_reply(self._text(chat))[1]
 
     def _check_prefix(self) -> None:
         opening = [Message("system", "s"), Message("user", _OTHER)]
-        longer = [*opening, Message("assistant", _PROBE), Message("user", "v")]
+        longer = [*opening, Message("assistant", PROBE), Message("user", "v")]
         bare, before, after = self._text(opening, generate=False), self._text(opening), self._text(longer)
-        header, found, _ = after.removeprefix(bare).partition(_PROBE)
-        kept = before.startswith(bare) and after.startswith(bare) and bool(found)
-        if not kept or not before.removeprefix(bare).startswith(header.rstrip(" ")):
+        header, _ = self.around_reply(after.removeprefix(bare))
+        kept = before.startswith(bare) and after.startswith(bare) and PROBE in after
+        if not kept or not before.removeprefix(bare).startswith(header):
             raise ModelError(
                 "the tokenizer's chat template rewrites earlier turns when a turn is added",
                 "rollouts need a template that only appends; set such a template in tokenizer_config.json",
             )
 
 
-def _dated(template: str) -> str:
-    """The template with a constant date: transformers passes no function of ours to it, so the calls are replaced."""
-    return _ASKS_DATE.sub(lambda call: repr(_TODAY.strftime(call[2])), template)
+def fill_in(tokenizer: Tokenizer, messages: Sequence[Message], **options: Any) -> str:
+    """The text that a tokenizer's template makes of a chat."""
+    chat = [{"role": message.role, "content": message.content} for message in messages]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, **options))
+
+
+def attempt(tokenizer: Tokenizer, *messages: Message) -> str:
+    """The same, to see what a template does; empty if it refuses the chat."""
+    try:
+        return fill_in(tokenizer, messages)
+    except Exception:  # jinja templates raise whatever they like
+        return ""

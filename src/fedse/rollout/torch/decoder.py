@@ -1,31 +1,38 @@
-"""Forward passes over the slots: takes each slot's new tokens, returns the logits after its last one."""
+"""Forward passes over the slots: takes each slot's new tokens, draws what comes after its last one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from fedse.rollout.cache import Segment, SlotCache, SlotPlan
+from fedse.rollout.torch.cache import Segment, SlotCache, SlotPlan
+from fedse.rollout.torch.sampling import draw
 
 
 class SlotDecoder:
     """Owns the cache of one rollout and knows how long every slot's history is.
 
-    The model must run under the attention function :data:`~fedse.rollout.cache.ATTENTION_NAME`.
+    It is a :class:`~fedse.rollout.schedule.Decoder`.  The model must run under the attention function
+    :data:`~fedse.rollout.torch.cache.ATTENTION_NAME`.
 
     Args:
         model: plays.
         slots: histories side by side.
         context: tokens that a history may come to have.
+        temperature, min_p: of sampling; see :func:`~fedse.rollout.torch.sampling.draw`.
     """
 
-    def __init__(self, model: PreTrainedModel, slots: int, context: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, slots: int, context: int, *, temperature: float = 1.0, min_p: float = 0.0
+    ) -> None:
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device, self._dtype = model.device, model.dtype
         self._context = context
+        self._temperature, self._min_p = temperature, min_p
         self.cache = SlotCache(model.config, slots, device=model.device, dtype=model.dtype)
         self.lengths = [0] * slots
 
@@ -34,6 +41,16 @@ class SlotDecoder:
         """Give ``target`` the first ``length`` positions of ``source``'s history."""
         self.cache.copy_slot(source, target, length)
         self.lengths[target] = length
+
+    def decode(
+        self, pieces: Sequence[tuple[int, Sequence[int]]], drawn: Sequence[int], uniforms: np.ndarray | None
+    ) -> list[int]:
+        """See :class:`~fedse.rollout.schedule.Decoder`.
+
+        Raises:
+            ModelError: if the model needs something else than plain causal attention.
+        """
+        return draw(self.forward(pieces)[list(drawn)], uniforms, self._temperature, self._min_p)
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:

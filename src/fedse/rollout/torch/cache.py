@@ -1,4 +1,4 @@
-"""The key-value cache of the rollout engine: one slot per running episode, and the attention that reads it.
+"""The key-value cache of a rollout: one slot per running episode, and the attention that reads it.
 
 A forward pass takes the new tokens of all slots flattened into one row: single tokens of slots that decode and longer
 pieces of slots that read an observation, in any mix.  A :class:`SlotPlan` says which token belongs where.  The model

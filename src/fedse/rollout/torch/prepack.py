@@ -2,7 +2,7 @@
 
 A plain linear layer lets oneDNN reorder the weights in every call, which at decoding's small batches costs as much as
 the product itself: measured on two AVX512_BF16 cores with SmolLM2's shapes at batch 32, packing is 1.4 times as fast in
-bfloat16 and 1.9 times in float32 (``make bench`` measures the engine with it).  The operators are those that torch's
+bfloat16 and 1.9 times in float32 (``make bench`` measures the player with it).  The operators are those that torch's
 own compiler emits.
 """
 

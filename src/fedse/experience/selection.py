@@ -1,15 +1,14 @@
-"""Filters: which episodes become experience, and why the others do not.
+"""Selections: which episodes become experience, how much each weighs, and why the others are dropped.
 
 Fed-SE keeps an episode exactly when the environment calls it a success (arXiv 2512.08870, R(τ) = 1); its ablation keeps
-all.  No filter ever keeps an episode that was lost to an infrastructure fault: it has no outcome to learn from.
+all.  No selection ever keeps an episode that was lost to an infrastructure fault: it has no outcome to learn from.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from fedse.names import unknown_name
 from fedse.types import StopReason, Trajectory
@@ -17,62 +16,54 @@ from fedse.types import StopReason, Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A filter's judgement of one episode.
+    """What a selection says of one episode.
 
     Attributes:
         keep: the episode becomes experience.
         reason: how the episode ended, for counts: ``success``; ``failure`` (the environment said so), ``turn_limit``,
             ``repetition`` or ``context_limit`` (cut off before a success); ``error`` (an infrastructure fault).
+        weight: factor on the losses of its tokens where it is learnt from.
     """
 
     keep: bool
     reason: str
+    weight: float = 1.0
 
 
-class Filter(Protocol):
-    """Decides whether an episode becomes experience."""
-
-    def judge(self, trajectory: Trajectory) -> Verdict:
-        """The verdict on one finished episode; a pure function of it."""
-        ...
+#: Judges one finished episode.  It must be a pure function: the weight is asked for again in every update.
+Selection = Callable[[Trajectory], Verdict]
 
 
-class SuccessFilter:
+def successes(trajectory: Trajectory) -> Verdict:
     """Keeps successes and nothing else.
 
     A success in which a response hit its token limit is kept: the environment accepted what the agent did.
     """
-
-    def judge(self, trajectory: Trajectory) -> Verdict:
-        """Keep iff the environment says success."""
-        return Verdict(trajectory.success is True, _reason(trajectory))
+    return Verdict(trajectory.success is True, _reason(trajectory))
 
 
-class NoFilter:
+def outcomes(trajectory: Trajectory) -> Verdict:
     """Keeps every episode that has an outcome: the paper's ablation without a success filter."""
-
-    def judge(self, trajectory: Trajectory) -> Verdict:
-        """Keep unless an infrastructure fault took the outcome."""
-        return Verdict(trajectory.success is not None, _reason(trajectory))
+    return Verdict(trajectory.success is not None, _reason(trajectory))
 
 
-_FILTERS: Mapping[str, type[Filter]] = {"success": SuccessFilter, "none": NoFilter}
+_SELECTIONS: Mapping[str, Selection] = {"success": successes, "none": outcomes}
 
 
-def make_filter(name: str) -> Filter:
-    """The filter of a name: ``success`` or ``none``.
+def get_selection(name: str) -> Selection:
+    """The selection that ``method.filter`` names: ``success`` or ``none``.
 
     Raises:
         UnknownNameError: for another name; offers the nearest.
     """
-    if name not in _FILTERS:
-        raise unknown_name("filter", name, _FILTERS)
-    return _FILTERS[name]()
+    if name not in _SELECTIONS:
+        raise unknown_name("filter", name, _SELECTIONS)
+    return _SELECTIONS[name]
 
 
 @dataclass(frozen=True, slots=True)
-class FilterReport:
-    """What a filter did with a number of episodes.
+class Selected:
+    """What a selection did with a number of episodes.
 
     Attributes:
         kept: the episodes to learn from, in their order.
@@ -85,16 +76,16 @@ class FilterReport:
     dropped_reasons: Mapping[str, int]
 
 
-def apply_filter(chosen: Filter, trajectories: Iterable[Trajectory]) -> FilterReport:
+def select(selection: Selection, trajectories: Iterable[Trajectory]) -> Selected:
     """Judge every episode and count the reasons."""
     kept: list[Trajectory] = []
     reasons: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
     for trajectory in trajectories:
-        verdict = chosen.judge(trajectory)
+        verdict = selection(trajectory)
         reasons[verdict.keep][verdict.reason] += 1
         if verdict.keep:
             kept.append(trajectory)
-    return FilterReport(tuple(kept), dict(reasons[True]), dict(reasons[False]))
+    return Selected(tuple(kept), dict(reasons[True]), dict(reasons[False]))
 
 
 def _reason(trajectory: Trajectory) -> str:
