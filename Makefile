@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	"$$name" -c '$(SUPPORTED)' >/dev/null 2>&1 && echo "$$name" && break; done)
+# One process per core, but not so many that loading PyTorch in each outweighs the tests.
+PARALLEL := -n logical --maxprocesses=8 --dist=worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Asked for alone and by this exact version, so that the index's default build is taken and nothing else picks another.
 TORCH := torch==2.13.0
@@ -26,7 +28,7 @@ quickstart: $(VENV)/.runtime  ## install and run a small federation end to end
 install: $(VENV)/.dev $(VENV)/.docs  ## install everything that development needs
 
 test: $(VENV)/.dev  ## run the tests (seconds to minutes; no model is downloaded)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10
 
 test-slow: $(VENV)/.dev  ## run the tests that need the real base model
 	$(BIN)/python -m pytest -m slow

@@ -1,4 +1,4 @@
-"""Generated tokens per second: fedse's rollout engine against transformers' ``generate``, alternating in one run.
+"""Generated tokens per second: fedse's player against transformers' ``generate``, alternating in one run.
 
     python benchmarks/rollout.py [--environment maze] [--episodes 32] [--repeats 2]
 
@@ -19,20 +19,21 @@ from collections.abc import Sequence
 import torch
 import transformers
 
-from fedse.agent import system_prompt
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import Episode, EpisodeRequest, Limits
+from fedse.rollout.player import Rules
 from fedse.rollout.scripted import demonstrate
+from fedse.rollout.torch.player import TorchPlayer
 
 
 def play_naively(
-    lora: LoraModel, renderer: ChatRenderer, name: str, requests: Sequence[EpisodeRequest], limits: Limits, rules: str
+    lora: LoraModel, renderer: Renderer, name: str, requests: Sequence[EpisodeRequest], limits: Limits, rules: str
 ) -> tuple[int, int]:
     """Tokens generated and turns taken by lockstep ``generate`` over whole histories."""
     model, tokenizer = lora.base.model, lora.base.tokenizer
@@ -66,13 +67,13 @@ def play_naively(
     return tokens, turns
 
 
-def play_with_engine(
-    engine: RolloutEngine, name: str, requests: Sequence[EpisodeRequest], rules: str
+def play_with_fedse(
+    player: TorchPlayer, lora: LoraModel, name: str, requests: Sequence[EpisodeRequest], rules: str
 ) -> tuple[int, int]:
-    """Tokens generated and turns taken by the engine."""
-    played = engine.run(lambda: make(name), requests, instruction=rules, greedy=False)
-    spans = [span for one in played if one.tokens for span in one.tokens.spans]
-    return sum(end - start for start, end in spans), len(spans)
+    """Tokens generated and turns taken by fedse's player."""
+    played = player.play(lora.state(), requests, Rules(lambda: make(name), rules, greedy=False))
+    records = [one.tokens for one in played if one.tokens]
+    return sum(record.agent_tokens for record in records), sum(len(record.spans) for record in records)
 
 
 def read_bandwidth() -> float:
@@ -109,25 +110,28 @@ def main() -> None:
     transformers.logging.disable_progress_bar()
 
     base = load_base(ModelConfig(name=options.model))
-    lora, renderer = LoraModel(base, LoraConfig()), ChatRenderer(base.tokenizer)
-    engine = RolloutEngine(lora, renderer, RolloutConfig(slots=options.slots))
+    lora, renderer = LoraModel(base, LoraConfig()), renderer_for(base.tokenizer)
+    config = RolloutConfig(slots=options.slots)
+    player = TorchPlayer(lora, renderer, config)
     environment = make(options.environment)
     rules, tasks = system_prompt(environment, "concise"), environment.tasks("train")
     shown = demonstrate(environment, tasks, 4 * options.warm_up, instruction=rules, seed=0, renderer=renderer)
-    local_update(lora, shown, TrainingConfig(learning_rate=2e-3, steps=options.warm_up), seed=0)
+    local_update(
+        lora, [Example.of(one) for one in shown], TrainingConfig(learning_rate=2e-3, steps=options.warm_up), seed=0
+    )
     requests = [EpisodeRequest(task, seed) for seed, task in enumerate(environment.tasks("test")[: options.episodes])]
-    limits = engine.limits(environment.spec)
+    limits = Limits.of(config, environment.spec)
     print(
         f"{options.model}, {base.dtype}, {base.device.type}, {torch.get_num_threads()} threads; "
         f"{options.environment}: {len(requests)} episodes, {options.slots} slots"
     )
     rates: dict[str, list[float]] = {"fedse": [], "generate": []}
     for repeat in range(options.repeats):
-        torch.manual_seed(repeat)  # generate draws from the global generator; the engine does not
+        torch.manual_seed(repeat)  # generate draws from the global generator; fedse does not
         for name, results in rates.items():
             began = time.perf_counter()
             if name == "fedse":
-                tokens, turns = play_with_engine(engine, options.environment, requests, rules)
+                tokens, turns = play_with_fedse(player, lora, options.environment, requests, rules)
             else:
                 tokens, turns = play_naively(lora, renderer, options.environment, requests, limits, rules)
             seconds = time.perf_counter() - began

@@ -21,10 +21,10 @@ from collections.abc import Callable
 import torch
 import transformers
 
-from fedse.agent.prompts import system_prompt
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.environments import make
+from fedse.learning.examples import Example
 from fedse.learning.update import TrainingStats, local_update
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
@@ -46,7 +46,7 @@ def trajectories(base: BaseModel, environment_name: str, prompt: str, count: int
         count,
         instruction=system_prompt(environment, prompt),
         seed=0,
-        renderer=ChatRenderer(base.tokenizer),
+        renderer=renderer_for(base.tokenizer),
     )
 
 
@@ -62,8 +62,9 @@ def train_fedse(
     """Seconds of the local update, and what it did; loading the base is not counted."""
     config = TrainingConfig(learning_rate=RATE, epochs=1, batch_size=batch_size, max_tokens=ROW_TOKENS)
     lora = LoraModel(load_base(model), LORA)
+    examples = [Example.of(one) for one in data]
     stats: list[TrainingStats] = []
-    seconds = seconds_of(lambda: stats.append(local_update(lora, data, config, seed=0)), clock)
+    seconds = seconds_of(lambda: stats.append(local_update(lora, examples, config, seed=0)), clock)
     return seconds, stats[0]
 
 

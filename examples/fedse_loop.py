@@ -11,23 +11,25 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
+from fedse.federation.aggregation import get_aggregator
+from fedse.messages.update import ClientUpdate
+
 from fedse.adapters.state import AdapterState
-from fedse.agent import system_prompt
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
 from fedse.environments import make
 from fedse.environments.base import Environment
 from fedse.evaluation.rates import success_rate
-from fedse.experience.filters import SuccessFilter, apply_filter
-from fedse.federation.aggregation import get_aggregator
+from fedse.experience import get_selection, select, task_and_actions
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
-from fedse.messages.update import ClientUpdate
 from fedse.models import catalogue
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Player, Rules
 from fedse.rollout.scripted import demonstrate
+from fedse.rollout.torch.player import TorchPlayer
 from fedse.seeding import derive_seed, python_random
 from fedse.types import Task, Trajectory
 
@@ -54,34 +56,38 @@ class Settings:
     seed: int
 
 
-def open_site(name: str, renderer: ChatRenderer, settings: Settings) -> Site:
+def open_site(name: str, renderer: Renderer, settings: Settings) -> Site:
     """D_k,0: a few demonstrations by the environment's own expert."""
     environment = make(name)
     site = Site(name, system_prompt(environment, "concise"))
     tasks = environment.tasks("train")[: settings.demonstrations]
     seed = derive_seed(settings.seed, name, "demonstrate")
     shown = demonstrate(environment, tasks, len(tasks), instruction=site.instruction, seed=seed, renderer=renderer)
-    site.experience = {one.key: one for one in shown}
+    site.experience = {task_and_actions(one): one for one in shown}
     return site
 
 
-def play(engine: RolloutEngine, site: Site, tasks: list[Task], seed: int, *, greedy: bool) -> list[Trajectory]:
+def play(
+    player: Player, adapter: AdapterState, site: Site, tasks: list[Task], seed: int, *, greedy: bool
+) -> list[Trajectory]:
     requests = [EpisodeRequest(task, derive_seed(seed, str(task), index)) for index, task in enumerate(tasks)]
-    return engine.run(site.make, requests, instruction=site.instruction, greedy=greedy)
+    return player.play(adapter, requests, Rules(site.make, site.instruction, greedy=greedy))
 
 
-def evolve(engine: RolloutEngine, site: Site, adapter: AdapterState, round: int, settings: Settings) -> ClientUpdate:
-    """One site's round: reset to the global adapter, explore, filter, accumulate, fine-tune, upload."""
-    lora = engine.lora
-    lora.load(adapter)
-
+def evolve(
+    player: Player, lora: LoraModel, site: Site, adapter: AdapterState, round: int, settings: Settings
+) -> ClientUpdate:
+    """One site's round: explore with the global adapter, select, accumulate, fine-tune from there, upload."""
     seed = derive_seed(settings.seed, site.environment, round)
     tasks = python_random(seed, "tasks").sample(list(site.make().tasks("train")), settings.episodes)
-    kept = apply_filter(SuccessFilter(), play(engine, site, tasks, seed, greedy=False)).kept
-    site.experience |= {one.key: one for one in kept if one.key not in site.experience}
+    kept = select(get_selection("success"), play(player, adapter, site, tasks, seed, greedy=False)).kept
+    for one in kept:
+        site.experience.setdefault(task_and_actions(one), one)
 
+    lora.load(adapter)
     training = TrainingConfig(steps=settings.steps, batch_size=4)
-    stats = local_update(lora, list(site.experience.values()), training, seed=derive_seed(seed, "train"))
+    examples = [Example.of(one) for one in site.experience.values()]
+    stats = local_update(lora, examples, training, seed=derive_seed(seed, "train"))
     print(
         f"round {round}  {site.environment:8} explored {len(tasks)}, kept {len(kept)}, "
         f"experience {len(site.experience)}, loss {stats.last_loss:.3f}"
@@ -89,10 +95,9 @@ def evolve(engine: RolloutEngine, site: Site, adapter: AdapterState, round: int,
     return ClientUpdate(client=site.environment, round=round, adapter=lora.state())
 
 
-def evaluate(engine: RolloutEngine, site: Site, adapter: AdapterState, settings: Settings) -> str:
-    engine.lora.load(adapter)
+def evaluate(player: Player, site: Site, adapter: AdapterState, settings: Settings) -> str:
     tasks = list(site.make().tasks("test"))[: settings.held_out]
-    result = success_rate(play(engine, site, tasks, settings.seed, greedy=True))
+    result = success_rate(play(player, adapter, site, tasks, settings.seed, greedy=True))
     return f"{site.environment} {result.rate:.0%} [{result.low:.0%}, {result.high:.0%}]"
 
 
@@ -109,18 +114,18 @@ def main() -> None:
     if arguments.model in catalogue.CATALOGUE:
         catalogue.pull(arguments.model, progress=print)
     lora = LoraModel(load_base(ModelConfig(name=arguments.model)), LoraConfig())
-    renderer = ChatRenderer(lora.base.tokenizer)
+    renderer = renderer_for(lora.base.tokenizer)
     limits = RolloutConfig(max_turns=2, max_response_tokens=8) if arguments.quick else RolloutConfig()
-    engine = RolloutEngine(lora, renderer, limits)
+    player = TorchPlayer(lora, renderer, limits)
     mean = get_aggregator("mean")
 
     sites = [open_site(name, renderer, settings) for name in ("maze", "wordle")]
     adapter = lora.initial_state(settings.seed)
-    print("before   ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+    print("before   ", *(evaluate(player, site, adapter, settings) for site in sites), sep="  ")
     for round in range(1, settings.rounds + 1):
-        updates = [evolve(engine, site, adapter, round, settings) for site in sites]
+        updates = [evolve(player, lora, site, adapter, round, settings) for site in sites]
         adapter = mean.combine(adapter, updates)
-        print(f"round {round}  ", *(evaluate(engine, site, adapter, settings) for site in sites), sep="  ")
+        print(f"round {round}  ", *(evaluate(player, site, adapter, settings) for site in sites), sep="  ")
 
 
 if __name__ == "__main__":

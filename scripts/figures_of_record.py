@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import standings
 from fedse.report.figures import Figure, write_figures
 from fedse.report.study import read_study
 
@@ -43,7 +42,7 @@ def figures_of(name: str) -> list[Figure]:
     """
     pattern, shown = SHOWN[name]
     study = read_study(sorted((ROOT / "results").glob(pattern)))
-    drawn = {figure.name: figure for part in all_figures(study, standings(study)).values() for figure in part}
+    drawn = {figure.name: figure for part in all_figures(study, study.standings()).values() for figure in part}
     return [drawn[figure] for figure in shown]
 
 

@@ -1,6 +1,7 @@
 """The configuration of a run: frozen pydantic models; a resolved one re-runs the same run.
 
-Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.
+Loading from YAML, presets and ``--set`` lives in :mod:`fedse.settings`.  A field's ``role`` tells whether a difference
+in it makes another run or another method; see :mod:`fedse.runs.identity`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class ModelConfig(_Section):
     name: str = Field(
         default="smollm2-135m", description="'smollm2-135m', 'nano', 'tiny', a Hugging Face id, or a local folder"
     )
-    device: str = Field(default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …")
+    device: str = Field(
+        default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …", json_schema_extra={"role": "repetition"}
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="of the base weights; 'auto' takes bfloat16 where the hardware multiplies it natively",
@@ -55,7 +58,7 @@ class ClientConfig(_Section):
     demonstrations: int = Field(default=32, ge=0, description="expert episodes that seed the experience store")
     demonstrations_file: str | None = Field(
         default=None,
-        description="AgentTraj file to take up to so many demonstrations from, instead of the expert; each is replayed",
+        description="AgentTraj file to take the demonstrations from, instead of the expert; each is replayed",
     )
     episodes_per_round: int = Field(default=32, ge=0, description="exploration episodes a round")
     steps: int | None = Field(
@@ -83,8 +86,7 @@ class ClientConfig(_Section):
     temperature: float | None = Field(
         default=None,
         gt=0,
-        description="of exploration at this site: higher where much is to be discovered, lower where a slip loses the "
-        "game; default: as the rollout section says",
+        description="of exploration at this site; default: as the rollout section says",
     )
 
     @property
@@ -130,8 +132,7 @@ class RolloutConfig(_Section):
         default=0.0,
         ge=0,
         lt=1,
-        description="of exploration; tokens less likely than this share of the most likely one are not drawn, which"
-        " spares small models misspelt words without making their decisions alike; 0: all tokens",
+        description="of exploration; tokens less likely than this share of the most likely one are not drawn; 0: all",
     )
     slots: int = Field(default=32, ge=1, description="episodes decoded side by side")
     max_context: int = Field(default=2048, ge=64, description="tokens of a whole episode")
@@ -139,8 +140,8 @@ class RolloutConfig(_Section):
     max_repeats: int | None = Field(
         default=None,
         ge=2,
-        description="an episode is over, and failed, when the agent gives the same reply to the same observation for "
-        "the n-th time; saves the turns of an agent that is stuck; default: never",
+        description="the n-th time that the agent gives the same reply to the same observation ends the episode as a "
+        "failure; default: never",
     )
     max_response_tokens: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
 
@@ -161,13 +162,13 @@ class TrainingConfig(_Section):
         default=None,
         ge=1,
         description="agent tokens in one optimizer step; instead of batch_size, so that sites with long and with short "
-        "episodes do the same work; no episode comes twice in a step, so a store that holds less is the whole step",
+        "episodes do the same work; a store that holds less is the whole step",
     )
     b_ratio: float = Field(
         default=1.0,
         gt=0,
         description="learning rate of the B factors over that of the A factors (LoRA+); above 1 the sites' A factors "
-        "stay close, and with them the mean of the factors to the mean of the updates",
+        "stay close, so the mean of the factors is closer to the mean of the products",
     )
     max_tokens: int = Field(default=2048, ge=64, description="tokens in one forward pass; a batch is split to fit")
     schedule: Literal["cosine", "constant"] = Field(
@@ -236,19 +237,27 @@ class EvaluationConfig(_Section):
 class RunConfig(_Section):
     """A whole run."""
 
-    name: str = Field(default="run", description="a name for reports")
-    seed: int = Field(default=0, ge=0, description="every random stream of the run derives from it")
+    name: str = Field(default="run", description="a name for reports", json_schema_extra={"role": "label"})
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="every random stream of the run derives from it",
+        json_schema_extra={"role": "repetition"},
+    )
     rounds: int = Field(default=3, ge=0, description="federation rounds; 0: only evaluate the initial adapter")
     workers: int = Field(
         default=1,
         ge=1,
-        description="processes that do the sites' work side by side, each with its share of the cores and a base model "
-        "of its own; 1: the sites take turns in one",
+        description="processes that do the sites' work side by side, each with its own base model; 1: the sites take "
+        "turns in one",
+        json_schema_extra={"role": "machine"},
     )
     model: ModelConfig = ModelConfig()
     lora: LoraConfig = LoraConfig()
     agent: AgentConfig = AgentConfig()
-    clients: tuple[ClientConfig, ...] = Field(description="the sites, at least one")
+    clients: tuple[ClientConfig, ...] = Field(
+        description="the environments of the sites, at least one", json_schema_extra={"role": "site"}
+    )
     partition: PartitionConfig = PartitionConfig()
     rollout: RolloutConfig = RolloutConfig()
     training: TrainingConfig = TrainingConfig()

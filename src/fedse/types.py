@@ -7,8 +7,6 @@ All types are immutable.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -88,11 +86,23 @@ class TokenRecord:
         ids: all tokens of the rendered chat, shape (T,).
         spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
         tokenizer: fingerprint of the tokenizer and chat template that made them.
+        logprobs: log-probability with which each of the agent's tokens was drawn, in nats, in their order; ``None``
+            where a player does not tell.
     """
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     tokenizer: str
+    logprobs: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.logprobs is not None and len(self.logprobs) != self.agent_tokens:
+            raise ValueError(f"{len(self.logprobs)} log-probabilities for {self.agent_tokens} tokens of the agent")
+
+    @property
+    def agent_tokens(self) -> int:
+        """How many tokens are the agent's own."""
+        return sum(end - start for start, end in self.spans)
 
     def mask(self) -> npt.NDArray[np.bool_]:
         """The loss mask, shape (T,): true on the agent's tokens only."""
@@ -153,15 +163,12 @@ class Trajectory:
             chat += [Message("user", turn.observation), Message("assistant", turn.response)]
         return tuple(chat)
 
-    @property
-    def key(self) -> str:
-        """Identity for deduplication: hash of the task and the actions taken."""
-        payload = json.dumps([self.task.environment, self.task.id, *self.actions], ensure_ascii=False)
-        return hashlib.sha256(payload.encode()).hexdigest()[:32]
-
     def to_json(self) -> dict[str, Any]:
         """A plain dict that :meth:`from_json` turns back into an equal trajectory."""
-        return asdict(self)
+        data = asdict(self)
+        if self.tokens is not None and self.tokens.logprobs is None:
+            del data["tokens"]["logprobs"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trajectory:
@@ -177,6 +184,7 @@ class Trajectory:
                 ids=tuple(tokens["ids"]),
                 spans=tuple((int(start), int(end)) for start, end in tokens["spans"]),
                 tokenizer=tokens["tokenizer"],
+                logprobs=tuple(tokens["logprobs"]) if "logprobs" in tokens else None,
             )
         known = dict(data)
         known |= {

@@ -5,7 +5,8 @@ import math
 import pytest
 from rich.table import Table
 
-from fedse.cli.console import duration, percent, print_table, rate_with_interval, size, sparkline
+from fedse.cli.console import print_table
+from fedse.results.formatting import duration, percent, rate_with_interval, size, sparkline
 from fedse.types import SuccessRate
 
 

@@ -249,10 +249,11 @@ class TestEnv:
         assert result.exit_code == 0, result.output
 
     def test_replay_counts_differences_and_fails_on_any(self, cli: Cli, tmp_path: Path) -> None:
-        from fedse.environments import environment_class
+        from fedse.environments import make
+        from fedse.environments.agentgym.counterpart import counterpart_of
 
         record = {"env": "maze", "reset_kwargs": {"game": 0}, "steps": []}
-        session = environment_class("maze").replay_session(record)
+        session = counterpart_of(make("maze")).recorded_session(record)
         record["reset"] = session.reset(game=0)
         record["steps"] = [{"action": "move up", **session.step("move up")}]
         same, other = tmp_path / "same.jsonl", tmp_path / "other.jsonl"

@@ -12,6 +12,7 @@ from helpers.cli_calls import Cli
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny model, one round of one site with nothing but a demonstration."""
     from fedse.federation.runtimes.local import run as run_federation
+
     from fedse.progress import silent
     from fedse.settings import load_config
 

@@ -16,7 +16,7 @@ import pytest
 from fedse.environments import Environment, environment_class, environment_names, make
 from fedse.environments.agentgym import connection
 from fedse.environments.agentgym.client import AgentGymEnvironment
-from fedse.environments.agentgym.plain import numbered_tasks
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.agentgym.slots import Limits
 from fedse.environments.base import StepResult
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
@@ -46,7 +46,7 @@ def test_our_client_plays_the_same_episode_on_our_server_as_in_process(name: str
     here = make(name, **OPTIONS.get(name, {}))
     with served(name, **OPTIONS.get(name, {})) as address:
         there = make(address)
-        tasks = numbered_tasks(here)["test"]
+        tasks = counterpart_of(here).tasks()["test"]
         assert [int(task.id) for task in there.tasks("test")] == list(tasks)
         assert there.instruction("full") == here.instruction("full")
         number = list(tasks)[3]

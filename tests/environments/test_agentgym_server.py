@@ -293,7 +293,7 @@ class TestLimits:
 
         maze = server("maze")
         maze.post("/maze/create")
-        monkeypatch.setattr("fedse.environments.maze.session.MazeSession.reset", broken)
+        monkeypatch.setattr("fedse.environments.maze.agentgym.MazeSession.reset", broken)
         answer = maze.post("/maze/reset", {"id": 0, "game": 1})
         assert answer.status == 200
         assert "the walls are gone" in answer.json["error"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fedse.environments import StepResult, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.babyai import BabyAI
 from fedse.types import Task
 
 
 def test_sessions_number_tasks_as_agentgym_does() -> None:
-    session = BabyAI().agentgym(slot=3)
+    session = counterpart_of(BabyAI()).session(slot=3)
     payload = session.reset(data_idx=46 * 40)
     assert payload == {
         "observation": make("babyai").reset(Task("babyai", "GoToRedBallGrey/46")),
@@ -22,7 +23,7 @@ def test_sessions_number_tasks_as_agentgym_does() -> None:
 
 
 def test_sessions_give_the_original_payloads() -> None:
-    session = BabyAI().agentgym(slot=3)
+    session = counterpart_of(BabyAI()).session(slot=3)
     assert "no open episode" in session.step("turn left")["error"]
     session.reset(data_idx=46 * 40)
     answer = session.step("turn right")
@@ -44,7 +45,7 @@ def test_the_score_is_the_highest_reward_and_in_parity_their_sum() -> None:
         def step(self, action: str) -> StepResult:
             return StepResult("", next(self.rewards), False)
 
-    from fedse.environments.babyai.session import BabyAISession
+    from fedse.environments.babyai.agentgym import BabyAISession
 
     for parity, scores in ((False, [0.25, 0.25, 0.5, 0.5]), (True, [0.25, 0.25, 0.75, 0.5])):
         session = BabyAISession(Scripted(), 0, parity=parity)
@@ -54,7 +55,7 @@ def test_the_score_is_the_highest_reward_and_in_parity_their_sum() -> None:
 
 def test_sessions_are_independent() -> None:
     game = BabyAI()
-    first, second = game.agentgym(0), game.agentgym(1)
+    first, second = counterpart_of(game).session(0), counterpart_of(game).session(1)
     before = first.reset(data_idx=46 * 40)["observation"]
     second.reset(data_idx=4)
     second.step("turn left")
@@ -63,8 +64,8 @@ def test_sessions_are_independent() -> None:
 
 def test_tasks_are_numbered_as_agentgym_does() -> None:
     game = make("babyai", levels=[2])
-    numbers = game.agentgym_tasks()
+    numbers = counterpart_of(game).tasks()
     assert numbers["paper-train"][41] == Task("babyai", "GoToRedBall/1")
     assert {split: len(tasks) for split, tasks in numbers.items()} == dict(game.spec.splits)
-    assert game.imported_task("1841", "") == Task("babyai", "GoToRedBall/46")
-    assert game.imported_task("GoToRedBall/46", "") == Task("babyai", "GoToRedBall/46")
+    assert counterpart_of(game).imported_task("1841", "") == Task("babyai", "GoToRedBall/46")
+    assert counterpart_of(game).imported_task("GoToRedBall/46", "") == Task("babyai", "GoToRedBall/46")

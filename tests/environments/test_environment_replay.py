@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedse.environments.replay import ABSENT, Difference, replay_file
+from fedse.environments.agentgym.replay import ABSENT, Difference, replay_file
 from fedse.errors import EnvironmentFault, StoreError
 from helpers.recordings import recording
 

@@ -8,12 +8,14 @@ import random
 import re
 import tracemalloc
 from collections import deque
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedse.environments import StepResult, TaskTraits, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.maze import Maze
 from fedse.environments.maze.board import describe
 from fedse.environments.maze.environment import STEP_CAP
@@ -24,6 +26,7 @@ from fedse.environments.maze.layouts import (
     NAMED,
     ROWS,
     STEPS,
+    Cell,
     Layout,
     T,
     U,
@@ -31,7 +34,7 @@ from fedse.environments.maze.layouts import (
     distances_from,
     picture,
 )
-from fedse.environments.maze.navigation import local_move, local_walk, plan, solved_locally
+from fedse.environments.maze.navigation import local_move, plan
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
 
@@ -234,6 +237,20 @@ def test_generated_mazes_never_change(mazes: list[Layout]) -> None:
     assert Maze().spec.version == 1
 
 
+def local_walk(layout: Layout, start: Cell) -> Iterator[Cell]:
+    """The cells that the local rule visits after ``start``; ends at the goal, or never."""
+    cell, last = start, None
+    while cell != layout.goal:
+        last = local_move(cell, layout.goal, layout.exits[cell], last)
+        cell = layout.exits[cell][last]
+        yield cell
+
+
+def solved_locally(layout: Layout, start: Cell, limit: int) -> bool:
+    """Whether the local rule reaches the goal within ``limit`` moves."""
+    return any(cell == layout.goal for cell, _ in zip(local_walk(layout, start), range(limit), strict=False))
+
+
 def test_most_tasks_are_solved_by_what_can_be_seen(mazes: list[Layout]) -> None:
     generated_solved = [solved_locally(layout, layout.starts[0], 15) for layout in mazes]
     double_t_solved = [solved_locally(DOUBLE_T, start, 15) for start in DOUBLE_T.starts]
@@ -354,8 +371,8 @@ def test_traits_tell_kind_size_and_difficulty() -> None:
 
 
 def test_agentgyms_games_are_starts_of_double_t() -> None:
-    assert Maze().imported_task("17", "") == Task("maze", "double_t/17")
-    assert Maze().imported_task("loops/5", "") == Task("maze", "loops/5")
+    assert counterpart_of(Maze()).imported_task("17", "") == Task("maze", "double_t/17")
+    assert counterpart_of(Maze()).imported_task("loops/5", "") == Task("maze", "loops/5")
 
 
 # Trips in one maze
@@ -481,7 +498,7 @@ def test_the_expert_finds_its_way_from_wherever_it_was_put() -> None:
 
 
 def test_sessions_answer_bad_games_as_the_original_does_or_say_why() -> None:
-    faithful, mended = make("maze", parity=True).agentgym(), make("maze").agentgym()
+    faithful, mended = counterpart_of(make("maze", parity=True)).session(), counterpart_of(make("maze")).session()
     for session in (faithful, mended):
         assert session.reset(game=26) == {"error": "The game 26 is not valid."}
         assert session.reset(game=-27) == {"error": "list index out of range"}
@@ -492,7 +509,7 @@ def test_sessions_answer_bad_games_as_the_original_does_or_say_why() -> None:
 
 
 def test_sessions_quote_their_slot_and_open_again() -> None:
-    session = Maze().agentgym(slot=7)
+    session = counterpart_of(Maze()).session(slot=7)
     assert "no open episode" in session.step("move down")["error"]
     session.reset(game=18)
     assert session.step("move down") == {"observation": "Success\n", "reward": 1.0, "done": True}
@@ -505,7 +522,7 @@ def test_sessions_quote_their_slot_and_open_again() -> None:
 
 def test_sessions_are_independent() -> None:
     maze = Maze()
-    first, second = maze.agentgym(0), maze.agentgym(1)
+    first, second = counterpart_of(maze).session(0), counterpart_of(maze).session(1)
     before = first.reset(game=0)
     second.reset(game=18)
     second.step("move down")

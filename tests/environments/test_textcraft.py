@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from fedse.environments import TaskTraits, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.textcraft import TextCraft, recipes
 from fedse.environments.textcraft.commands import opening
 from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph
@@ -257,8 +258,8 @@ def test_traits_tell_kind_size_and_difficulty() -> None:
 
 def test_agentgyms_tasks_are_known_by_their_goals() -> None:
     observation = opening("oak_sign").observation
-    assert TextCraft().imported_task("17", observation) == Task("textcraft", "oak_sign")
-    assert TextCraft().imported_task("17", "nothing") is None
+    assert counterpart_of(TextCraft()).imported_task("17", observation) == Task("textcraft", "oak_sign")
+    assert counterpart_of(TextCraft()).imported_task("17", "nothing") is None
 
 
 @pytest.mark.parametrize(

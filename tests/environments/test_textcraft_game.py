@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fedse.environments import StepResult, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.textcraft import TextCraft
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import crafting_graph
@@ -297,7 +298,7 @@ def test_playing_on_does_not_grow_and_is_fast() -> None:
 
 
 def test_sessions_give_the_original_payloads_and_go_on_after_success() -> None:
-    session = TextCraft().agentgym(slot=3)
+    session = counterpart_of(TextCraft()).session(slot=3)
     assert set(session.step("inventory")) == set(session.goal()) == set(session.commands()) == {"error"}
     number = GRAPH.number["oak_planks"]
     assert session.reset(data_idx=number) == {
@@ -320,12 +321,12 @@ def test_sessions_give_the_original_payloads_and_go_on_after_success() -> None:
 
 @pytest.mark.parametrize(("number", "position"), [(0, 0), (543, 543), (544, 0), (-1, 543), (-545, 543), (10**12, 64)])
 def test_sessions_count_goals_round_and_round(number: int, position: int) -> None:
-    session = TextCraft().agentgym()
+    session = counterpart_of(TextCraft()).session()
     assert session.reset(data_idx=number)["observation"].endswith(f"Goal: craft {spoken(GRAPH.goals[position])}.")
 
 
 def test_sessions_take_a_goal_and_commands_of_ones_own() -> None:
-    session = TextCraft().agentgym()
+    session = counterpart_of(TextCraft()).session()
     given: dict[str, Any] = {"commands": "craft 1 flint using 1 luck\ncraft 2 luck", "goal": "minecraft:flint"}
     payload = session.reset(data_idx=7, **given)
     assert payload["observation"] == f"Crafting commands:\n{given['commands']}\n\nGoal: craft flint."
@@ -335,7 +336,7 @@ def test_sessions_take_a_goal_and_commands_of_ones_own() -> None:
 
 
 def test_sessions_keep_zero_entries_only_in_parity_and_do_not_mix() -> None:
-    faithful, mended = make("textcraft", parity=True).agentgym(), make("textcraft").agentgym()
+    faithful, mended = (counterpart_of(TextCraft(parity=parity)).session() for parity in (True, False))
     for session in (faithful, mended):
         session.reset(data_idx=0)
         session.step("get 0 flint")

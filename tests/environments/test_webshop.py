@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fedse.environments import StepResult, TaskTraits, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.checking import check_environment
 from fedse.environments.webshop import WebShop
 from fedse.environments.webshop.nouns import lexicon_nouns
@@ -215,7 +216,7 @@ def test_long_actions_take_no_time() -> None:
 
 def test_an_exact_purchase_is_a_success_and_ends_the_visit() -> None:
     shop = WebShop()
-    wanted = shop._shop.goals[3]
+    wanted = shop.shop.goals[3]
     shop.reset(Task("webshop", "1k/3"))
     words = " ".join((wanted.product.title, *wanted.attributes, *wanted.options.values()))
     observation = shop.step(f"search[{words}]").observation
@@ -323,7 +324,7 @@ def test_bad_options_are_refused() -> None:
 
 
 def test_training_and_test_goals_are_of_different_products() -> None:
-    shop = webshop()._shop
+    shop = webshop().shop
     asins = {split: {shop.goals[index].product.asin for index in shop.splits[split]} for split in ("train", "test")}
     assert not asins["train"] & asins["test"]
     assert len(asins["test"]) > 80
@@ -335,18 +336,18 @@ def test_training_and_test_goals_are_of_different_products() -> None:
 def test_max_options_leaves_out_the_goals_with_more_of_them() -> None:
     every, few = webshop(), make("webshop", max_options=1)
     for split in ("train", "test"):
-        asked = [len(every._shop.goals[int(task.id.split("/")[1])].options) for task in every.tasks(split)]
+        asked = [len(every.shop.goals[int(task.id.split("/")[1])].options) for task in every.tasks(split)]
         kept = [task for task, options in zip(every.tasks(split), asked, strict=True) if options <= 1]
         assert list(few.tasks(split)) == kept
         assert {0, 1} < set(asked), "nothing would be left out"
         assert few.spec.splits[split] == len(kept)
     left_out = next(task for task in every.tasks("test") if task not in few.tasks("test"))
     assert few.reset(left_out) == every.reset(left_out), "any goal can still be played"
-    assert few.agentgym_tasks() == every.agentgym_tasks(), "a server's indices do not depend on it"
+    assert counterpart_of(few).tasks() == counterpart_of(every).tasks(), "a server's indices do not depend on it"
 
 
 def test_max_features_leaves_out_the_goals_with_more_of_them() -> None:
-    shop = webshop()._shop
+    shop = webshop().shop
     few = make("webshop", max_options=1, max_features=2)
     kept = [shop.goals[int(task.id.split("/")[1])] for task in few.tasks("test")]
     assert {len(goal.attributes) for goal in kept} == {1, 2}
@@ -367,7 +368,7 @@ def test_page_size_says_how_many_products_a_page_of_results_has() -> None:
     assert three == ten[: len(three)]
     following = short.step("click[next >]").observation.split(" [SEP] ")
     assert following[-9:] == ten[len(three) : len(three) + 9], "the next page goes on where this one ended"
-    session = short.agentgym()
+    session = counterpart_of(short).session()
     session.reset(session_id=0)
     assert len(session.available_actions()["clickables"]) < 3
     session.step("search[shoes]")
@@ -375,7 +376,7 @@ def test_page_size_says_how_many_products_a_page_of_results_has() -> None:
 
 
 def test_any_beginning_of_a_split_is_a_fair_sample() -> None:
-    shop = webshop()._shop
+    shop = webshop().shop
     for split in ("train", "test"):
         goals = [shop.goals[index] for index in shop.splits[split][:64]]
         assert len({goal.product.asin for goal in goals}) == 64
@@ -388,7 +389,7 @@ def test_any_beginning_of_a_split_is_a_fair_sample() -> None:
 
 def test_parts_of_the_catalogue_are_disjoint_and_keep_what_is_held_out() -> None:
     shops = [make("webshop", stock=f"{number}/2") for number in (1, 2)]
-    asins = [{item.asin for item in shop._shop.products} for shop in shops]
+    asins = [{item.asin for item in shop.shop.products} for shop in shops]
     assert not asins[0] & asins[1]
     assert len(asins[0] | asins[1]) == 1000
     for split in ("train", "test"):
@@ -404,7 +405,7 @@ def test_parts_of_the_catalogue_are_disjoint_and_keep_what_is_held_out() -> None
 
 def test_a_department_sells_its_own_products_only() -> None:
     shop = make("webshop", stock="beauty")
-    assert {item.category for item in shop._shop.products} == {"beauty"}
+    assert {item.category for item in shop.shop.products} == {"beauty"}
     assert {shop.traits(task).kind for task in shop.tasks("test")} == {"beauty"}
     shop.reset(shop.tasks("test")[0])
     assert "Total results: 0" in shop.step("search[laptop]").observation
@@ -424,8 +425,8 @@ def test_traits_tell_department_words_and_points() -> None:
 
 
 def test_agentgyms_numbers_are_goals_of_the_catalogue() -> None:
-    assert webshop().imported_task("17", "") == Task("webshop", "1k/17")
-    assert webshop().imported_task("1k/17", "") == Task("webshop", "1k/17")
+    assert counterpart_of(webshop()).imported_task("17", "") == Task("webshop", "1k/17")
+    assert counterpart_of(webshop()).imported_task("1k/17", "") == Task("webshop", "1k/17")
 
 
 # The reward reaches the agent

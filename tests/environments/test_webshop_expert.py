@@ -154,7 +154,7 @@ def test_instructions_are_taken_apart(
 
 
 def test_all_our_instructions_are_understood() -> None:
-    goals = webshop()._shop.goals
+    goals = webshop().shop.goals
     for goal in (goals[index] for index in range(0, len(goals), 5)):
         wish = read_wish(goal.text)
         assert wish.product == goal.product.query

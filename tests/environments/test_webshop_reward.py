@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from fedse.environments.replay import replay_file
+from fedse.environments.agentgym.replay import replay_file
 from fedse.environments.webshop.colours import COLOURS, first_colour
 from fedse.environments.webshop.nouns import lexicon_nouns, noun_extractor
 from fedse.environments.webshop.products import Goal, Product

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fedse.environments import make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.webshop import WebShop
 from fedse.errors import EnvironmentFault
 
 
 def test_sessions_speak_as_the_original_server() -> None:
-    session = WebShop().agentgym(slot=7)
+    session = counterpart_of(WebShop()).session(slot=7)
     assert "no open session in environment 7" in session.step("search[a]")["error"]
     with pytest.raises(EnvironmentFault, match="no open session"):
         session.observation()
@@ -35,10 +36,10 @@ def test_sessions_speak_as_the_original_server() -> None:
 
 
 def test_in_parity_sessions_keep_hidden_searches_and_go_on_after_the_purchase() -> None:
-    faithful, mended = make("webshop", parity=True).agentgym(), make("webshop").agentgym()
+    faithful, mended = counterpart_of(make("webshop", parity=True)).session(), counterpart_of(make("webshop")).session()
     for session in (faithful, mended):
         session.reset(session_id=0)
-    products = WebShop()._shop.products
+    products = WebShop().shop.products
     faithful.step("search[<q> women's dresses]")
     assert faithful.results() == [item.asin for item in products if item.query == "women's dresses"]
     faithful.step("search[<c> beauty]")
@@ -48,7 +49,7 @@ def test_in_parity_sessions_keep_hidden_searches_and_go_on_after_the_purchase() 
     assert drawn[0] == drawn[1]
     assert "TypeError" in faithful.step("search[<a> long sleeve]")["error"]
     mended.step("search[<q> women's dresses]")
-    assert mended.results() == [products[place].asin for place in WebShop()._shop.ranking.search("q women's dresses")]
+    assert mended.results() == [products[place].asin for place in WebShop().shop.ranking.search("q women's dresses")]
     faithful.step(f"click[{faithful.results()[0]}]")
     assert faithful.step("click[buy now]")["done"] is True
     assert faithful.step("")["done"] is False
@@ -57,7 +58,7 @@ def test_in_parity_sessions_keep_hidden_searches_and_go_on_after_the_purchase() 
 
 def test_sessions_are_independent() -> None:
     shop = WebShop()
-    first, second = shop.agentgym(0), shop.agentgym(1)
+    first, second = counterpart_of(shop).session(0), counterpart_of(shop).session(1)
     before = first.reset(session_id=0)["observation"]
     second.reset(session_id=1)
     second.step("search[mugs]")

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedse.environments import StepResult, make
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.wordle import Wordle
 from fedse.environments.wordle.engine import TRIES, Engine
 from fedse.environments.wordle.environment import GREETING
@@ -404,7 +405,7 @@ def test_the_expert_refuses_what_is_no_feedback() -> None:
 
 
 def test_sessions_give_the_original_payloads() -> None:
-    session = Wordle().agentgym(slot=4)
+    session = counterpart_of(Wordle()).session(slot=4)
     assert "no open game" in session.step("brick")["error"]
     assert session.reset(seed=1) == {"id": 4, "observation": GREETING}
     valid, invalid = session.step("brick"), session.step("house")
@@ -418,7 +419,7 @@ def test_sessions_give_the_original_payloads() -> None:
 
 
 def test_the_possible_words_are_told_before_the_first_guess_only_except_in_parity() -> None:
-    mended, faithful = make("wordle").agentgym(), make("wordle", parity=True).agentgym()
+    mended, faithful = counterpart_of(make("wordle")).session(), counterpart_of(make("wordle", parity=True)).session()
     for session in (mended, faithful):
         session.reset(seed=1)
         assert session.filtered_vocab() == list(WORDS40)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedse.errors import StorageError, StoreError
-from fedse.experience import AddReport, ExperienceStore
+from fedse.experience import AddReport, ExperienceStore, task_and_actions
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
 from helpers.made_episodes import episode
 from helpers.subprocesses import environment
@@ -392,7 +392,7 @@ trajectories = st.builds(
 def test_any_episode_comes_back_equal(tmp_path_factory, episodes):
     first_of_each: dict[str, Trajectory] = {}
     for trajectory in episodes:
-        first_of_each.setdefault(trajectory.key, trajectory)
+        first_of_each.setdefault(task_and_actions(trajectory), trajectory)
     with ExperienceStore(tmp_path_factory.mktemp("any") / "store") as store:
         assert store.add(episodes) == AddReport(len(first_of_each), len(episodes) - len(first_of_each))
         assert store.trajectories() == list(first_of_each.values())

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from export_runs import made_run
 
 from fedse.errors import ConfigError, StorageError
 from fedse.export import EventLog, export_events, write_parquet
 from fedse.export.tensorboard import tag
 from fedse.progress import Event, Phase
-from fedse.report import read_run, read_runs, write_csv
-from fedse.report.measures import Measurement
-from helpers.export_runs import made_run
+from fedse.results.measures import Measurement, write_csv
+from fedse.results.reading import read_run, read_runs
 
 
 def test_parquet_has_the_rows_of_the_csv_table(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.files import save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig, RunConfig
 from fedse.evaluation.rates import wilson_interval
@@ -16,7 +16,7 @@ from fedse.export import Origin
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.models.tiny import tiny_model, tiny_tokenizer
-from fedse.report import read_run
+from fedse.results.reading import read_run
 from fedse.runs.folder import append_record
 from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config
@@ -80,5 +80,4 @@ def made_run(folder: Path, model: str = "tiny", *, dtype: str = "auto", evaluate
 
 def origin(folder: Path, round: int = 2, client: str = "") -> Origin:
     run = read_run(folder)
-    place = run.layout.site_adapter(round, client, run.config.method.sharing)
-    return Origin(run, round, client, load_adapter(place, expect=None))
+    return Origin(run, round, client, run.adapter(round, client))

@@ -1,4 +1,4 @@
-"""Small models and trajectories, and the plain reference that the fast path must agree with."""
+"""Small models and examples, and the plain reference that the fast path must agree with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig
+from fedse.learning.examples import Example
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
-from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory
+from fedse.types import TokenRecord
 
 VOCABULARY = 200
 SMALL = {
@@ -62,18 +63,8 @@ def records(lengths: Sequence[int], *, shared: int = 0, seed: int = 0) -> list[T
     return made
 
 
-def trajectory(record: TokenRecord | None) -> Trajectory:
-    return Trajectory(
-        task=Task("maze", "1"),
-        source=Source.EXPERT,
-        instruction="",
-        turns=(),
-        final_observation="",
-        success=True,
-        reward=1.0,
-        stop=StopReason.DONE,
-        tokens=record,
-    )
+def examples(records: Sequence[TokenRecord]) -> list[Example]:
+    return [Example(record) for record in records]
 
 
 def reference_loss(lora: LoraModel, batch: Sequence[TokenRecord]) -> torch.Tensor:

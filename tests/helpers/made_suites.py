@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedse.runs.evaluators import evaluators
+
 from fedse.evaluation import success_rate
 from fedse.experience.trajectory_files import write_trajectories
-from fedse.runs.evaluators import evaluators
 from fedse.runs.folder import append_record
 from fedse.runs.layout import RunLayout
 from fedse.settings import dump_config

@@ -11,13 +11,14 @@ from transformers import AttentionInterface
 
 from fedse.config import LoraConfig, ModelConfig
 from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
+from fedse.learning.examples import Example
 from fedse.learning.loss import agent_loss
 from fedse.learning.packing import pack
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import load_base
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
-from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
+from fedse.types import TokenRecord
 
 
 def tiny_lora(dtype: Literal["float32", "bfloat16"], **lora: Any) -> LoraModel:
@@ -36,20 +37,6 @@ def alike(beginning: int, rest: int, count: int) -> list[TokenRecord]:
     return [TokenRecord(shared + ids, ((beginning + 1, beginning + rest + 1),), "t") for ids in own]
 
 
-def trajectory(tokens: int) -> Trajectory:
-    return Trajectory(
-        task=Task("maze", "a"),
-        source=Source.EXPERT,
-        instruction="i",
-        turns=(Turn("o", "r", "a", 1.0),),
-        final_observation="f",
-        success=True,
-        reward=1.0,
-        stop=StopReason.DONE,
-        tokens=record(tokens),
-    )
-
-
 def _fused_kernels(_: Any, query: Any, key: Any, value: Any, __: Any, **options: Any) -> tuple[torch.Tensor, None]:
     """The attention that the local update has on a GPU."""
     return sdpa_by_segment(query, key, value, options["layout"], options["scaling"]), None
@@ -60,7 +47,7 @@ AttentionInterface.register("test-fused-kernels", _fused_kernels)
 
 def kept_for_backward(lora: LoraModel, records: Sequence[TokenRecord], *, on_gpu: bool) -> int:
     """Bytes that a forward pass of the local update keeps for its backward pass, beside the parameters."""
-    [batch] = pack(records, sum(len(record.ids) for record in records))
+    [batch] = pack([Example(record) for record in records], sum(len(record.ids) for record in records))
     prefix, segments = batch.layout.prefix, batch.layout.segments
     # The triangle at the lower right, which a CPU writes out and a GPU's kernels know.
     masks = {(end - start, prefix + end - start) for start, end in segments} if on_gpu and prefix else set()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedse.runs.evaluators import evaluators
 
 from fedse.adapters.files import save_adapter
 from fedse.adapters.state import AdapterMeta, AdapterState
@@ -18,7 +19,6 @@ from fedse.config import RunConfig
 from fedse.evaluation import success_rate
 from fedse.experience.trajectory_files import write_trajectories
 from fedse.progress import Phase
-from fedse.runs.evaluators import evaluators
 from fedse.runs.folder import append_record
 from fedse.runs.layout import RunLayout
 from fedse.seeding import numpy_generator

@@ -13,12 +13,21 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import FusedLoraLinear, fused_lora
 from fedse.models.lora import LoraModel
 from fedse.types import TokenRecord
-from helpers.learning_reference import SMALL, assert_same, gradients, lora_on, records, reference_loss, tiny_lora
+from helpers.learning_reference import (
+    SMALL,
+    assert_same,
+    examples,
+    gradients,
+    lora_on,
+    records,
+    reference_loss,
+    tiny_lora,
+)
 
 
 def fast(lora: LoraModel, batch: list[TokenRecord], max_tokens: int = 4096) -> tuple[float, list[torch.Tensor]]:
     with fused_lora(lora), attention_implementation(lora.base.model, PACKED_ATTENTION):
-        loss = accumulate_gradients(lora, pack(batch, max_tokens))
+        loss = accumulate_gradients(lora, pack(examples(batch), max_tokens))
     return loss, gradients(lora)
 
 
@@ -115,7 +124,7 @@ def test_sdpa_by_segment_is_the_blockwise_attention() -> None:
     from fedse.learning.attention import _BlockwiseAttention
 
     generator = torch.Generator().manual_seed(0)
-    (batch,) = pack(records((200, 90), shared=30), 4096)
+    (batch,) = pack(examples(records((200, 90), shared=30)), 4096)
     length = batch.ids.shape[1]
     heads = [torch.randn(1, n, length, 16, generator=generator, requires_grad=True) for n in (6, 2, 2)]
     weights = torch.randn(1, length, 6, 16, generator=generator)

@@ -12,7 +12,7 @@ from fedse.learning.loss import agent_loss, negative_log_likelihood
 from fedse.learning.packing import pack
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import check_head
-from helpers.learning_reference import SMALL, lora_on, records, tiny_lora
+from helpers.learning_reference import SMALL, examples, lora_on, records, tiny_lora
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -21,9 +21,10 @@ def test_chunks_do_not_change_the_loss_or_its_gradient(monkeypatch: pytest.Monke
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(23, 16, generator=generator, requires_grad=True)
     targets = torch.randint(0, 50, (23,), generator=generator)
+    weights = torch.rand(23, generator=generator)
     head = nn.Linear(16, 50, bias=bias).requires_grad_(False)
-    found = negative_log_likelihood(hidden, targets, head) * 0.5
-    expected = functional.cross_entropy(head(hidden), targets, reduction="sum") * 0.5
+    found = negative_log_likelihood(hidden, targets, weights, head) * 0.5
+    expected = (functional.cross_entropy(head(hidden), targets, reduction="none") * weights).sum() * 0.5
     torch.testing.assert_close(found, expected)
     gradient, expected_gradient = (torch.autograd.grad(loss, hidden)[0] for loss in (found, expected))
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
@@ -43,12 +44,12 @@ def test_scaled_or_capped_logits_are_refused() -> None:
 def test_a_window_shorter_than_a_trajectory_is_refused() -> None:
     model = lora_on(MistralConfig(**SMALL, sliding_window=32)).base.model
     with attention_implementation(model, PACKED_ATTENTION):
-        agent_loss(model, pack(records((30, 30)), 4096)[0])
+        agent_loss(model, pack(examples(records((30, 30))), 4096)[0])
         with pytest.raises(ModelError, match="sliding window of 32 tokens"):
-            agent_loss(model, pack(records((40,)), 4096)[0])
+            agent_loss(model, pack(examples(records((40,))), 4096)[0])
 
 
 def test_capped_attention_scores_are_refused() -> None:
     model = lora_on(Gemma2Config(**SMALL, head_dim=8)).base.model
     with attention_implementation(model, PACKED_ATTENTION), pytest.raises(ModelError, match="softcap"):
-        agent_loss(model, pack(records((30,)), 4096)[0])
+        agent_loss(model, pack(examples(records((30,))), 4096)[0])

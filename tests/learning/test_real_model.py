@@ -11,7 +11,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import load_base
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
-from helpers.learning_reference import assert_same, gradients, records, reference_loss, with_random_adapter
+from helpers.learning_reference import assert_same, examples, gradients, records, reference_loss, with_random_adapter
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_packed_is_padded_on_the_default_model() -> None:
     expected_loss.backward()
     expected = gradients(lora)
     with fused_lora(lora), attention_implementation(lora.base.model, PACKED_ATTENTION):
-        loss = accumulate_gradients(lora, pack(batch, 4096))
+        loss = accumulate_gradients(lora, pack(examples(batch), 4096))
     assert loss == pytest.approx(float(expected_loss.detach()), rel=1e-5)
     largest = max(float(gradient.abs().max()) for gradient in expected)
     assert_same(gradients(lora), expected, 1e-5 * largest)

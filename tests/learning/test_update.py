@@ -12,18 +12,19 @@ import torch
 
 from fedse.config import TrainingConfig
 from fedse.errors import TrainingError
+from fedse.learning.examples import Example
 from fedse.learning.packing import batches
 from fedse.learning.update import StepReport, local_update, planned_steps
 from fedse.models.lora import LoraModel
-from fedse.types import TokenRecord, Trajectory
-from helpers.learning_reference import records, tiny_lora, trajectory
+from fedse.types import TokenRecord
+from helpers.learning_reference import examples, records, tiny_lora
 from helpers.subprocesses import environment
 
 CONFIG = TrainingConfig(steps=4, batch_size=2, learning_rate=1e-2)
 
 
-def experience(count: int = 6) -> list[Trajectory]:
-    return [trajectory(record) for record in records([30 + 3 * index for index in range(count)], shared=8)]
+def experience(count: int = 6) -> list[Example]:
+    return examples(records([30 + 3 * index for index in range(count)], shared=8))
 
 
 def trained(lora: LoraModel, *, seed: int = 0, config: TrainingConfig = CONFIG) -> str:
@@ -52,8 +53,8 @@ def test_stats_count_what_was_trained() -> None:
     stats = local_update(
         tiny_lora(), made, replace_config(steps=None, epochs=2, batch_size=3), seed=0, on_step=reports.append
     )
-    lengths = sum(len(one.tokens.ids) for one in made if one.tokens)
-    assert (stats.steps, stats.trajectories, stats.tokens) == (2, 3, 2 * lengths)
+    lengths = sum(len(one.tokens.ids) for one in made)
+    assert (stats.steps, stats.examples, stats.tokens) == (2, 3, 2 * lengths)
     assert stats.loss_tokens == 2 * 3 * 7
     assert stats.computed_tokens == 2 * (lengths - 3 - 2 * 8)  # the last tokens, and the shared beginning twice
     assert stats.tokens_per_second == pytest.approx(stats.tokens / stats.seconds)
@@ -166,17 +167,12 @@ def test_gradients_are_clipped() -> None:
 
 
 def test_nothing_to_learn_from_is_an_error() -> None:
-    silent = trajectory(TokenRecord((1, 2, 3), (), "t"))
+    silent = Example(TokenRecord((1, 2, 3), (), "t"))
     for empty in ([], [silent]):
         with pytest.raises(TrainingError, match="nothing to learn from"):
             local_update(tiny_lora(), empty, CONFIG, seed=0)
     stats = local_update(tiny_lora(), [silent, *experience(2)], CONFIG, seed=0)
-    assert stats.trajectories == 2
-
-
-def test_a_trajectory_without_tokens_is_an_error() -> None:
-    with pytest.raises(TrainingError, match="maze:1 carries no tokens"):
-        local_update(tiny_lora(), [trajectory(None)], CONFIG, seed=0)
+    assert stats.examples == 2
 
 
 def test_training_a_merged_model_is_an_error() -> None:
@@ -189,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_adapter_is_spoilt() -> None:
     lora = tiny_lora()
     start = lora.state().digest
     lora.base.model.get_input_embeddings().weight.data[50] = float("nan")
-    bad = [trajectory(replace(record, ids=(50, *record.ids[1:]))) for record in records([30, 40])]
+    bad = [Example(replace(record, ids=(50, *record.ids[1:]))) for record in records([30, 40])]
     with pytest.raises(TrainingError, match="step 1 of 4: the loss is nan"):
         local_update(lora, bad, CONFIG, seed=0)
     assert lora.state().digest == start
@@ -198,6 +194,5 @@ def test_a_loss_that_is_not_finite_stops_before_the_adapter_is_spoilt() -> None:
 
 def test_the_longest_trajectory_is_trained_whole() -> None:
     lora = tiny_lora()
-    (long,) = records([500])
-    stats = local_update(lora, [trajectory(long)], replace_config(steps=1, max_tokens=64), seed=0)
+    stats = local_update(lora, examples(records([500])), replace_config(steps=1, max_tokens=64), seed=0)
     assert stats.computed_tokens == 499

@@ -11,7 +11,7 @@ import torch
 from nano.reading import TASKS
 from nano.words import Lexicon
 
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import renderer_for
 from fedse.config import ModelConfig
 from fedse.models import catalogue
 from fedse.models.base import load_base
@@ -41,7 +41,7 @@ def test_it_is_listed_and_needs_no_pulling():
 
 def test_it_reads_pages_that_it_has_never_seen(base):
     """Asked for a name of a list, it says what stands behind that name, word for word, more often than not."""
-    renderer = ChatRenderer(base.tokenizer)
+    renderer = renderer_for(base.tokenizer)
     lookup = next(make for make in TASKS if make.__name__ == "lookup")
     right = asked = 0
     for seed in range(4):

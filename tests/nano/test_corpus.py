@@ -13,8 +13,8 @@ from nano.reading import TASKS
 from nano.tokenizer import train_tokenizer, with_chat_template
 from nano.words import Lexicon, words_of
 
+from fedse.agent import renderer_for
 from fedse.agent.parsing import parse_response
-from fedse.agent.rendering import ChatRenderer
 
 WORDS = ("red", "blue", "iron", "log", "stone", "lamp", "river")
 
@@ -66,7 +66,7 @@ def test_players_say_nothing_about_their_task_and_keep_the_form(environment):
 def test_a_document_has_the_tokens_that_the_agent_sees(tokenizer):
     conversation = next(tasks(lexicon(3), (3, 5)))
     [(ids, said)] = encode(tokenizer, [conversation])
-    renderer = ChatRenderer(with_chat_template(tokenizer))
+    renderer = renderer_for(with_chat_template(tokenizer))
     (_, system), (_, user), (_, first), *rest = conversation
     expected = renderer.opening(system, user) + renderer.reply(first)
     for (_, page), (_, answer) in zip(rest[::2], rest[1::2], strict=True):

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedse.cli.plan import plan_of
 from fedse.config import RunConfig
-from fedse.planning import check_run, fit
+from fedse.planning import check_run, fit, plan_of
 from fedse.settings import load_config, preset_names
 from fedse.suites import load_suite
 

@@ -9,15 +9,17 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, ModelError
 from fedse.learning import attention, loss
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.tiny import tiny_model
-from fedse.planning import Architecture, MemoryPlan, Phase, architecture_of, fit, memory, plan_memory
+from fedse.planning import Architecture, MemoryPhase, MemoryPlan, architecture_of, fit, memory, plan_memory
 from fedse.planning.architecture import known_facts
-from fedse.rollout import cache, engine
-from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.prepack import prepacked
-from helpers.memory_measuring import alike, kept_for_backward, peak, record, tiny_lora, trajectory
+from fedse.rollout import schedule
+from fedse.rollout.torch import cache
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.prepack import prepacked
+from helpers.memory_measuring import alike, kept_for_backward, peak, record, tiny_lora
 
 ALL = sorted(known_facts())
 NOTES = ("source", "parameters", "non_embedding")
@@ -28,7 +30,7 @@ def config(**sections: Any) -> RunConfig:
     return RunConfig.model_validate({"clients": [{"name": "west", "environment": "maze"}]} | sections)
 
 
-def item(phase: Phase, beginning: str) -> int:
+def item(phase: MemoryPhase, beginning: str) -> int:
     [found] = [item.bytes for item in phase.items if item.label.startswith(beginning)]
     return found
 
@@ -78,7 +80,7 @@ def test_the_adapter_is_counted_as_it_is_made() -> None:
 
 
 def test_the_limits_are_those_of_the_code() -> None:
-    assert memory.PASS_TOKENS == engine._PASS_TOKENS
+    assert memory.PASS_TOKENS == schedule.PASS_TOKENS
     assert memory.CACHE_CHUNK == cache.CHUNK
     assert memory.LOGITS_AT_ONCE == loss._LOGITS_AT_ONCE
     assert (memory.ATTENTION_BLOCK, memory.KEPT_KEYS) == (attention._BLOCK, attention._KEPT_KEYS)
@@ -137,7 +139,7 @@ def test_with_dropout_the_plan_is_an_upper_bound(dtype: Any) -> None:
 def test_the_local_update_peaks_where_the_plan_says(dtype: Any) -> None:
     settings = config(training={"steps": 2, "batch_size": 1, "max_tokens": 1024}, rollout={"max_context": 1024})
     lora = tiny_lora(dtype)
-    measured = peak(lambda: local_update(lora, [trajectory(1024)], settings.training, seed=0))
+    measured = peak(lambda: local_update(lora, [Example(record(1024))], settings.training, seed=0))
     phase = plan_of(settings, device="cpu", dtype=dtype).phases[1]
     planned = phase.bytes - item(phase, "base weights") - item(phase, "adapter")
     assert 0.95 * measured < planned < 1.15 * measured

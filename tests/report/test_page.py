@@ -10,12 +10,13 @@ import pytest
 
 from fedse.errors import RunError
 from fedse.experience.trajectory_files import write_trajectories
-from fedse.report import follow, read_runs, read_study, render_page, write_page
+from fedse.report import follow, read_study, render_page, write_page
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import standings
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
-from fedse.report.groups import group_runs
 from fedse.report.page import LARGEST_PAGE
+from fedse.results.groups import group_runs
+from fedse.results.reading import read_runs
+from fedse.runs.layout import RunLayout
 from fedse.seeding import numpy_generator
 from helpers.report_runs import Page, begin, config, episode, finish_round, made_run
 
@@ -92,8 +93,7 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     text = HOSTILE.replace("\ud800", "")  # which YAML cannot hold
     clients = [{"name": "west", "environment": "maze", "options": {"look": text}}]
     folder = made_run(tmp_path / "<b>run", name=text, clients=clients)
-    run = read_runs([folder])[0]
-    write_trajectories(run.layout.evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
+    write_trajectories(RunLayout(folder).evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
     target = tmp_path / "page.html"
     write_page(target, read_study([folder]))
     page = Page(target.read_text())
@@ -185,7 +185,7 @@ def test_without_room_for_a_task_no_browser_is_shown_but_a_notice(
     study = read_study([made_run(tmp_path / "run")])
     assert episode_data(study, budget=10) == EpisodeData("", 0, 1)
     monkeypatch.setattr("fedse.report.page.LARGEST_PAGE", 1000)
-    monkeypatch.setattr("fedse.report.episodes.read_trajectories", lambda _: pytest.fail("there is no room for them"))
+    monkeypatch.setattr("fedse.report.episodes._shelf", lambda _: pytest.fail("there is no room for them"))
     page = Page(render_page(study))
     assert not [found for found in page.all("div") if found.get("id") == "browser"]
     assert any("not one task of each run fits on this page" in text for text in page.texts["p"])
@@ -223,7 +223,7 @@ def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None
     groups = group_runs(read_runs(folders))
     assert [group.label for group in groups] == ["made (a)", "made (b)"]
     study = read_study(folders)
-    names = [figure.name for part in all_figures(study, standings(study)).values() for figure in part]
+    names = [figure.name for part in all_figures(study, study.standings()).values() for figure in part]
     assert len(names) == len(set(names))
 
 
@@ -235,7 +235,7 @@ def test_of_several_runs_of_one_seed_the_first_that_is_complete_counts(tmp_path:
         made_run(tmp_path / "other", name="other", method={"history": False}),
     ]
     study = read_study(folders)
-    [made, other] = standings(study)
+    [made, other] = study.standings()
     assert (made.seeds, made.group.planned) == ((0,), 1)
     assert (made.rates["maze"].successes, made.rates["maze"].episodes) == (4, 8)
     assert (made.mean, other.gain.value if other.gain else None) == (0.5, pytest.approx(0.25))
@@ -266,7 +266,7 @@ def test_a_change_is_between_the_same_runs(tmp_path: Path, further: tuple[int, .
     assert rounds in page.texts["td"]
     assert f"{min(rates)} → {max(rates)}" == rounds
     assert any(f"Of {shown}." in text for text in page.texts["p"]) == (shown == "1 of 2 runs")
-    [curve] = [figure for figure in all_figures(study, standings(study))["success"] if "maze" in figure.name]
+    [curve] = [figure for figure in all_figures(study, study.standings())["success"] if "maze" in figure.name]
     assert [row[0] for row in curve.rows] == [f"made, round {round}" for round in rates]
 
 

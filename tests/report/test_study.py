@@ -7,8 +7,9 @@ import pytest
 from fedse.errors import RunError, StorageError
 from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
-from fedse.report.comparisons import Standing, standings
+from fedse.results.standings import Standing
 from fedse.runs.folder import is_at_work, locked
+from fedse.runs.layout import RunLayout
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend
@@ -28,7 +29,7 @@ def study(suite: Path) -> Study:
 
 @pytest.fixture(scope="module")
 def found(study: Study) -> dict[str, Standing]:
-    return {standing.group.label: standing for standing in standings(study)}
+    return {standing.group.label: standing for standing in study.standings()}
 
 
 def test_a_suite_is_read_with_its_methods_ablations_and_reference(study: Study) -> None:
@@ -43,9 +44,9 @@ def test_the_numbers_are_those_of_the_suites_own_table(suite: Path, found: dict[
     rows = {row.method.label: row for row in suite_table(read_suite(suite)).rows}
     assert rows.keys() == found.keys()
     for label, row in rows.items():
-        assert found[label].rates == row.environments
-        assert found[label].macro == row.macro
-        assert found[label].comparison == row.against
+        assert found[label].rates == row.standing.rates
+        assert found[label].means == row.standing.means
+        assert found[label].comparison == row.standing.comparison
 
 
 def test_differences_have_paired_intervals_and_tests(found: dict[str, Standing]) -> None:
@@ -53,7 +54,7 @@ def test_differences_have_paired_intervals_and_tests(found: dict[str, Standing])
     assert alone.gain is not None
     assert alone.gain.value == pytest.approx((4 + 5 - 11 - 12) / 24)
     assert alone.gain.high < 0
-    assert alone.p_in("maze") < 0.05
+    assert alone.mark_in("maze") == "▼"
     assert found["Together"].gain is None
     same = found["The same again"].gain
     assert same is not None
@@ -70,7 +71,7 @@ def test_the_first_runs_named_are_the_reference_of_the_others(tmp_path: Path) ->
     runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="worse", successes=(0, 0, 1))]
     study = read_study(runs)
     assert [group.label for group in study.references.values()] == ["made"]
-    [reference, worse] = standings(study)
+    [reference, worse] = study.standings()
     assert reference.comparison is None
     assert worse.gain is not None
     assert worse.gain.value == pytest.approx(-5 / 8)
@@ -78,7 +79,7 @@ def test_the_first_runs_named_are_the_reference_of_the_others(tmp_path: Path) ->
 
 def test_runs_on_different_models_are_not_compared(tmp_path: Path) -> None:
     runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="other", model={"name": "tiny"})]
-    assert [standing.reference for standing in standings(read_study(runs))] == [None, None]
+    assert [standing.reference for standing in read_study(runs).standings()] == [None, None]
 
 
 def test_every_figure_of_a_suite_is_there(study: Study, found: dict[str, Standing]) -> None:
@@ -116,7 +117,7 @@ def test_a_packed_suite_has_the_same_figures_but_the_timelines(
     whole = all_figures(study, [*found.values()]) | {"timeline": []}
     for folder in (tmp_path / "packed", tmp_path / "again"):
         copy = read_study([folder])
-        drawn = all_figures(copy, standings(copy))
+        drawn = all_figures(copy, copy.standings())
         for part, figures in whole.items():
             assert [figure.rows for figure in drawn[part]] == [figure.rows for figure in figures], part
 
@@ -156,14 +157,14 @@ def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_p
     assert "3 cells are missing" in notices
     assert "No process works on it: it has stopped." in notices
     assert "1 of 2" in page.texts["td"]
-    [alone] = [standing for standing in standings(study) if standing.group.label == "Alone"]
+    [alone] = [standing for standing in study.standings() if standing.group.label == "Alone"]
     assert alone.comparison is not None
     assert alone.comparison.seeds == 1
 
 
 def test_a_process_at_work_is_known_by_its_lock(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0, 2))
-    lock = read_study([folder]).runs[0].layout.lock
+    lock = RunLayout(folder).lock
     assert not is_at_work(lock)
     with locked(lock):
         assert is_at_work(lock)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedse.progress import Phase
-from fedse.report import read_run
 from fedse.report.timeline import timeline
+from fedse.results.reading import read_run
 from fedse.runs.folder import append_record
 from fedse.types import RoundRecord
 from helpers.report_runs import SECONDS, begin, config, finish_phase

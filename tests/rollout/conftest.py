@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedse.adapters.state import AdapterState
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for
 from fedse.config import LoraConfig, ModelConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
@@ -24,5 +24,5 @@ def lora() -> LoraModel:
 
 
 @pytest.fixture
-def renderer(lora: LoraModel) -> ChatRenderer:
-    return ChatRenderer(lora.base.tokenizer)
+def renderer(lora: LoraModel) -> Renderer:
+    return renderer_for(lora.base.tokenizer)

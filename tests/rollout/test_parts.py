@@ -8,21 +8,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig, MistralConfig, PreTrainedConfig
 
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer
 from fedse.config import LoraConfig, RolloutConfig
 from fedse.environments.base import StepResult
 from fedse.errors import ModelError
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import BaseModel
 from fedse.models.lora import LoraModel
-from fedse.rollout import prepack
-from fedse.rollout.cache import ATTENTION_NAME
-from fedse.rollout.decoder import SlotDecoder
-from fedse.rollout.engine import RolloutEngine
 from fedse.rollout.episode import Episode, EpisodeRequest
-from fedse.rollout.prepack import PrepackedLinear, prepacked
-from fedse.rollout.sampling import draw
 from fedse.rollout.scripted import ExpertPolicy, demonstrate, play
+from fedse.rollout.torch import prepack
+from fedse.rollout.torch.cache import ATTENTION_NAME
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.player import TorchPlayer
+from fedse.rollout.torch.prepack import PrepackedLinear, prepacked
+from fedse.rollout.torch.sampling import draw
 from fedse.types import Source, StopReason, Task
 from helpers.counting_environment import Counting
 
@@ -96,10 +96,10 @@ def test_capped_attention_scores_are_refused() -> None:
 @pytest.mark.parametrize(
     "config", [GraniteConfig(**SMALL, logits_scaling=8.0), Gemma2Config(**SMALL, final_logit_softcapping=0.001)]
 )
-def test_a_model_that_changes_its_logits_does_not_play(config: PreTrainedConfig, renderer: ChatRenderer) -> None:
+def test_a_model_that_changes_its_logits_does_not_play(config: PreTrainedConfig, renderer: Renderer) -> None:
     base = BaseModel(model=small(config), tokenizer=None, fingerprint="f", name="n")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="changes its logits"):
-        RolloutEngine(LoraModel(base, LoraConfig(rank=2)), renderer, RolloutConfig(max_context=512))
+        TorchPlayer(LoraModel(base, LoraConfig(rank=2)), renderer, RolloutConfig(max_context=512))
 
 
 def test_where_the_processor_cannot_pack_bfloat16_the_layers_stay_plain(
@@ -175,7 +175,7 @@ def test_a_scripted_policy_plays_an_episode() -> None:
     assert trajectory.final_observation == "Turn 2 of 2/a."
 
 
-def test_demonstrations_keep_successes_only_and_reuse_tasks_in_other_words(renderer: ChatRenderer) -> None:
+def test_demonstrations_keep_successes_only_and_reuse_tasks_in_other_words(renderer: Renderer) -> None:
     tasks = [Task("counting", name) for name in ("1/a", "9/too-long", "boom/1", "2/b")]
     found = demonstrate(Counting(), tasks, 5, instruction="Count.", seed=1, renderer=renderer)
     assert [one.task.id for one in found] == ["1/a", "2/b", "1/a", "2/b", "1/a"]
@@ -187,7 +187,7 @@ def test_demonstrations_end_when_the_expert_solves_nothing() -> None:
     assert demonstrate(Counting(), [Task("counting", "9/x")], 3, instruction="Count.", seed=1) == []
 
 
-def test_demonstrations_longer_than_the_context_are_left_out(renderer: ChatRenderer) -> None:
+def test_demonstrations_longer_than_the_context_are_left_out(renderer: Renderer) -> None:
     tasks = [Task("counting", f"{turns}/x") for turns in (1, 3, 2)]
     short, long, middle = demonstrate(Counting(), tasks, 3, instruction="Count.", seed=1, renderer=renderer)
     lengths = [len(episode.tokens.ids) if episode.tokens else 0 for episode in (short, middle, long)]

@@ -1,41 +1,42 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from fedse.adapters.state import AdapterState
 from fedse.agent import system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig
 from fedse.environments import make
-from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Rules
 from fedse.sites.evaluation import evaluate, held_out_tasks
 from fedse.types import Source, StopReason, Task, Trajectory
 
 TASKS = held_out_tasks(make("maze"), "test", 3)
 
 
-class ScriptedEngine:
-    """Stands in for the rollout engine: episodes come out as told, in the order of the requests."""
+class ScriptedPlayer:
+    """Stands in for the model: episodes come out as told, in the order of the requests."""
 
     def __init__(self, outcomes: Sequence[bool | None] = ()) -> None:
         self.outcomes = outcomes
         self.requests: list[EpisodeRequest] = []
-        self.options: dict[str, Any] = {}
+        self.rules: Rules
 
-    def run(
-        self, make_environment: Callable[[], Environment], requests: Sequence[EpisodeRequest], **options: Any
+    def play(
+        self, adapter: AdapterState | None, requests: Sequence[EpisodeRequest], rules: Rules, **options: Any
     ) -> list[Trajectory]:
         self.requests = list(requests)
-        self.options = options | {"spec": make_environment().spec}
+        self.rules = rules
         outcomes = self.outcomes or [True] * len(requests)
         return [
             Trajectory(
                 request.task,
                 Source.POLICY,
-                options["instruction"],
+                rules.instruction,
                 (),
                 "",
                 success,
@@ -64,62 +65,62 @@ class TestHeldOutTasks:
 
 class TestEvaluate:
     def test_greedy_plays_each_task_once(self) -> None:
-        engine = ScriptedEngine([True, False, True])
-        rate, trajectories = evaluate(engine, "maze", TASKS, samples=5)
-        assert [request.task for request in engine.requests] == TASKS
-        assert engine.options["greedy"] is True
+        player = ScriptedPlayer([True, False, True])
+        rate, trajectories = evaluate(player, None, "maze", TASKS, samples=5)
+        assert [request.task for request in player.requests] == TASKS
+        assert player.rules.greedy is True
         assert (rate.successes, rate.episodes, rate.errors) == (2, 3, 0)
         assert len(trajectories) == 3
 
     def test_sampled_plays_each_task_several_times_with_other_seeds(self) -> None:
-        engine = ScriptedEngine()
-        rate, _ = evaluate(engine, "maze", TASKS, decoding="sampled", samples=4)
-        assert engine.options["greedy"] is False
-        assert [request.task for request in engine.requests] == [task for task in TASKS for _ in range(4)]
-        assert len({request.seed for request in engine.requests}) == rate.episodes == 12
+        player = ScriptedPlayer()
+        rate, _ = evaluate(player, None, "maze", TASKS, decoding="sampled", samples=4)
+        assert player.rules.greedy is False
+        assert [request.task for request in player.requests] == [task for task in TASKS for _ in range(4)]
+        assert len({request.seed for request in player.requests}) == rate.episodes == 12
 
     def test_seeds_belong_to_tasks_so_that_adapters_compare(self) -> None:
         def seeds(tasks: Sequence[Task], seed: int) -> dict[Task, int]:
-            engine = ScriptedEngine()
-            evaluate(engine, "maze", tasks, seed=seed)
-            return {request.task: request.seed for request in engine.requests}
+            player = ScriptedPlayer()
+            evaluate(player, None, "maze", tasks, seed=seed)
+            return {request.task: request.seed for request in player.requests}
 
         assert seeds(TASKS[1:], 0).items() <= seeds(TASKS, 0).items()
         assert not set(seeds(TASKS, 1).values()) & set(seeds(TASKS, 0).values())
 
     @pytest.mark.parametrize("prompt", ["concise", "full"])
     def test_options_and_prompt_reach_the_episodes(self, prompt: Any) -> None:
-        engine = ScriptedEngine()
-        evaluate(engine, "maze", TASKS, options={"parity": True}, prompt=prompt)
-        assert engine.options["instruction"] == system_prompt(make("maze", parity=True), prompt)
-        assert engine.options["spec"].options["parity"] is True
+        player = ScriptedPlayer()
+        evaluate(player, None, "maze", TASKS, options={"parity": True}, prompt=prompt)
+        assert player.rules.instruction == system_prompt(make("maze", parity=True), prompt)
+        assert player.rules.make_environment().spec.options["parity"] is True
 
     def test_some_faults_are_counted(self) -> None:
-        rate, _ = evaluate(ScriptedEngine([True, None, False]), "maze", TASKS)
+        rate, _ = evaluate(ScriptedPlayer([True, None, False]), None, "maze", TASKS)
         assert (rate.successes, rate.episodes, rate.errors) == (1, 2, 1)
 
     def test_faults_alone_are_no_rate(self) -> None:
         with pytest.raises(EnvironmentFault, match=r"all 3 episodes were lost .* the line is dead") as caught:
-            evaluate(ScriptedEngine([None, None, None]), "maze", TASKS)
+            evaluate(ScriptedPlayer([None, None, None]), None, "maze", TASKS)
         assert "--resume" not in caught.value.mend  # which fedse eval does not have
 
     def test_no_tasks_are_no_rate(self) -> None:
         with pytest.raises(ConfigError, match="there are no tasks of maze"):
-            evaluate(ScriptedEngine(), "maze", [])
+            evaluate(ScriptedPlayer(), None, "maze", [])
 
     def test_an_unknown_environment_is_told(self) -> None:
         with pytest.raises(UnknownNameError, match="mzae"):
-            evaluate(ScriptedEngine(), "mzae", TASKS)
+            evaluate(ScriptedPlayer(), None, "mzae", TASKS)
 
-    def test_the_real_engine_plays_it(self) -> None:
-        from fedse.agent.rendering import ChatRenderer
+    def test_the_real_player_plays_it(self) -> None:
+        from fedse.agent import renderer_for
         from fedse.models.base import load_base
         from fedse.models.lora import LoraModel
-        from fedse.rollout.engine import RolloutEngine
+        from fedse.rollout.torch.player import TorchPlayer
 
         lora = LoraModel(load_base(ModelConfig(name="tiny", device="cpu")), LoraConfig(rank=2))
         limits = RolloutConfig(slots=2, max_turns=2, max_response_tokens=4)
-        engine = RolloutEngine(lora, ChatRenderer(lora.base.tokenizer), limits)
-        rate, trajectories = evaluate(engine, "maze", TASKS)
+        player = TorchPlayer(lora, renderer_for(lora.base.tokenizer), limits)
+        rate, trajectories = evaluate(player, None, "maze", TASKS)
         assert rate.episodes == 3
         assert [trajectory.task for trajectory in trajectories] == TASKS

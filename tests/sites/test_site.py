@@ -159,7 +159,7 @@ class TestRound:
         first = AskedSite(toy_config(), shared, tmp_path)
         first.demonstrate()
         sent = first.round(1, shared.lora.initial_state(1))
-        monkeypatch.setattr(shared.engine, "run", None)
+        monkeypatch.setattr(shared.player, "play", None)
         monkeypatch.setattr("fedse.sites.training.local_update", None)
         events: list[Event] = []
         again = AskedSite(toy_config(), shared, tmp_path, listener=events.append)
@@ -179,7 +179,7 @@ class TestRound:
         client.round(1, shared.lora.initial_state(1))
         store = tmp_path / "sites/alpha/experience.sqlite"
         store.unlink()
-        monkeypatch.setattr(shared.engine, "run", None)  # found before anything is played
+        monkeypatch.setattr(shared.player, "play", None)  # found before anything is played
         for work in (lambda: client.round(2, shared.lora.initial_state(1)), lambda: client.experience(1)):
             with pytest.raises(StoreError, match="there is no experience store at") as caught:
                 work()

@@ -11,7 +11,7 @@ from fedse.report.figures import write_figures
 from fedse.runs.folder import read_config, read_records
 from fedse.runs.layout import RunLayout
 from fedse.suites import SuiteLayout, read_suite
-from fedse.suites.rendering import csv_text, markdown
+from fedse.suites.rendering import as_csv, markdown
 from fedse.suites.table import suite_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -27,7 +27,7 @@ def test_there_are_records() -> None:
 def test_a_published_table_follows_from_its_records(folder: Path) -> None:
     table = suite_table(read_suite(folder))
     assert SuiteLayout(folder).markdown.read_bytes() == markdown(table).encode()
-    assert SuiteLayout(folder).csv.read_bytes() == csv_text(table).encode()
+    assert SuiteLayout(folder).csv.read_bytes() == as_csv(table).encode()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fedse.federation.runtimes.local import run
 
 from fedse.cli.subject import find
 from fedse.diagnostics.rounds import diagnose
 from fedse.errors import RunError
-from fedse.federation.runtimes.local import run
 from fedse.progress import Phase
 from fedse.runs.folder import locked, read_records
 from fedse.runs.layout import RunLayout

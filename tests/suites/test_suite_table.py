@@ -12,7 +12,7 @@ from fedse.runs.layout import RunLayout
 from fedse.storage import write_json
 from fedse.suites import CellState, SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
-from fedse.suites.rendering import cells, csv_text, headings, legend, markdown
+from fedse.suites.rendering import as_csv, cells, headings, legend, markdown
 from fedse.suites.table import SuiteTable, TableRow, suite_table
 from fedse.types import SuccessRate
 from helpers.made_suites import TWO_SITES, begin, begin_cell, cell, fail, finish, suite
@@ -35,7 +35,7 @@ def row(found: SuiteTable, method: str) -> TableRow:
 
 
 def counts(found: TableRow) -> dict[str, tuple[int, int]]:
-    return {name: (rate.successes, rate.episodes) for name, rate in found.environments.items()}
+    return {name: (rate.successes, rate.episodes) for name, rate in found.standing.rates.items()}
 
 
 @pytest.fixture
@@ -50,40 +50,45 @@ def root(tmp_path: Path) -> Path:
 
 def test_seeds_are_pooled_and_environments_count_alike(root: Path) -> None:
     found = row(table(root), "fedit")
-    assert found.seeds == (0, 1)
+    assert found.standing.seeds == (0, 1)
     assert counts(found) == {"maze": (20, 40), "wordle": (10, 40)}
-    assert found.macro is not None
-    assert found.macro.value == pytest.approx((0.5 + 0.25) / 2)
-    assert found.macro.low < found.macro.value < found.macro.high
+    assert found.standing.means.macro is not None
+    assert found.standing.means.macro.value == pytest.approx((0.5 + 0.25) / 2)
+    assert found.standing.means.macro.low < found.standing.means.macro.value < found.standing.means.macro.high
 
 
 def test_an_environments_interval_knows_of_tasks_and_seeds(root: Path) -> None:
     found = table(root)
-    maze, wordle = (row(found, "fedit").environments[name] for name in ("maze", "wordle"))
+    maze, wordle = (row(found, "fedit").standing.rates[name] for name in ("maze", "wordle"))
     assert (maze.low, maze.high) == pytest.approx((0.3, 0.7), abs=0.051), "the seeds agree: twenty tasks, not forty"
     assert wordle.low == 0, "one seed in two won nothing"
     assert wordle.high > 0.55
-    assert row(found, "fed-se").environments["maze"].low == rate(20, 20).low, "the bootstrap of successes has no width"
+    assert row(found, "fed-se").standing.rates["maze"].low == rate(20, 20).low, (
+        "the bootstrap of successes has no width"
+    )
 
 
 def test_the_mean_of_tasks_weighs_large_environments_more(tmp_path: Path) -> None:
     begin(MADE, tmp_path)
     finish(cell(MADE, "fed-se", 0), tmp_path, {"maze": [True] * 30, "wordle": [False] * 10})
     found = row(table(tmp_path), "fed-se")
-    assert found.macro is not None
-    assert found.task_weighted is not None
-    assert (found.macro.value, found.task_weighted.value) == (pytest.approx(0.5), pytest.approx(0.75))
+    assert found.standing.means.macro is not None
+    assert found.standing.means.task_weighted is not None
+    assert (found.standing.means.macro.value, found.standing.means.task_weighted.value) == (
+        pytest.approx(0.5),
+        pytest.approx(0.75),
+    )
 
 
 def test_the_difference_to_the_reference_is_paired_and_marked(root: Path) -> None:
     found = table(root)
-    against = row(found, "fedit").against
+    against = row(found, "fedit").standing.comparison
     assert against is not None
     assert against.macro.difference.value == pytest.approx(0.375 - 0.75)
     assert against.macro.difference.high < 0
     assert (against.environments["maze"].better, against.environments["maze"].worse) == (0, 10)
     assert against.environments["maze"].p_holm == pytest.approx(2 * against.environments["maze"].p)
-    assert row(found, "fed-se").against is None
+    assert row(found, "fed-se").standing.comparison is None
     shown = dict(zip(headings(found), cells(found, row(found, "fedit")), strict=True))
     assert shown["maze"] == "50.0 [30, 70] ▼"
     assert shown["difference to Fed-SE"].startswith("-37.5 [")
@@ -112,11 +117,11 @@ def test_a_method_with_fewer_seeds_is_compared_on_those_that_both_have(tmp_path:
     for seed, verdicts in ((0, HALF), (1, NONE)):
         finish(cell(MADE, "fedit", seed), tmp_path, {"maze": verdicts, "wordle": verdicts})
     found = row(table(tmp_path), "fedit")
-    assert found.macro is not None
-    assert found.against is not None
-    assert found.macro.value == pytest.approx(0.25)
-    assert found.against.macro.difference.value == pytest.approx(-0.5)
-    assert found.against.seeds == 1
+    assert found.standing.means.macro is not None
+    assert found.standing.comparison is not None
+    assert found.standing.means.macro.value == pytest.approx(0.25)
+    assert found.standing.comparison.macro.difference.value == pytest.approx(-0.5)
+    assert found.standing.comparison.seeds == 1
     assert "With one training seed" in legend(table(tmp_path))
 
 
@@ -128,7 +133,7 @@ def test_methods_that_share_runs_have_a_row_each(root: Path) -> None:
     text = TWO_SITES.replace("ablations: [no-history, rank-8]", "ablations: [rank-8]")
     begin(suite(text), root)
     found = table(root)
-    assert row(found, "rank-8").environments == row(found, "fed-se").environments
+    assert row(found, "rank-8").standing.rates == row(found, "fed-se").standing.rates
     assert cells(found, row(found, "rank-8"))[-1] == "the runs of fed-se"
 
 
@@ -150,9 +155,9 @@ def test_adapters_of_isolated_sites_are_shown_at_home_and_on_the_other_sites(roo
 def test_tasks_lost_to_faults_are_in_no_rate_and_are_told(root: Path) -> None:
     finish(cell(MADE, "no-history", 0), root, {"maze": [None, *ALL[1:]], "wordle": HALF})
     found = row(table(root), "no-history")
-    assert found.environments["maze"] == SuccessRate(19, 19, 1, *wilson_interval(19, 19))
+    assert found.standing.rates["maze"] == SuccessRate(19, 19, 1, *wilson_interval(19, 19))
     assert found.notes == ("maze: 1 tasks lost episodes to faults; the averages leave them out",)
-    assert found.against is not None
+    assert found.standing.comparison is not None
 
 
 def test_tasks_that_only_the_reference_lost_are_told_with_the_difference(tmp_path: Path) -> None:
@@ -162,15 +167,15 @@ def test_tasks_that_only_the_reference_lost_are_told_with_the_difference(tmp_pat
     found = row(table(tmp_path), "no-history")
     told = "maze: 2 tasks lost episodes to faults on one side or the other; the difference leaves them out"
     assert found.notes == (told,)
-    assert found.against is not None
-    assert found.against.environments["maze"].tasks == 18
+    assert found.standing.comparison is not None
+    assert found.standing.comparison.environments["maze"].tasks == 18
 
 
 def test_a_method_that_played_other_tasks_is_not_compared_but_shown(root: Path) -> None:
     finish(cell(MADE, "pre-trained", 0), root, {"maze": HALF[:10], "wordle": HALF})
     found = row(table(root), "pre-trained")
-    assert found.environments["maze"] == rate(5, 10)
-    assert found.against is None
+    assert found.standing.rates["maze"] == rate(5, 10)
+    assert found.standing.comparison is None
     assert "10 held-out tasks" in found.notes[0]
 
 
@@ -197,11 +202,11 @@ def test_runs_of_different_versions_are_told_apart_and_still_compared(root: Path
     found = table(root)
     assert row(found, "fed-se").notes == ()
     assert row(found, "fedit").notes == ("compares runs of different arithmetic: bfloat16, float32",)
-    assert row(found, "fedit").against is not None
+    assert row(found, "fedit").standing.comparison is not None
 
 
 def test_the_csv_holds_what_the_table_shows(root: Path) -> None:
-    lines = list(csv.DictReader(io.StringIO(csv_text(table(root)))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(table(root)))))
     [macro] = [line for line in lines if line["method"] == "fedit" and line["statistic"] == "macro"]
     assert float(macro["rate"]) == pytest.approx(0.375)
     assert float(macro["difference"]) == pytest.approx(-0.375)

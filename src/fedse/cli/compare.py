@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from fedse.cli.console import examples, print_table, stdout
+from fedse.cli.console import examples, say, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fedse.evaluation.bootstrap import Contrast, Estimate
+    from fedse.evaluation.bootstrap import Contrast
     from fedse.evaluation.comparison import Comparison
     from fedse.results.held_out import HeldOut, PairedRuns
 
@@ -80,16 +80,14 @@ def power(
         raise ConfigError(
             f"no usual design shows a difference of {gain:g} points", "name one: --rate, --discordance or both"
         )
-    table = Table(title=f"Tasks that show a difference of {gain:g} points", title_justify="left", box=None)
-    table.add_column("design")
-    table.add_column("tasks", justify="right")
+    rows = []
     for share in shares:
         needed = tasks_needed_paired(share / 100, points, alpha=alpha, power=power)
-        table.add_row(f"paired, {share:g} % of tasks solved by one method only", str(needed))
+        rows.append((f"paired, {share:g} % of tasks solved by one method only", str(needed)))
     for start in rates:
         needed = tasks_needed_unpaired(start / 100, points, alpha=alpha, power=power)
-        table.add_row(f"unpaired, from {start:g} % to {start + gain:g} %", f"2 × {needed}")
-    print_table(table)
+        rows.append((f"unpaired, from {start:g} % to {start + gain:g} %", f"2 × {needed}"))
+    show_table(("design", "tasks"), rows, title=f"Tasks that show a difference of {gain:g} points")
 
 
 def _sides(words: list[Path]) -> list[list[Path]]:
@@ -105,18 +103,16 @@ def _sides(words: list[Path]) -> list[list[Path]]:
     return sides
 
 
-def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, found: Comparison) -> None:
+def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Comparison) -> None:
+    from fedse.evaluation.rates import MEANS
+
     for letter, runs in zip("AB", sides, strict=True):
         names = ", ".join(dict.fromkeys(run.config.name for run in runs))
-        stdout.print(f"{letter}: {names}, round {runs[0].config.rounds}", markup=False)
+        say(f"{letter}: {names}, round {runs[0].config.rounds}")
     seeds = ", ".join(str(seed) for seed in paired.seeds)
-    stdout.print(f"training seed{'s' if len(paired.seeds) > 1 else ''} {seeds}\n", markup=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("environment")
-    for heading in ("A", "B", "A − B [95 %]", "better/worse", "discordant", "p", "p (Holm)", "tasks"):
-        table.add_column(heading, justify="right")
-    for name, row in found.environments.items():
-        table.add_row(
+    say(f"training seed{'s' if len(paired.seeds) > 1 else ''} {seeds}\n")
+    rows: list[Sequence[str | Text]] = [
+        (
             name,
             *_cells(row.rates),
             f"{row.better}/{row.worse}",
@@ -125,24 +121,27 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, found: Compari
             _p(row.p_holm),
             str(row.tasks),
         )
-    table.add_row("mean of environments", *_cells(found.macro), style="bold")
-    table.add_row("mean of tasks", *_cells(found.task_weighted))
-    table.add_row("interquartile mean", *_cells(found.iqm))
-    print_table(table)
+        for name, row in comparison.environments.items()
+    ]
+    (macro, _), (weighted, _) = MEANS
+    rows += [
+        [Text(cell, style="bold") for cell in (macro, *_cells(comparison.macro))],
+        (weighted, *_cells(comparison.task_weighted)),
+        ("interquartile mean", *_cells(comparison.iqm)),
+    ]
+    numbers = ("A", "B", "A − B [95 %]", "better/worse", "discordant", "p", "p (Holm)", "tasks")
+    show_table(("environment", *numbers), rows)
     for name, count in paired.dropped.items():
         if count:
-            stdout.print(f"{name}: {count} tasks lost episodes to faults and are left out", style="yellow")
-    if found.seeds == 1:
-        stdout.print("\nOne training seed: the intervals cover the choice of tasks, not the training.", style="yellow")
+            say(f"{name}: {count} tasks lost episodes to faults and are left out", style="yellow")
+    if comparison.seeds == 1:
+        say("\nOne training seed: the intervals cover the choice of tasks, not the training.", style="yellow")
 
 
 def _cells(contrast: Contrast) -> tuple[str, str, str]:
-    return f"{100 * contrast.a.value:.1f} %", f"{100 * contrast.b.value:.1f} %", _points(contrast.difference)
+    from fedse.results.formatting import percent, points
 
-
-def _points(difference: Estimate) -> str:
-    value, low, high = (100 * bound for bound in (difference.value, difference.low, difference.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return percent(contrast.a.value, 1), percent(contrast.b.value, 1), points(contrast.difference)
 
 
 def _p(value: float) -> str:

@@ -1,10 +1,9 @@
-"""Where commands write to, and how numbers and errors look."""
+"""Where commands write to, and how tables and errors look."""
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,24 +11,59 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from fedse.errors import VersionWarning
+from fedse.errors import ConfigError, VersionWarning
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from fedse.types import SuccessRate
 
 #: Results go to ``stdout``, progress and errors to ``stderr``, so that a pipe gets results only.
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(highlight=False, soft_wrap=True, stderr=True)
 
-_BARS = "▁▂▃▄▅▆▇█"
+#: Exit status of a command that was interrupted: 128 + SIGINT, as shells count it.
+INTERRUPTED = 130
 _UNLIMITED = 1_000_000
 
 
 def examples(*commands: str) -> str:
     """The epilog of a command's help."""
     return "\n\n".join(["[bold]Examples[/]", *(escape(command) for command in commands)])
+
+
+def made_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    title: str = "",
+    texts: Sequence[str] = (),
+) -> Table:
+    """A table whose first column is text, and all others are numbers.
+
+    Args:
+        headings: of the columns.
+        rows: the cells.
+        title: stands above; two tables in a row need an empty line in it.
+        texts: headings of further columns of text.
+    """
+    from rich.table import Table
+
+    table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
+    for at, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if at and heading not in texts else "left")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return table
+
+
+def show_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    title: str = "",
+    texts: Sequence[str] = (),
+) -> None:
+    """Print a table as :func:`made_table` makes it."""
+    print_table(made_table(headings, rows, title=title, texts=texts))
 
 
 def print_table(table: Table) -> None:
@@ -41,11 +75,38 @@ def print_table(table: Table) -> None:
     Console(file=stdout.file, width=width, highlight=False, soft_wrap=True).print(table)
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a result as it is, whatever brackets are in it."""
+    stdout.print(text, style=style, markup=False)
+
+
+def note(text: str, style: str | None = None) -> None:
+    """Print what is no result, beside the results, as it is."""
+    stderr.print(text, style=style, markup=False)
+
+
 def show_error(what: str, mend: str) -> None:
     """Print an error with what can be done about it."""
     stderr.print(Text.assemble(("Error: ", "bold red"), (what, "red")))
     if mend:
         stderr.print(Text(f"  → {mend}"))
+
+
+def refuse_idle(options: Mapping[str, object], needs: str, mend: str = "") -> None:
+    """Refuse options that have no effect without another one, which is not given.
+
+    Args:
+        options: option → what was given; ``None`` and ``False`` for nothing.
+        needs: what it would take, as in ``"without --sampled"``.
+        mend: by default to add what stands last in ``needs``.
+
+    Raises:
+        ConfigError: naming the first that is given.
+    """
+    for option, value in options.items():
+        if value is not None and value is not False:
+            wanted = needs.partition(" ")[2]
+            raise ConfigError(f"{option} has no effect {needs}", mend or f"add {wanted}, or leave it out")
 
 
 @contextmanager
@@ -62,36 +123,3 @@ def warnings_shown() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
-
-
-def percent(rate: float) -> str:
-    """A rate in [0, 1] as a whole percentage."""
-    return "–" if math.isnan(rate) else f"{100 * rate:.0f} %"
-
-
-def rate_with_interval(rate: SuccessRate) -> str:
-    """A success rate with its 95 % interval, as in ``75 % [63–84]``."""
-    if not rate.episodes:
-        return "–"
-    return f"{percent(rate.rate)} [{100 * rate.low:.0f}–{100 * rate.high:.0f}]"
-
-
-def duration(seconds: float) -> str:
-    """A time span: ``0:07``, ``12:34`` or ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def size(count: float) -> str:
-    """A number of bytes in binary units."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def sparkline(rates: Sequence[float]) -> str:
-    """Rates in [0, 1] as one bar each; a dot where there is none (NaN)."""
-    return "".join("·" if math.isnan(rate) else _BARS[min(len(_BARS) - 1, int(rate * len(_BARS)))] for rate in rates)

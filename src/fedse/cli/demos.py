@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedse.cli.console import examples, stderr, stdout
-from fedse.cli.options import parsed_options
+from fedse.cli.options import Quiet, parsed_options
 from fedse.cli.progress import shown
 from fedse.progress import Event, Listener, Phase
 
@@ -48,7 +48,7 @@ def demos(
     full: Annotated[
         bool, typer.Option("--full", help="Write the long instruction instead of the concise one.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write demonstrations to a file in AgentTraj's conversation format (JSON).
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import typer
 from rich.text import Text
 
-from fedse.cli.console import examples, size, stdout
+from fedse.cli.console import examples, stdout
 from fedse.errors import FedseError
+from fedse.results.formatting import size
 
 EXAMPLES = examples("fedse doctor")
 

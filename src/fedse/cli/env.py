@@ -111,7 +111,7 @@ def replay(
 ) -> None:
     """Replay recordings of the original environments and clients, and count the differences; exit with 1 if any."""
     from fedse.agent import parse_response
-    from fedse.environments.replay import replay_file
+    from fedse.environments.agentgym.replay import replay_file
 
     def read(text: str, rule: ActionRule) -> tuple[str, str | None]:
         parsed = parse_response(text, rule, parity=True)

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedse.cli import model as models
-from fedse.cli.console import examples, percent, print_table, rate_with_interval, stdout
+from fedse.cli.console import examples, refuse_idle, say
+from fedse.cli.options import Client, Quiet, RoundNumber
 from fedse.cli.progress import shown
-from fedse.cli.results import show_errors, show_samples
+from fedse.cli.results import show_rates, show_samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fedse.adapters.state import AdapterState
-    from fedse.cli.subject import Subject
     from fedse.config import ClientConfig, RunConfig
     from fedse.progress import Listener
     from fedse.sites.shared_model import SharedModel
@@ -33,10 +33,8 @@ EXAMPLES = examples(
 
 def evaluate(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
-    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.", show_default="the last")] = None,
-    client: Annotated[
-        str | None, typer.Option(help="Whose adapter to take, of a run whose sites are isolated.")
-    ] = None,
+    number: RoundNumber = None,
+    client: Client = None,
     env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.", show_default="all")] = None,
     split: Annotated[str | None, typer.Option(help="Tasks to play.", show_default="as in the run")] = None,
     tasks: Annotated[
@@ -52,13 +50,13 @@ def evaluate(
     episodes_to: Annotated[
         Path | None, typer.Option(help="Keep the adapter's episodes in this file (*.jsonl.gz), for `fedse view`.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
     from fedse.cli.subject import find
     from fedse.sites.shared_model import SharedModel
 
-    subject = find(path, round=round, client=client, model=model)
+    subject = find(path, number=number, client=client, model=model)
     config = _configured(subject.config, split, tasks, sampled, temperature, seed)
     sites = _sites(config, env)
     models.ensure(config.model)
@@ -68,13 +66,13 @@ def evaluate(
         if base:
             columns["base model"], _ = _rates(config, sites, shared, None, listener)
         columns["adapter"], played = _rates(config, sites, shared, subject.adapter, listener)
-    _show(subject, columns)
+    show_rates(columns, title=f"Success of {subject.label}")
     show_samples(config.evaluation)
     if episodes_to:
         from fedse.experience.trajectory_files import write_trajectories
 
         write_trajectories(episodes_to, played)
-        stdout.print(f"{len(played)} episodes are in {episodes_to}", markup=False)
+        say(f"{len(played)} episodes are in {episodes_to}")
 
 
 def _configured(
@@ -86,13 +84,10 @@ def _configured(
     seed: int | None,
 ) -> RunConfig:
     """The run's configuration with what the command line changes."""
-    from fedse.errors import ConfigError
-
     decoding = "sampled" if sampled else config.evaluation.decoding
-    if temperature is not None and decoding != "sampled":
-        raise ConfigError("--temperature has no effect on greedy decoding", "add --sampled, or leave it out")
-    if seed is not None and decoding != "sampled":
-        raise ConfigError("--seed has no effect on greedy decoding", "add --sampled, or leave it out")
+    if decoding != "sampled":
+        idle = {"--temperature": temperature, "--seed": seed}
+        refuse_idle(idle, "on greedy decoding", "add --sampled, or leave it out")
     evaluation = config.evaluation.model_copy(update={"decoding": decoding, "tasks": tasks or config.evaluation.tasks})
     rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
     clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
@@ -108,11 +103,10 @@ def _configured(
 
 def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
     """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
+    from fedse.federation.evaluators import evaluators
     from fedse.names import unknown_name
-    from fedse.runs.evaluators import evaluators
 
-    clients = {client.name: client for client in config.clients}
-    sites = {label: clients[name] for label, name in evaluators(config).items()}
+    sites = evaluators(config)
     known = {site.environment for site in sites.values()}
     for name in wanted or []:
         if name not in known:
@@ -127,13 +121,11 @@ def _rates(
     adapter: AdapterState | None,
     listener: Listener,
 ) -> tuple[dict[str, SuccessRate], list[Trajectory]]:
-    """Play every site's held-out tasks with an adapter; the rates and the episodes."""
+    """Play every site's held-out tasks with an adapter, or the base model; the rates and the episodes."""
     from fedse.progress import Event, Phase
-    from fedse.rollout.engine import RolloutProgress
+    from fedse.rollout.player import RolloutProgress
     from fedse.sites.evaluation import evaluate_site
 
-    # A fresh adapter has a zero factor B: with it the model is the bare base model.
-    shared.lora.load(shared.lora.initial_state(0) if adapter is None else adapter)
     rates = {}
     played: list[Trajectory] = []
     for label, site in sites.items():
@@ -153,26 +145,6 @@ def _rates(
                 )
             )
 
-        rates[label], trajectories = evaluate_site(shared.engine, config, site, on_progress=tell)
+        rates[label], trajectories = evaluate_site(shared.player, adapter, config, site, on_progress=tell)
         played += trajectories
     return rates, played
-
-
-def _show(subject: Subject, columns: Mapping[str, Mapping[str, SuccessRate]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from fedse.evaluation import macro_average, task_weighted_average
-
-    table = Table(title=escape(f"Success of {subject.label}"), title_justify="left", box=None, pad_edge=False)
-    table.add_column("environment")
-    for heading in (*columns, "episodes"):
-        table.add_column(heading, justify="right")
-    last = columns["adapter"]
-    for name, rate in last.items():
-        table.add_row(name, *(rate_with_interval(column[name]) for column in columns.values()), str(rate.episodes))
-    if len(last) > 1:
-        for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
-            table.add_row(label, *(percent(average(column)) for column in columns.values()), "")
-    print_table(table)
-    show_errors(last)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, refuse_idle, say
+from fedse.cli.options import Client, RoundNumber
 
 if TYPE_CHECKING:
     from fedse.export import Origin
-    from fedse.report import Run
+    from fedse.results.reading import Run
 
 EXAMPLES = examples(
     "fedse export runs/quickstart-seed0 -o my-adapter",
@@ -32,8 +33,8 @@ def export(
     merged: Annotated[
         bool, typer.Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
     ] = False,
-    round: Annotated[int | None, typer.Option(min=0, help="Round of the run.", show_default="the last")] = None,
-    client: Annotated[str | None, typer.Option(help="Whose adapter, of a run whose sites are isolated.")] = None,
+    number: RoundNumber = None,
+    client: Client = None,
     base: Annotated[
         str | None,
         typer.Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path"),
@@ -47,16 +48,15 @@ def export(
 ) -> None:
     """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
     from fedse.errors import ConfigError
-    from fedse.report import read_runs
+    from fedse.results.reading import read_runs
 
     if out is None and not metrics and tensorboard is None:
         raise ConfigError("there is nothing to export", "say what: --out DIR, --metrics FILE or --tensorboard DIR")
     if out is not None and len(folders) != 1:
         raise ConfigError("--out takes the adapter of one run", "name one run, or leave --out away")
     if out is None:
-        given = {"--merged": merged, "--round": round is not None, "--client": client, "--base": base}
-        for option in (option for option, value in given.items() if value):
-            raise ConfigError(f"{option} has no effect without --out", "add --out DIR, or leave it out")
+        idle = {"--merged": merged, "--round": number, "--client": client, "--base": base}
+        refuse_idle(idle, "without --out", "add --out DIR, or leave it out")
     for path in metrics or []:
         if path.suffix not in _KINDS:
             raise ConfigError(f"--metrics {path}: unknown kind of file", f"name it *{' or *'.join(_KINDS)}")
@@ -64,25 +64,25 @@ def export(
         raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
     runs = read_runs(folders)
     if out is not None:
-        _export_model(_origin(runs[0], round, client), out, base, merged=merged)
+        _export_model(_origin(runs[0], number, client), out, base, merged=merged)
     for path in metrics or []:
         _export_metrics(path, runs)
     if tensorboard is not None:
         _export_events(tensorboard, runs)
 
 
-def _origin(run: Run, round: int | None, client: str | None) -> Origin:
-    from fedse.cli.subject import find
+def _origin(run: Run, number: int | None, client: str | None) -> Origin:
+    from fedse.cli.subject import of_run
     from fedse.errors import RunError
     from fedse.export import Origin
 
     last = run.records[-1].round
-    chosen = last if round is None else round
+    chosen = last if number is None else number
     if chosen > last:
-        raise RunError(f"{run.layout.root} has no round {chosen}", f"it has the rounds 0 to {last}")
-    subject = find(run.layout.root, round=chosen, client=client)
-    assert subject.adapter is not None  # a run folder's subject has one
-    return Origin(run, chosen, client or "", subject.adapter)
+        raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds 0 to {last}")
+    adapter = of_run(run, chosen, client).adapter
+    assert adapter is not None  # a run folder's subject has one
+    return Origin(run, chosen, client or "", adapter)
 
 
 def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) -> None:
@@ -93,30 +93,30 @@ def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) 
     if merged:
         models.ensure(origin.run.config.model)
         export_merged(origin, out)
-        stdout.print(f"The model is in {out}; transformers loads it. Its card is README.md", markup=False)
+        say(f"The model is in {out}; transformers loads it. Its card is README.md")
         return
     export_adapter(origin, out, base=base)
     called = read_json(out / "adapter_config.json")["base_model_name_or_path"]
-    stdout.print(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md", markup=False)
+    say(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md")
 
 
 def _export_metrics(path: Path, runs: list[Run]) -> None:
     from fedse.export import write_parquet
-    from fedse.report import write_csv
+    from fedse.results.measures import write_csv
 
     write = write_parquet if path.suffix == ".parquet" else write_csv
     write(path, runs)
-    stdout.print(f"The metrics are in {path}", markup=False)
+    say(f"The metrics are in {path}")
 
 
 def _export_events(folder: Path, runs: list[Run]) -> None:
     from fedse.errors import ConfigError
     from fedse.export import export_events
 
-    names = [run.layout.root.resolve().name for run in runs]
+    names = [run.folder.resolve().name for run in runs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"several runs have a folder called {', '.join(twice)}", "export them into different folders")
     for name, run in zip(names, runs, strict=True):
         export_events(folder / name, run)
-    stdout.print(f"Event files are in {folder}; look at them with: tensorboard --logdir {folder}", markup=False)
+    say(f"Event files are in {folder}; look at them with: tensorboard --logdir {folder}")

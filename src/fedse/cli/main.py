@@ -35,8 +35,6 @@ from fedse.errors import ConfigError, FedseError, UnknownNameError
 if TYPE_CHECKING:
     import click
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count it
-
 
 class _Group(TyperGroup):
     """Shows our errors as a message with its mend; leaves programming errors their traceback."""
@@ -52,7 +50,7 @@ class _Group(TyperGroup):
             raise typer.Exit(2 if isinstance(error, ConfigError | UnknownNameError) else 1) from error
         except KeyboardInterrupt:
             console.stderr.print("\nInterrupted.", style="yellow")
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(console.INTERRUPTED) from None
 
 
 app = typer.Typer(

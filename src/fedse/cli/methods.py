@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rich.table import Table
-from rich.text import Text
-
-from fedse.cli.console import examples, print_table
+from fedse.cli.console import examples, show_table
 
 EXAMPLES = examples("fedse methods", "fedse run --preset quickstart --method fedit")
 
@@ -16,13 +11,10 @@ def methods() -> None:
     """List the methods for ``fedse run --method`` and for suites, with the settings that make them."""
     from fedse.settings import flat_settings, method_names, read_method
 
-    table = Table("name", "label", "what it is", "settings", box=None, pad_edge=False)
-    for name in method_names():
-        method = read_method(name)
-        settings = ", ".join(f"{path}={_value(value)}" for path, value in flat_settings(method.set).items())
-        table.add_row(*(Text(text) for text in (name, method.label, method.description, settings)))
-    print_table(table)
-
-
-def _value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    rows = []
+    for method in map(read_method, method_names()):
+        settings = flat_settings(method.set).items()
+        shown = (f"{path}={str(value).lower() if isinstance(value, bool) else value}" for path, value in settings)
+        rows.append((method.name, method.label, method.description, ", ".join(shown)))
+    headings = ("name", "label", "what it is", "settings")
+    show_table(headings, rows, texts=headings)

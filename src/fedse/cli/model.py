@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedse.cli.console import examples, print_table, size, stderr, stdout
+from fedse.cli.console import examples, say, show_table, stderr
+from fedse.results.formatting import size
 
 if TYPE_CHECKING:
     from fedse.config import ModelConfig
@@ -45,20 +46,17 @@ def _pull(name: str) -> Path:
 def pull(name: _Name = _DEFAULT) -> None:
     """Fetch a base model and convert it, unless it is there already."""
     folder = _pull(name)
-    stdout.print(f"{name} is at {folder}", markup=False)
+    say(f"{name} is at {folder}")
 
 
 @app.command("ls", epilog=examples("fedse model ls"))
 def list_models() -> None:
     """List the base models that can be fetched, and which are on this machine."""
-    from rich.table import Table
-
     from fedse.models import catalogue
 
-    table = Table("name", "model", "on this machine", box=None, pad_edge=False)
-    for info in catalogue.installed():
-        table.add_row(info.name, info.title, size(info.bytes) if info.installed else "no")
-    print_table(table)
+    rows = [(info.name, info.title, size(info.bytes) if info.installed else "no") for info in catalogue.installed()]
+    headings = ("name", "model", "on this machine")
+    show_table(headings, rows, texts=headings)
 
 
 @app.command(epilog=examples("fedse model show smollm2-135m"))
@@ -81,7 +79,7 @@ def show(name: _Name = _DEFAULT) -> None:
     else:
         facts["size"] = f"not on this machine; fetch it with: fedse model pull {name}"
     for label, value in facts.items():
-        stdout.print(f"{label:<13} {value if isinstance(value, str) else json.dumps(value)}", markup=False)
+        say(f"{label:<13} {value if isinstance(value, str) else json.dumps(value)}")
 
 
 def _find(name: str) -> ModelInfo:

@@ -1,9 +1,24 @@
-"""Options of environments on the command line."""
+"""Options that several commands have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Preset = Annotated[str | None, typer.Option("--preset", "-p", help="A shipped configuration to begin from.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; overrules the preset.")]
+MethodName = Annotated[
+    str | None, typer.Option("--method", "-m", help="A method (`fedse methods` lists them); overrules both.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
+]
+RoundNumber = Annotated[int | None, typer.Option("--round", min=0, help="Round of the run.", show_default="the last")]
+Client = Annotated[str | None, typer.Option(help="Whose adapter to take, of a run whose sites are isolated.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")]
 
 
 def parsed_options(texts: Sequence[str]) -> dict[str, Any]:

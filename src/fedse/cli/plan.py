@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, made_table, stdout
+from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from rich.console import Console
 
     from fedse.config import RunConfig
@@ -24,14 +26,10 @@ EXAMPLES = examples(
 
 
 def plan(
-    preset: Annotated[str | None, typer.Option("--preset", "-p", help="A shipped configuration to begin from.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; overrules the preset.")] = None,
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="A shipped method; overrules preset and file.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
-    ] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    method: MethodName = None,
+    overrides: Overrides = None,
     memory: Annotated[
         list[float] | None,
         typer.Option(min=0.1, metavar="GB", help="Memory to fit into; can be repeated.", show_default="24, 48 and 80"),
@@ -61,7 +59,7 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
     Raises:
         ModelError, AdapterError: if the model's shapes cannot be told, or the adapter does not fit them.
     """
-    from fedse.planning import fit
+    from fedse.planning import fit, plan_of
     from fedse.planning.fitting import CARDS
 
     found = plan_of(config)
@@ -73,7 +71,7 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
         f"each way",
         markup=False,
     )
-    console.print(_items(found))
+    console.print(made_table(("phase", "what", "memory"), _rows(found), texts=["what"]))
     if found.host:
         console.print(f"The host needs {_gigabytes(found.host_peak)} beside Python and its libraries", markup=False)
     console.print("Not counted: Python, libraries and the CUDA context", markup=False)
@@ -84,41 +82,17 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
             console.print(f"  → {advice}", markup=False)
 
 
-def plan_of(config: RunConfig) -> MemoryPlan:
-    """The memory plan of a run, on the device and in the dtype that it would have.
-
-    Raises:
-        ModelError, AdapterError: if the model's shapes cannot be told, or the adapter does not fit them.
-    """
-    from fedse.planning import architecture_of, plan_memory
-    from fedse.planning.memory import Device, Dtype
-
-    device: Device = "cpu" if config.model.device == "cpu" else "cuda"
-    dtype: Dtype = "bfloat16"  # what every GPU of the last years multiplies natively
-    if config.model.device in ("auto", "cpu"):
-        import torch
-
-        from fedse.models.base import has_fast_bfloat16
-
-        here = torch.device("cuda" if config.model.device == "auto" and torch.cuda.is_available() else "cpu")
-        device = "cuda" if here.type == "cuda" else "cpu"
-        # The tiny model stays in float32 wherever it runs.
-        dtype = "bfloat16" if has_fast_bfloat16(here) and config.model.name != "tiny" else "float32"
-    if config.model.dtype != "auto":
-        dtype = config.model.dtype
-    return plan_memory(config, architecture_of(config.model.name), device=device, dtype=dtype)
-
-
-def _items(found: MemoryPlan) -> Table:
-    table = Table("phase", "what", box=None, pad_edge=False)
-    table.add_column("memory", justify="right")
+def _rows(found: MemoryPlan) -> Iterator[Sequence[str | Text]]:
     for phase in found.phases:
-        for number, item in enumerate(phase.items):
-            table.add_row("" if number else phase.name, item.label, _gigabytes(item.bytes))
-        table.add_row("", "together", _gigabytes(phase.bytes), style="bold")
+        for at, item in enumerate(phase.items):
+            yield "" if at else phase.name, item.label, _gigabytes(item.bytes)
+        yield _bold("together", phase.bytes)
     if found.workers > 1:
-        table.add_row("", f"{found.workers} workers in their larger phase", _gigabytes(found.peak), style="bold")
-    return table
+        yield _bold(f"{found.workers} workers in their larger phase", found.peak)
+
+
+def _bold(what: str, size: int) -> list[Text]:
+    return [Text(cell, style="bold") for cell in ("", what, _gigabytes(size))]
 
 
 def _gigabytes(count: int) -> str:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fedse.cli import episode
-from fedse.cli.console import examples, stderr, stdout
+from fedse.cli.console import examples, refuse_idle, stderr, stdout
 
 if TYPE_CHECKING:
     from fedse.cli.subject import Subject
@@ -71,13 +71,10 @@ def play(
 
 
 def _refuse_idle(who: Player, adapter: Path | None, client: str | None) -> None:
-    from fedse.errors import ConfigError
-
-    given = "--adapter" if adapter is not None else "--client" if client is not None else ""
-    if given and who is not Player.MODEL:
-        raise ConfigError(f"{given} has no effect without --who model", "add --who model, or leave it out")
-    if given == "--client":
-        raise ConfigError("--client has no effect without --adapter", "name the run: --adapter RUN, or leave it out")
+    if who is not Player.MODEL:
+        refuse_idle({"--adapter": adapter, "--client": client}, "without --who model")
+    if adapter is None:
+        refuse_idle({"--client": client}, "without --adapter", "name the run: --adapter RUN, or leave it out")
 
 
 def _subject(path: Path | None, client: str | None, environment: str) -> Subject:
@@ -165,18 +162,18 @@ def _watch_model(environment: Environment, site: ClientConfig | None, task: Task
     from fedse.cli import model as models
     from fedse.environments import make
     from fedse.rollout.episode import EpisodeRequest
+    from fedse.rollout.player import Rules
     from fedse.sites.shared_model import SharedModel
 
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
-        if subject.adapter is not None:
-            shared.lora.load(subject.adapter)
-        (trajectory,) = shared.engine.run(
+        rules = Rules(
             lambda: make(environment.name, **(site.options if site else {})),
-            [EpisodeRequest(task, 0)],  # greedy decoding draws nothing, whatever the seed
-            instruction=system_prompt(environment, subject.config.agent.prompt),
+            system_prompt(environment, subject.config.agent.prompt),
             greedy=True,
             max_turns=site.max_turns if site else None,
         )
+        # Greedy decoding draws nothing, whatever the seed.
+        (trajectory,) = shared.player.play(subject.adapter, [EpisodeRequest(task, 0)], rules)
     episode.show(trajectory)

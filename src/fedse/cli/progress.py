@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from fedse.cli.console import duration, percent, stderr
+from fedse.cli.console import stderr
 from fedse.progress import Event, Listener, Phase, silent
+from fedse.results.formatting import duration, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,20 +47,13 @@ def shown(rounds: int, *, quiet: bool, console: Console = stderr) -> Iterator[Li
 
 def phase_line(event: Event, rounds: int) -> str:
     """A finished phase in one line."""
-    parts = [f"{event.client or 'server':<16} {event.phase.value:<11} {_amount(event)}"]
-    if rounds:
-        parts.insert(0, f"{_round(event, rounds):<12}")
-    if event.phase in _ROLLOUTS and event.done:
-        played = event.done - event.errors
-        parts.append(f"{event.successes} succeeded ({percent(event.successes / played if played else math.nan)})")
-        if event.errors:
-            parts.append(f"{event.errors} lost to faults")
-    if not math.isnan(event.loss):
-        parts.append(f"loss {event.loss:.3f}")
-    if event.tokens:
-        parts.append(_speed(event))
-    parts += [duration(event.seconds), event.note]
-    return "  ".join(part for part in parts if part)
+    who = f"{event.client or 'server':<16} {event.phase.value:<11} {_amount(event)}"
+    where = [f"{_round(event, rounds):<12}"] if rounds else []
+    played = event.done - event.errors
+    share = f" ({percent(event.successes / played if played else math.nan)})" if event.done else ""
+    return "  ".join(
+        part for part in (*where, who, *_figures(event, share), duration(event.seconds), event.note) if part
+    )
 
 
 class _LineListener:
@@ -113,19 +107,22 @@ class _LiveListener:
         )
 
     def _detail(self, event: Event) -> str:
-        parts = [_amount(event)]
-        if event.phase in _ROLLOUTS:
-            parts.append(f"{event.successes} succeeded")
-            parts.append(f"{event.errors} lost to faults" if event.errors else "")
-        if not math.isnan(event.loss):
-            parts.append(f"loss {event.loss:.3f}")
-        if event.tokens and event.seconds:
-            parts.append(_speed(event))
         left = event.seconds / event.done * (event.total - event.done) if event.done else math.nan
-        if not math.isnan(left):
-            parts.append(f"{duration(left)} left")
-        parts.append(f"{duration(time.monotonic() - self._started)} in all")
-        return " · ".join(part for part in parts if part)
+        times = [] if math.isnan(left) else [f"{duration(left)} left"]
+        times.append(f"{duration(time.monotonic() - self._started)} in all")
+        return " · ".join(part for part in (_amount(event), *_figures(event), *times) if part)
+
+
+def _figures(event: Event, share: str = "") -> Iterator[str]:
+    """How a phase goes: successes and faults, loss, speed."""
+    if event.phase in _ROLLOUTS and (event.done or not event.finished):
+        yield f"{event.successes} succeeded{share}"
+        if event.errors:
+            yield f"{event.errors} lost to faults"
+    if not math.isnan(event.loss):
+        yield f"loss {event.loss:.3f}"
+    if event.tokens and event.seconds:
+        yield f"{event.tokens / event.seconds:,.0f} tokens/s"
 
 
 def _round(event: Event, rounds: int) -> str:
@@ -138,7 +135,3 @@ def _amount(event: Event) -> str:
     if not event.total:
         return ""
     return f"{event.done}/{event.total} {_UNITS[event.phase]}"
-
-
-def _speed(event: Event) -> str:
-    return f"{event.tokens / event.seconds:,.0f} tokens/s" if event.seconds else ""

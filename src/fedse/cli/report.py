@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedse.cli.console import examples, size, stderr, stdout
+from fedse.cli.console import examples, note, say
 
 if TYPE_CHECKING:
     from fedse.report import Study
@@ -42,7 +42,9 @@ def report(
     are compared with the first one named, the methods of a suite with its reference.
     """
     from fedse.errors import ConfigError
-    from fedse.report import follow, read_study, write_csv, write_page
+    from fedse.report import follow, read_study, write_page
+    from fedse.results.formatting import size
+    from fedse.results.measures import write_csv
 
     page = out or Path("report.html")
     if live:
@@ -53,19 +55,19 @@ def report(
     study = read_study(folders)
     if csv is not None:
         write_csv(csv, study.runs)
-        stdout.print(f"The metrics are in {csv}", markup=False)
+        say(f"The metrics are in {csv}")
     if csv is None or out is not None or figures is not None:
         write_page(page, study, figures=figures)
-        stdout.print(f"The report is in {page} ({size(page.stat().st_size)}); open it in a browser", markup=False)
+        say(f"The report is in {page} ({size(page.stat().st_size)}); open it in a browser")
     if figures is not None:
-        stdout.print(f"Its figures are in {figures}", markup=False)
+        say(f"Its figures are in {figures}")
 
 
 def _show_progress(study: Study, page: Path) -> None:
     if study.is_complete:
-        stdout.print(f"All is complete; the report is in {page}", markup=False)
+        say(f"All is complete; the report is in {page}")
         return
-    rounds = sum(max(0, len(run.records) - 1) for run in study.runs)
+    rounds = sum(run.rounds_done for run in study.runs)
     state = "at work" if any(run.is_at_work for run in study.runs) else "no process works on it, it has stopped"
     text = f"{len(study.runs)} runs, {rounds} rounds done, {len(study.missing)} missing; {state}: {page}"
-    stderr.print(f"{text}; Ctrl-C ends the watching, not the work", markup=False)
+    note(f"{text}; Ctrl-C ends the watching, not the work")

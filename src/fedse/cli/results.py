@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
-from fedse.cli.console import percent, print_table, rate_with_interval, sparkline, stdout
+from fedse.cli.console import say, show_table
 
 if TYPE_CHECKING:
     from fedse.config import EvaluationConfig
     from fedse.types import RoundRecord, SuccessRate
+
+_BY_ROUND = "by round"
 
 
 def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> None:
@@ -25,62 +25,76 @@ def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> N
     """
     evaluated = [record for record in records if record.evaluation]
     if not evaluated:
-        stdout.print("No round has been evaluated yet.")
+        say("No round has been evaluated yet.")
         return
-    counted = "tasks" if settings.episodes_per_task == 1 else "episodes"
-    print_table(_rates(evaluated[0], evaluated[-1], evaluated, counted))
-    show_errors(evaluated[-1].evaluation)
+    shown = list({record.round: record for record in (evaluated[0], evaluated[-1])}.values())
+    rounds = " and ".join(f"round {record.round}" for record in shown)
+    show_rates(
+        dict(zip(("before", "after"), (record.evaluation for record in shown), strict=False)),
+        title=f"Success on held-out tasks, {rounds}, with 95 % intervals",
+        counted="tasks" if settings.episodes_per_task == 1 else "episodes",
+        course=[record.evaluation for record in evaluated],
+    )
     show_samples(settings)
     if evaluated[-1].transfer:
-        print_table(_transfer(evaluated[-1]))
+        _show_transfer(evaluated[-1])
     for warning in _warnings(records):
-        stdout.print(warning, style="yellow", markup=False)
+        say(warning, style="yellow")
 
 
-def show_errors(rates: Mapping[str, SuccessRate]) -> None:
-    """Say how many episodes were lost to faults, if any were: they are in no rate."""
-    for name, rate in rates.items():
+def show_rates(
+    columns: Mapping[str, Mapping[str, SuccessRate]],
+    *,
+    title: str,
+    counted: str = "episodes",
+    course: Sequence[Mapping[str, SuccessRate]] = (),
+) -> None:
+    """Print success rates in every environment, their means, and how many episodes were lost to faults.
+
+    Args:
+        columns: heading → environment → success rate; that of the last column is the one that counts.
+        title: of the table.
+        counted: what the number of episodes is called.
+        course: the rates round by round, shown as a curve if there are any.
+    """
+    from fedse.evaluation.rates import MEANS
+    from fedse.results.formatting import percent, rate_with_interval, sparkline
+
+    last = list(columns.values())[-1]
+    rows = [
+        [
+            name,
+            *(rate_with_interval(column[name]) for column in columns.values()),
+            str(rate.episodes),
+            sparkline([rates[name].rate for rates in course]),
+        ]
+        for name, rate in last.items()
+    ]
+    if len(last) > 1:
+        rows += [
+            [label, *(percent(mean(column)) for column in columns.values()), "", sparkline([*map(mean, course)])]
+            for label, mean in MEANS
+        ]
+    headings = ["environment", *columns, counted, *([_BY_ROUND] if course else [])]
+    show_table(headings, [row[: len(headings)] for row in rows], title=title, texts=[_BY_ROUND])
+    for name, rate in last.items():
         if rate.errors:
-            stdout.print(f"{name}: {rate.errors} episodes were lost to faults and are in no rate", style="yellow")
+            say(f"{name}: {rate.errors} episodes were lost to faults and are in no rate", style="yellow")
 
 
 def show_samples(settings: EvaluationConfig) -> None:
     """Say how intervals take the episodes, where a task has several."""
     if settings.episodes_per_task > 1:
-        stdout.print(f"{settings.episodes_per_task} episodes of each task; the intervals take them as independent")
+        say(f"{settings.episodes_per_task} episodes of each task; the intervals take them as independent")
 
 
-def _rates(first: RoundRecord, last: RoundRecord, evaluated: Sequence[RoundRecord], counted: str) -> Table:
-    from fedse.evaluation import macro_average, task_weighted_average
+def _show_transfer(record: RoundRecord) -> None:
+    from fedse.results.formatting import percent
 
-    shown = [first] if first is last else [first, last]
-    rounds = " and ".join(f"round {record.round}" for record in shown)
-    title = f"Success on held-out tasks, {rounds}, with 95 % intervals"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("environment")
-    for heading in (*("before", "after")[: len(shown)], counted):
-        table.add_column(heading, justify="right")
-    table.add_column("by round")
-    for name, rate in last.evaluation.items():
-        curve = sparkline([record.evaluation[name].rate for record in evaluated])
-        found = [rate_with_interval(record.evaluation[name]) for record in shown]
-        table.add_row(name, *found, str(rate.episodes), curve)
-    if len(last.evaluation) > 1:
-        for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
-            curve = sparkline([average(record.evaluation) for record in evaluated])
-            table.add_row(label, *(percent(average(record.evaluation)) for record in shown), "", curve)
-    return table
-
-
-def _transfer(record: RoundRecord) -> Table:
     title = f"\nSuccess of each site's adapter in every environment, round {record.round}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("adapter of")
-    for label in record.evaluation:
-        table.add_column(label, justify="right")
-    for owner, rates in record.transfer.items():
-        table.add_row(owner, *(percent(rates[label].rate) for label in record.evaluation))
-    return table
+    labels = list(record.evaluation)
+    rows = [(owner, *(percent(rates[label].rate) for label in labels)) for owner, rates in record.transfer.items()]
+    show_table(("adapter of", *labels), rows, title=title)
 
 
 def _warnings(records: Sequence[RoundRecord]) -> list[str]:
@@ -93,6 +107,7 @@ def _warnings(records: Sequence[RoundRecord]) -> list[str]:
                 cause = metrics.get("train", {}).get("diverged", "")
                 lost.setdefault(client, []).append((record.round, f"{outcome}: {cause}" if cause else outcome))
     return [
-        f"{client}: {len(found)} of {len(records) - 1} updates came to nothing; in round {found[0][0]}: {found[0][1]}"
-        for client, found in lost.items()
+        f"{client}: {len(losses)} of {len(records) - 1} updates came to nothing; in round {first}: {why}"
+        for client, losses in lost.items()
+        for first, why in losses[:1]
     ]

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from fedse.cli import model as models
-from fedse.cli.console import examples, stderr, stdout
+from fedse.cli.console import INTERRUPTED, examples, made_table, note, say, stderr, stdout
+from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
 from fedse.processes import keep_freed_memory
+from fedse.results.formatting import counted
 
 if TYPE_CHECKING:
     from fedse.config import RunConfig
@@ -28,18 +29,12 @@ EXAMPLES = examples(
     "fedse run --preset quickstart --resume",
 )
 
-_INTERRUPTED = 130
-
 
 def run(
-    preset: Annotated[str | None, typer.Option("--preset", "-p", help="A shipped configuration to begin from.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; overrules the preset.")] = None,
-    method: Annotated[
-        str | None, typer.Option("--method", "-m", help="A method (`fedse methods` lists them); overrules both.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
-    ] = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    method: MethodName = None,
+    overrides: Overrides = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
     ] = None,
@@ -51,7 +46,7 @@ def run(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a federation: demonstrate, then rounds of explore, train and aggregate; evaluate before and after.
 
@@ -68,8 +63,8 @@ def run(
     try:
         _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
-        stderr.print(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow", markup=False)
-        raise typer.Exit(_INTERRUPTED) from None
+        note(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -80,12 +75,12 @@ def default_folder(config: RunConfig) -> Path:
 def _resolve(
     preset: str | None, file: Path | None, method: str | None, overrides: list[str], resumed: Path | None
 ) -> RunConfig:
-    from fedse.runs.layout import RunLayout
+    from fedse.runs.layout import RunFolder
     from fedse.settings import load_config
 
     if preset is None and file is None:
-        if resumed is not None and RunLayout(resumed).config.is_file():
-            file = RunLayout(resumed).config
+        if resumed is not None and RunFolder(resumed).server.config.is_file():
+            file = RunFolder(resumed).server.config
         else:
             preset = "quickstart"
     return load_config(preset, file, overrides, method=method)
@@ -104,17 +99,20 @@ def _check(config: RunConfig, *, quiet: bool) -> None:
     sites = check_run(config)
     if quiet:
         return
-    table = Table("site", "environment", box=None, pad_edge=False)
-    for heading in ("training tasks", "held-out tasks", "demonstrations", "episodes a round"):
-        table.add_column(heading, justify="right")
-    for site in sites:
-        counts = (site.train_tasks, site.test_tasks, site.demonstrations, site.episodes)
-        table.add_row(site.name, site.environment, *(str(count) for count in counts))
-    stderr.print(table)
+    rows = [
+        (
+            site.name,
+            site.environment,
+            *map(str, (site.train_tasks, site.test_tasks, site.demonstrations, site.episodes)),
+        )
+        for site in sites
+    ]
+    counts = ("training tasks", "held-out tasks", "demonstrations", "episodes a round")
+    stderr.print(made_table(("site", "environment", *counts), rows, texts=["environment"]))
     try:
         show_plan(config, [], stderr)
     except ModelError as error:  # a model of another kind may run all the same
-        stderr.print(f"No memory plan: {error.what}", style="yellow", markup=False)
+        note(f"No memory plan: {error.what}", style="yellow")
 
 
 def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
@@ -122,19 +120,18 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path
     models.ensure(config.model)
     if not quiet:
         sites = ", ".join(client.name for client in config.clients)
-        rounds = f"{config.rounds} round{'' if config.rounds == 1 else 's'}"
-        stderr.print(f"{folder}: {rounds} on {config.model.name}; sites: {sites}", markup=False)
+        note(f"{folder}: {counted(config.rounds, 'round')} on {config.model.name}; sites: {sites}")
     with nullcontext() if quiet else stderr.status("loading libraries"):
-        from fedse.federation.runtimes.local import run as run_federation
+        from fedse.federation.run import run as run_federation
     with shown(config.rounds, quiet=quiet) as listener, _logged(tensorboard, folder, listener) as told:
         result = run_federation(config, folder, resume=resume, listener=told)
     show_result(result.records, config.evaluation)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
-    stdout.print(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}", markup=False)
-    stdout.print("What next:")
+    say(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}")
+    say("What next:")
     for command, purpose in _next(config, folder):
-        stdout.print(f"  {command:<52} {purpose}", markup=False)
+        say(f"  {command:<52} {purpose}")
 
 
 @contextmanager
@@ -144,7 +141,7 @@ def _logged(logs: Path | None, folder: Path, listener: Listener) -> Iterator[Lis
         yield listener
         return
     from fedse.export import EventLog
-    from fedse.report import read_run
+    from fedse.results.reading import read_run
 
     with EventLog(logs / folder.resolve().name) as log:
 
@@ -162,7 +159,9 @@ def _next(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
         (f"fedse view {folder}", "read the episodes of the last round"),
         (f"fedse view {folder} --round 0 --mask", "see which tokens carry loss"),
     ]
-    site = f" --client {config.clients[0].name}" if config.method.sharing == "isolated" and config.rounds else ""
+    from fedse.results.method import has_own_adapters
+
+    site = f" --client {config.clients[0].name}" if has_own_adapters(config) else ""
     return [
         *(learnt if config.rounds else [(f"fedse view {folder} --evaluation", "read the held-out episodes")]),
         (f"fedse report {folder}", "all of it on one page, to open in a browser"),

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from fedse.cli.console import examples, percent, print_table, sparkline, stdout
-
-if TYPE_CHECKING:
-    from fedse.runs.layout import RunLayout
+from fedse.cli.console import examples, say, show_table
 
 EXAMPLES = examples("fedse ls", "fedse ls /data/runs")
 
@@ -24,35 +20,33 @@ def ls(
 ) -> None:
     """List run folders: rounds done, and success on held-out tasks before and after (mean of environments)."""
     from fedse.errors import FedseError, RunError
-    from fedse.runs.layout import RunLayout
+    from fedse.results.reading import is_run
 
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}", "name the folder that holds your runs, or begin one: fedse run")
-    layouts = [RunLayout(path) for path in sorted(folder.iterdir()) if RunLayout(path).config.is_file()]
-    if not layouts:
-        stdout.print(f"{folder} holds no runs", markup=False)
+    folders = [path for path in sorted(folder.iterdir()) if is_run(path)]
+    if not folders:
+        say(f"{folder} holds no runs")
         return
-    table = Table("run", "rounds", "environments", box=None, pad_edge=False)
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    table.add_column("by round")
-    for layout in layouts:
+    rows: list[list[str | Text]] = []
+    for path in folders:
         try:
-            cells = [Text(cell) for cell in _cells(layout)]
+            rows.append([str(path), *_cells(path)])
         except FedseError as error:  # one damaged folder must not hide the others
-            cells = [Text(error.what, style="red")]
-        table.add_row(Text(str(layout.root)), *cells)
-    print_table(table)
+            rows.append([str(path), Text(error.what, style="red"), "", "", "", ""])
+    headings = ("run", "rounds", "environments", "before", "after", "by round")
+    show_table(headings, rows, texts=("rounds", "environments", "by round"))
 
 
-def _cells(layout: RunLayout) -> list[str]:
+def _cells(folder: Path) -> list[str]:
     from fedse.evaluation import macro_average
-    from fedse.runs.folder import read_config, read_records
+    from fedse.results.formatting import NONE, percent, sparkline
+    from fedse.results.reading import run_at
 
-    config, records = read_config(layout), read_records(layout)
-    environments = ", ".join(dict.fromkeys(client.environment for client in config.clients))
-    done = f"{max(0, len(records) - 1)}/{config.rounds}"
-    averages = [macro_average(record.evaluation) for record in records if record.evaluation]
+    run = run_at(folder)
+    environments = ", ".join(dict.fromkeys(client.environment for client in run.config.clients))
+    done = f"{run.rounds_done}/{run.config.rounds}"
+    averages = [macro_average(record.evaluation) for record in run.records if record.evaluation]
     if not averages:
-        return [done, environments, "–", "–", ""]
+        return [done, environments, NONE, NONE, ""]
     return [done, environments, percent(averages[0]), percent(averages[-1]), sparkline(averages)]

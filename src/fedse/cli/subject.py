@@ -11,7 +11,7 @@ from fedse.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from fedse.adapters.state import AdapterState
     from fedse.config import RunConfig
-    from fedse.runs.layout import RunLayout
+    from fedse.results.reading import Run
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Subject:
 def find(
     path: Path,
     *,
-    round: int | None = None,
+    number: int | None = None,
     client: str | None = None,
     environment: str | None = None,
     model: str | None = None,
@@ -41,7 +41,7 @@ def find(
 
     Args:
         path: a run folder, or an adapter folder inside a run folder or anywhere else.
-        round: of the run; the last completed one by default.
+        number: round of the run; the last completed one by default.
         client: whose adapter to take, of a run with isolated sites.
         environment: what is to be played; where sites are isolated and a single one has it, that one is meant.
         model: base model of an adapter that lies in no run folder; by default the one that the adapter names.
@@ -53,40 +53,26 @@ def find(
         UnknownNameError: if there is no such client.
         AdapterError: if the adapter is damaged.
     """
-    from fedse.runs.folder import read_config
-    from fedse.runs.layout import RunLayout
+    from fedse.results.reading import is_run, run_at, run_of_adapter
 
-    layout = RunLayout(path)
-    if layout.config.is_file():
+    if is_run(path):
         if model is not None:
             raise ConfigError(f"{path} is a run, which names its base model", "leave --model out, or name an adapter")
-        return _of_run(layout, round, client, environment)
+        return of_run(run_at(path), number, client, environment)
     if not (path / "adapter_config.json").is_file():
         found = "an ordinary folder" if path.is_dir() else "a file" if path.exists() else "nothing"
         raise RunError(
             f"{path} is neither a run folder nor an adapter: found {found}", "fedse ls lists the run folders"
         )
-    if round is not None:
+    if number is not None:
         raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
     if client is not None:
         raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
     from fedse.adapters.files import load_adapter
 
     adapter = load_adapter(path, expect=None)
-    run = None if model else _run_of(path.resolve())
-    config = read_config(run) if run else _around(adapter, path, model)
-    return Subject(config, adapter, str(path))
-
-
-def _run_of(adapter: Path) -> RunLayout | None:
-    """The run in whose folder an adapter lies, at one of the places that a run has for adapters."""
-    from fedse.runs.layout import RunLayout
-
-    for folder in adapter.parents:
-        match adapter.relative_to(folder).parts:
-            case ("rounds", _, "global") | ("rounds", _, "clients", _) if RunLayout(folder).config.is_file():
-                return RunLayout(folder)
-    return None
+    run = None if model else run_of_adapter(path)
+    return Subject(run.config if run else _around(adapter, path, model), adapter, str(path))
 
 
 def base(model: str) -> Subject:
@@ -94,47 +80,39 @@ def base(model: str) -> Subject:
     return Subject(_config(model, lora={}), None, model)
 
 
-def _of_run(layout: RunLayout, round: int | None, client: str | None, environment: str | None) -> Subject:
-    from fedse.adapters.files import load_adapter
-    from fedse.runs.folder import check_whole, read_config
-
-    config = read_config(layout)
-    check_whole(layout)
-    site = _site(layout.root, config, client, environment)
-    rounds = _rounds(layout, site)
+def of_run(run: Run, number: int | None = None, client: str | None = None, environment: str | None = None) -> Subject:
+    """The adapter of a run; see :func:`find` for arguments and errors."""
+    run.check_whole()
+    site = _site(run, client, environment)
+    rounds = run.adapter_rounds(site)
     if not rounds:
-        raise RunError(f"{layout.root} has no adapter yet", f"fedse run --resume --out {layout.root} makes one")
-    chosen = rounds[-1] if round is None else round
+        raise RunError(f"{run.folder} has no adapter yet", f"fedse run --resume --out {run.folder} makes one")
+    chosen = rounds[-1] if number is None else number
     if chosen not in rounds:
-        raise RunError(f"{layout.root} has no round {chosen}", f"it has the rounds {rounds[0]} to {rounds[-1]}")
-    adapter = load_adapter(layout.site_adapter(chosen, site, config.method.sharing), expect=None)
-    return Subject(config, adapter, f"{layout.root}, {f'site {site}, ' if site else ''}round {chosen}")
+        raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds {rounds[0]} to {rounds[-1]}")
+    label = f"{run.folder}, {f'site {site}, ' if site else ''}round {chosen}"
+    return Subject(run.config, run.adapter(chosen, site), label)
 
 
-def _site(root: Path, config: RunConfig, client: str | None, environment: str | None) -> str:
+def _site(run: Run, client: str | None, environment: str | None) -> str:
     """The client whose adapter is meant; empty where all have one adapter."""
     from fedse.names import unknown_name
+    from fedse.results.method import has_own_adapters
 
-    if config.method.sharing != "isolated" or config.rounds == 0:
+    if not has_own_adapters(run.config):
         if client is not None:
-            raise ConfigError(f"all sites of {root} have one adapter", "leave --client out")
+            raise ConfigError(f"all sites of {run.folder} have one adapter", "leave --client out")
         return ""
-    names = [site.name for site in config.clients]
+    names = [site.name for site in run.config.clients]
     if client is not None and client not in names:
         raise unknown_name("client", client, names)
-    fitting = [site.name for site in config.clients if environment in (None, site.environment)]
+    fitting = [site.name for site in run.config.clients if environment in (None, site.environment)]
     if client is None and len(fitting) != 1:
         raise ConfigError(
-            f"the sites of {root} are isolated: each has an adapter of its own", f"add --client: {', '.join(names)}"
+            f"the sites of {run.folder} are isolated: each has an adapter of its own",
+            f"add --client: {', '.join(names)}",
         )
     return client or fitting[0]
-
-
-def _rounds(layout: RunLayout, site: str) -> list[int]:
-    """The rounds whose adapter is there, in order: the site's own if one is given, or the global one."""
-    own = layout.root.glob(f"rounds/[0-9][0-9][0-9]*/clients/{site}") if site else ()
-    shared = layout.root.glob("rounds/[0-9][0-9][0-9]*/global")
-    return sorted([*(int(folder.parents[1].name) for folder in own), *(int(folder.parent.name) for folder in shared)])
 
 
 def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:

@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from fedse.cli import model as models
 from fedse.cli import suite_live
-from fedse.cli.console import duration, examples, print_table, stderr, stdout
+from fedse.cli.console import INTERRUPTED, examples, note, say, show_table, stderr, stdout
+from fedse.results.formatting import NONE, counted, duration
 
 if TYPE_CHECKING:
     from fedse.config import RunConfig
     from fedse.suites import Suite, SuiteResults
-    from fedse.suites.table import SuiteTable, TableRow
 
 app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
-
-_INTERRUPTED = 130
 
 _Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
 
@@ -32,12 +29,8 @@ def list_suites() -> None:
     """List the shipped suites."""
     from fedse.suites import load_suite, suite_names
 
-    table = Table("name", "description", box=None, pad_edge=False)
-    table.add_column("runs", justify="right")
-    for name in suite_names():
-        suite = load_suite(name)
-        table.add_row(name, suite.description, str(_count_runs(suite)))
-    print_table(table)
+    rows = [(suite.name, suite.description, str(_count_runs(suite))) for suite in map(load_suite, suite_names())]
+    show_table(("name", "description", "runs"), rows, texts=["description"])
 
 
 @app.command(epilog=examples("fedse suite show tiny", "fedse suite show tiny > mine.yaml"))
@@ -95,16 +88,14 @@ def run(
     try:
         results = _execute(suite, folder, resume=resume, jobs=jobs, reuse=reuse or [], quiet=quiet)
     except KeyboardInterrupt:
-        stderr.print(
-            f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow", markup=False
-        )
-        raise typer.Exit(_INTERRUPTED) from None
+        note(f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
     _show_results(results)
     layout = SuiteLayout(folder)
-    stdout.print(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}", markup=False)
+    say(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}")
     if not results.is_complete:
         again = f"fedse suite run --resume --out {folder}"
-        stderr.print(f"\nSome runs failed; this tries them again: {again}", style="red", markup=False)
+        note(f"\nSome runs failed; this tries them again: {again}", style="red")
         raise typer.Exit(1)
 
 
@@ -127,8 +118,7 @@ def pack(
     with stderr.status("") as status:
         packed = pack_suite(folder, out, lambda cell: status.update(f"packing {cell}"))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    runs = f"{len(packed)} run{'' if len(packed) == 1 else 's'}"
-    stdout.print(f"{runs} of {folder} are in {out} ({size / 2**20:.1f} MiB)", markup=False)
+    say(f"{counted(len(packed), 'run')} of {folder} are in {out} ({size / 2**20:.1f} MiB)")
 
 
 def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite, Path]:
@@ -155,7 +145,7 @@ def _execute(
     for config in {cell.config.model.name: cell.config for cell in suite.cells()}.values():
         models.ensure(config.model)
     if not quiet:
-        stderr.print(f"{folder}: {_shape(suite)}", markup=False)
+        note(f"{folder}: {_shape(suite)}")
     with nullcontext() if quiet else stderr.status("loading libraries"):
         from fedse.suites.running import run_suite
     with suite_live.shown(read_results(suite, folder), quiet=quiet) as listener:
@@ -163,38 +153,43 @@ def _execute(
 
 
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
+    from fedse.errors import ConfigError
+    from fedse.planning import check_runs
     from fedse.suites.checking import check_folder
     from fedse.suites.events import Step, SuiteEvent
     from fedse.suites.progress import SuiteProgress
     from fedse.suites.reading import read_results
     from fedse.suites.reusing import reusable
 
-    _check(suite)
+    if problems := check_runs((cell.method, cell.config) for cell in suite.cells()):
+        raise ConfigError(
+            "some runs of the suite could not begin:" + "".join(f"\n  - {problem}" for problem in problems),
+            "mend the suite",
+        )
     check_folder(suite, folder)
     results = read_results(suite, folder)
     progress = SuiteProgress(results)
     elsewhere = {}
-    for found in reusable(results, reuse):
-        elsewhere[str(found.cell)] = found.folder
-        progress(SuiteEvent(Step.TAKEN_OVER, found.cell, result=found))
-    listing = Table("run", "state", "model", "rounds", "memory", "folder", box=None, pad_edge=False)
-    configs = {(found.cell.model, found.cell.method): found.cell.config for found in results.cells}
+    for donated in reusable(results, reuse):
+        elsewhere[str(donated.cell)] = donated.folder
+        progress(SuiteEvent(Step.TAKEN_OVER, donated.cell, result=donated))
+    configs = {(result.cell.model, result.cell.method): result.cell.config for result in results.cells}
     memory = {place: _memory(config) for place, config in configs.items()}
-    for found in results.cells:
-        config = found.cell.config
-        state = f"the run of {found.cell.home}" if found.cell.is_shared else found.state.value
-        folder = found.folder
-        if source := elsewhere.get(str(found.cell)):
-            state, folder = "done there", source
-        needed = memory[found.cell.model, found.cell.method]
-        row = (str(found.cell), state, config.model.name, str(config.rounds), needed, str(folder))
-        listing.add_row(*(Text(text) for text in row))
-    print_table(listing)
-    stdout.print(f"\n{_shape(suite)}; their environments, tasks and methods are there", markup=False)
+    rows = []
+    for result in results.cells:
+        cell, place = result.cell, result.folder
+        state = f"the run of {cell.home}" if cell.is_shared else result.state.value
+        if source := elsewhere.get(str(cell)):
+            state, place = "done there", source
+        settings = (cell.config.model.name, str(cell.config.rounds), memory[cell.model, cell.method])
+        rows.append((str(cell), state, *settings, str(place)))
+    headings = ("run", "state", "model", "rounds", "memory", "folder")
+    show_table(headings, rows, texts=headings)
+    say(f"\n{_shape(suite)}; their environments, tasks and methods are there")
     left = progress.remaining()
     known = left == left
     told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
-    stdout.print(f"Estimate of the rest: {told}", markup=False)
+    say(f"Estimate of the rest: {told}")
 
 
 def _memory(config: RunConfig) -> str:
@@ -203,50 +198,18 @@ def _memory(config: RunConfig) -> str:
     Raises:
         AdapterError: if the adapter changes layers that the model does not have.
     """
-    from fedse.cli.plan import plan_of
     from fedse.errors import ModelError
+    from fedse.planning import plan_of
 
     try:
         return f"{plan_of(config).peak / 1e9:.1f} GB"
     except ModelError:
-        return "–"
-
-
-def _check(suite: Suite) -> None:
-    """Set up what the cells name, without weights; once where several name the same.
-
-    Raises:
-        ConfigError: listing the methods whose runs could not begin.
-    """
-    from fedse.errors import ConfigError, FedseError
-    from fedse.planning import check_run
-
-    problems = []
-    checked = set()
-    for cell in suite.cells():
-        config = cell.config
-        method = config.method
-        subject = repr(
-            (config.clients, config.partition, config.rounds > 0, method.explore, method.aggregator, method.filter)
-        )
-        if subject in checked:
-            continue
-        checked.add(subject)
-        try:
-            check_run(config)
-        except FedseError as error:
-            problems.append(f"{cell.method}: {error}")
-    if problems:
-        raise ConfigError(
-            "some runs of the suite could not begin:" + "".join(f"\n  - {problem}" for problem in problems),
-            "mend the suite",
-        )
+        return NONE
 
 
 def _shape(suite: Suite) -> str:
-    methods = len(suite.methods) + len(suite.ablations)
-    parts = [f"{methods} methods", f"{len(suite.models)} models", f"{len(suite.seeds)} seeds"]
-    words = [part.removesuffix("s") if part.startswith("1 ") else part for part in parts]
+    parts = {"method": suite.all_methods, "model": suite.models, "seed": suite.seeds}
+    words = [counted(len(of_kind), kind) for kind, of_kind in parts.items()]
     return f"{' × '.join(words)}, {_count_runs(suite)} runs"
 
 
@@ -255,42 +218,21 @@ def _count_runs(suite: Suite) -> int:
 
 
 def _show_results(results: SuiteResults) -> None:
-    from fedse.suites.rendering import headings, legend, transfer_cells, transfer_headings
-    from fedse.suites.table import suite_table
+    from fedse.suites.rendering import cells, has_difference, legend, parts, transfer_cells
+    from fedse.suites.table import TransferRow, suite_table
 
     found = suite_table(results)
     stdout.print(found.title, style="bold", markup=False)
-    for model in found.models:
-        for title, is_ablation in (("Methods", False), ("Ablations", True)):
-            rows = [row for row in found.rows if row.model == model and row.is_ablation is is_ablation]
-            if rows:
-                _print_table(_titled(title, model, found), headings(found), [_texts(found, row) for row in rows])
-        transfer = [[Text(text) for text in transfer_cells(found, row)] for row in found.transfer if row.model == model]
-        if transfer:
-            _print_table(_titled("On the other sites", model, found), transfer_headings(found), transfer)
-    stdout.print(f"\n{legend(found)}", markup=False)
+    for title, headings, rows in parts(found):
+        lines: list[list[str | Text]] = []
+        for row in rows:
+            if isinstance(row, TransferRow):
+                lines.append([*transfer_cells(found, row)])
+            else:
+                *texts, difference = cells(found, row)
+                lines.append([*texts, Text(difference, "bold" if has_difference(row) else "")])
+        show_table(headings, lines, title=f"\n{title}")
+    say(f"\n{legend(found)}")
     for row in found.rows:
-        for note in row.notes:
-            stdout.print(f"{row.method.label}: {note}", style="yellow", markup=False)
-
-
-def _texts(found: SuiteTable, row: TableRow) -> list[Text]:
-    from fedse.suites.rendering import cells, has_difference
-
-    texts = [Text(text) for text in cells(found, row)]
-    if has_difference(row):
-        texts[-1].stylize("bold")
-    return texts
-
-
-def _titled(title: str, model: str, found: SuiteTable) -> str:
-    return f"{title}, {model}" if len(found.models) > 1 else title
-
-
-def _print_table(title: str, heads: list[str], rows: list[list[Text]]) -> None:
-    shown = Table(title=f"\n{title}", title_justify="left", box=None, pad_edge=False)
-    for index, head in enumerate(heads):
-        shown.add_column(head, justify="right" if index else "left")
-    for row in rows:
-        shown.add_row(*row)
-    print_table(shown)
+        for text in row.notes:
+            say(f"{row.method.label}: {text}", style="yellow")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from fedse.cli.console import duration, percent, stderr
+from fedse.cli.console import made_table, stderr
+from fedse.results.formatting import duration, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from fedse.settings import Method
     from fedse.suites import CellResult, SuiteResults
@@ -60,19 +61,16 @@ def live_table(progress: SuiteProgress) -> Table:
     """The suite as it is: methods in rows, environments in columns, and what each running cell is doing."""
     suite = progress.suite
     environments = suite.environments()
-    table = Table(box=None, pad_edge=False, caption=_summary(progress), caption_justify="left")
-    table.add_column("method", no_wrap=True)
-    table.add_column("seeds", justify="right")
-    for name in (*environments, "mean"):
-        table.add_column(name, justify="right")
-    table.add_column("at work")
+    rows: list[list[str | Text]] = []
     for model in suite.models:
         if len(suite.models) > 1:
-            table.add_row(model.name, style="bold")
-        for method in suite.methods:
-            table.add_row(*_row(progress, model.name, method, environments))
-        for method in suite.ablations:
-            table.add_row(*_row(progress, model.name, method, environments), style="dim")
+            rows.append([Text(model.name, style="bold")])
+        for method in suite.all_methods:
+            style = "dim" if method in suite.ablations else ""
+            rows.append([Text(cell, style) for cell in _row(progress, model.name, method, environments)])
+    table = made_table(["method", "seeds", *environments, "mean", "at work"], rows, texts=["at work"])
+    table.columns[0].no_wrap = True
+    table.caption, table.caption_justify = _summary(progress), "left"
     return table
 
 
@@ -88,23 +86,22 @@ def event_line(event: SuiteEvent, progress: SuiteProgress) -> str:
     return f"{said}  ({_summary(progress)})"
 
 
-def _row(progress: SuiteProgress, model: str, method: Method, environments: Sequence[str]) -> list[Text]:
+def _row(progress: SuiteProgress, model: str, method: Method, environments: Sequence[str]) -> list[str]:
     from fedse.evaluation import macro_average, pooled
     from fedse.suites import CellState
 
-    found = progress.results(model, method.name)
-    evaluations = [result.records[-1].evaluation for result in found if result.state is CellState.DONE]
+    results = progress.results(model, method.name)
+    evaluations = [result.records[-1].evaluation for result in results if result.state is CellState.DONE]
     rates = [pooled(rates[name] for rates in evaluations if name in rates) for name in environments]
     means = [macro_average(rates) for rates in evaluations]
     at_work = [running for running in tuple(progress.running.values()) if running.cell.is_of(model, method.name)]
-    texts = [
+    return [
         method.label,
-        f"{len(evaluations)}/{len(found)}",
+        f"{len(evaluations)}/{len(results)}",
         *(percent(rate.rate) for rate in rates),
         percent(math.fsum(means) / len(means) if means else math.nan),
-        "; ".join([*map(_at_work, at_work), *(_failed(result) for result in found if result.error)]),
+        "; ".join([*map(_at_work, at_work), *(_failed(result) for result in results if result.error)]),
     ]
-    return [Text(text) for text in texts]
 
 
 def _at_work(running: RunningCell) -> str:

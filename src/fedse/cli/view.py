@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fedse.cli import episode
-from fedse.cli.console import examples, stdout
+from fedse.cli.console import examples, refuse_idle, say, stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from fedse.config import ModelConfig
+    from fedse.results.reading import Episodes, Run
     from fedse.types import Trajectory
 
 EXAMPLES = examples(
@@ -33,9 +34,9 @@ def view(
         Path, typer.Argument(metavar="RUN_OR_FILE", help="A run folder, a *.jsonl.gz file, or an experience.sqlite.")
     ],
     client: Annotated[str | None, typer.Option(help="Only of this client.")] = None,
-    round: Annotated[
+    number: Annotated[
         int | None,
-        typer.Option(min=0, help="Only of this round; 0 holds the demonstrations.", show_default="the last"),
+        typer.Option("--round", min=0, help="Only of this round; 0 holds the demonstrations.", show_default="the last"),
     ] = None,
     outcome: Annotated[bool | None, typer.Option("--success/--failure", help="Only these outcomes.")] = None,
     evaluation: Annotated[
@@ -50,70 +51,59 @@ def view(
     ] = None,
 ) -> None:
     """Show recorded episodes."""
-    from fedse.errors import ConfigError
-
-    if model is not None and not mask:
-        raise ConfigError("--model has no effect without --mask", "add --mask, or leave it out")
-    found = _read(path, client, round, evaluation=evaluation)
+    if not mask:
+        refuse_idle({"--model": model}, "without --mask")
+    read = _read(path, client, number, evaluation=evaluation)
     chosen = [
         trajectory
-        for trajectory in found
+        for trajectory in read
         if (client is None or trajectory.client == client)
-        and (round is None or trajectory.round == round)
+        and (number is None or trajectory.round == number)
         and (outcome is None or trajectory.success is outcome)
     ]
     tokenizer = _tokenizer(path, model) if mask and chosen else None
-    for number, trajectory in enumerate(chosen[:limit], start=1):
-        stdout.rule(escape(f"{number}  {_heading(trajectory)}"), align="left")
+    for place, trajectory in enumerate(chosen[:limit], start=1):
+        stdout.rule(escape(f"{place}  {_heading(trajectory)}"), align="left")
         if tokenizer is None:
-            episode.show(trajectory, instruction=number == 1)
+            episode.show(trajectory, instruction=place == 1)
         else:
             _show_tokens(trajectory, tokenizer)
     stdout.rule()
-    stdout.print(_summary(found, chosen, limit), markup=False)
+    say(_summary(read, chosen, limit))
 
 
-def _read(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
+def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[Trajectory]:
     from fedse.errors import RunError
     from fedse.experience import ExperienceStore
     from fedse.experience.trajectory_files import read_trajectories
-    from fedse.runs.layout import RunLayout
+    from fedse.results.reading import is_run, run_at
 
     if path.suffix == ".sqlite":
         with ExperienceStore(path, readonly=True) as store:
             return store.trajectories()
     if path.is_file():
         return read_trajectories(path)
-    if not RunLayout(path).config.is_file():
+    if not is_run(path):
         raise RunError(f"{path} is neither a run folder nor a file of episodes", "fedse ls lists the run folders")
-    return _of_run(path, client, round, evaluation=evaluation)
+    return _of_run(run_at(path), client, number, "held-out" if evaluation else "explored")
 
 
-def _of_run(path: Path, client: str | None, round: int | None, *, evaluation: bool) -> list[Trajectory]:
+def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) -> list[Trajectory]:
     from fedse.errors import RunError
-    from fedse.experience.trajectory_files import read_trajectories
     from fedse.names import unknown_name
-    from fedse.runs.folder import check_whole, read_config
-    from fedse.runs.layout import RunLayout
 
-    layout = RunLayout(path)
-    config = read_config(layout)
-    names = [site.name for site in config.clients]
+    names = [site.name for site in run.config.clients]
     if client is not None and client not in names:
         raise unknown_name("client", client, names)
-    place = layout.evaluation if evaluation else layout.trajectories
-    rounds = range(config.rounds, -1, -1) if round is None else [round]
-    for candidate in rounds:
-        files = [place(name, candidate) for name in names if client in (None, name)]
-        files = [file for file in files if file.is_file()]
-        if files:
-            return [trajectory for file in files for trajectory in read_trajectories(file)]
-    if not evaluation:
-        check_whole(layout)
-    kind = "held-out" if evaluation else "explored"
+    for candidate in range(run.config.rounds, -1, -1) if number is None else [number]:
+        sites = [name for name in names if client in (None, name) and run.has_episodes(kind, name, candidate)]
+        if sites:
+            return [trajectory for site in sites for trajectory in run.episodes(kind, site, candidate)]
+    if kind == "explored":
+        run.check_whole()
     raise RunError(
-        f"{path} has no {kind} episodes{'' if round is None else f' of round {round}'} yet",
-        f"fedse run --resume --out {path} goes on with it",
+        f"{run.folder} has no {kind} episodes{'' if number is None else f' of round {number}'} yet",
+        f"fedse run --resume --out {run.folder} goes on with it",
     )
 
 
@@ -129,28 +119,26 @@ def _tokenizer(path: Path, model: str | None) -> PreTrainedTokenizerBase:
 def _model_config(path: Path, model: str | None) -> ModelConfig:
     from fedse.config import ModelConfig
     from fedse.errors import ConfigError
-    from fedse.runs.folder import read_config
-    from fedse.runs.layout import RunLayout
+    from fedse.results.reading import run_around
 
     if model is not None:
         return ModelConfig(name=model)
-    for folder in (path, *path.resolve().parents):
-        if RunLayout(folder).config.is_file():
-            return read_config(RunLayout(folder)).model
+    if run := run_around(path):
+        return run.config.model
     raise ConfigError(
         f"{path} lies in no run folder, so its tokenizer is not known", "name the model: --model smollm2-135m"
     )
 
 
 def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> None:
-    from fedse.agent.rendering import ChatRenderer
+    from fedse.agent import renderer_for
     from fedse.errors import ModelError
 
     record = trajectory.tokens
     if record is None:
-        stdout.print("This episode has no recorded tokens.", style="yellow")
+        say("This episode has no recorded tokens.", style="yellow")
         return
-    fingerprint = ChatRenderer(tokenizer).fingerprint
+    fingerprint = renderer_for(tokenizer).fingerprint
     if record.tokenizer != fingerprint:
         raise ModelError(
             f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})",
@@ -165,7 +153,7 @@ def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> 
         start = end
     text.append(str(tokenizer.decode(ids[start:])), style="dim")
     stdout.print(text)
-    stdout.print(f"{int(record.mask().sum())} of {len(ids)} tokens carry loss", style="italic")
+    say(f"{int(record.mask().sum())} of {len(ids)} tokens carry loss", style="italic")
 
 
 def _heading(trajectory: Trajectory) -> str:
@@ -175,9 +163,9 @@ def _heading(trajectory: Trajectory) -> str:
     return "  ".join(parts)
 
 
-def _summary(found: Sequence[Trajectory], chosen: Sequence[Trajectory], limit: int) -> str:
-    successes = sum(trajectory.success is True for trajectory in found)
-    errors = sum(trajectory.success is None for trajectory in found)
+def _summary(read: Sequence[Trajectory], chosen: Sequence[Trajectory], limit: int) -> str:
+    successes = sum(trajectory.success is True for trajectory in read)
+    errors = sum(trajectory.success is None for trajectory in read)
     lost = f", {errors} lost to faults" if errors else ""
     shown = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
-    return f"{len(found)} episodes, {successes} successes{lost}; {shown}"
+    return f"{len(read)} episodes, {successes} successes{lost}; {shown}"

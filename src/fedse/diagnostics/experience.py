@@ -45,19 +45,19 @@ class LengthBin:
     reward: float
 
 
-def buffer_at(stored: Sequence[Trajectory], round: int) -> Buffer:
+def buffer_at(stored: Sequence[Trajectory], number: int) -> Buffer:
     """The state of a store at the end of a round.
 
     Args:
         stored: all episodes of the store, also of later rounds.
-        round: 0 is after the demonstrations.
+        number: of the round; 0 is after the demonstrations.
     """
-    held = [trajectory for trajectory in stored if trajectory.round <= round]
+    held = [trajectory for trajectory in stored if trajectory.round <= number]
     played = [trajectory for trajectory in held if trajectory.source is Source.POLICY]
     return Buffer(
         episodes=len(held),
         demonstrations=len(held) - len(played),
-        fresh=sum(trajectory.round == round for trajectory in played),
+        fresh=sum(trajectory.round == number for trajectory in played),
         tasks=len({trajectory.task for trajectory in held}),
         turns=sum(len(trajectory.turns) for trajectory in held) / len(held) if held else float("nan"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fedse.adapters.algebra import (
@@ -19,19 +19,12 @@ from fedse.adapters.algebra import (
     product_gram,
     sign_agreement,
 )
-from fedse.adapters.files import load_adapter
-from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round, update_weights
 from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
-from fedse.experience import ExperienceStore
-from fedse.experience.trajectory_files import read_trajectories
-from fedse.federation.aggregation import get_aggregator
 from fedse.learning.schedule import learning_rate_factor, round_factor
-from fedse.messages.codec import encode_update
-from fedse.messages.update import ClientUpdate
-from fedse.runs.folder import check_whole, read_config, read_records
-from fedse.runs.layout import RunLayout
+from fedse.results.exchange import DOWN, UP, Traffic, traffic
+from fedse.results.method import combined_sites, has_own_adapters, starting_round, update_weights
+from fedse.results.reading import Run, run_at
 from fedse.types import RoundRecord, Trajectory
 
 
@@ -41,6 +34,8 @@ class RoundDiagnostics:
 
     Attributes:
         round: from 1.
+        buffers: client → its experience at the end of the round.
+        lengths: client → rewards of its explored episodes by length; empty if it did not explore.
         clients: those whose updates were combined, in the order of every matrix; none where sites exchange no adapters,
             and then there is nothing about updates and traffic below.
         conflicts: "A" and "B" (deltas of the factors), "AB" (both together) and "BA" (changes of the products).
@@ -48,51 +43,54 @@ class RoundDiagnostics:
         gradient_heterogeneity: the estimate of ζ².
         error: of averaging factors instead of products, with the run's weights; NaN where an aggregator of another
             package combined them.
-        buffers: client → its experience at the end of the round.
-        lengths: client → rewards of its explored episodes by length; empty if it did not explore.
-        bytes_up: client → size of its encoded update.
-        bytes_down: size of the broadcast adapter's tensors, which every client receives.
+        bytes_up: client → bytes of the message that it sent (:func:`fedse.results.exchange.traffic`).
+        bytes_down: client → bytes of the message that it was sent.
     """
 
     round: int
-    clients: tuple[str, ...]
-    conflicts: Mapping[str, Conflict]
-    sign_agreement: Mapping[Factor, float]
-    gradient_heterogeneity: float
-    error: AggregationError
     buffers: Mapping[str, Buffer]
     lengths: Mapping[str, Sequence[LengthBin]]
-    bytes_up: Mapping[str, int]
-    bytes_down: int
+    clients: tuple[str, ...] = ()
+    conflicts: Mapping[str, Conflict] = field(default_factory=dict)
+    sign_agreement: Mapping[Factor, float] = field(default_factory=dict)
+    gradient_heterogeneity: float = math.nan
+    error: AggregationError = field(default_factory=lambda: AggregationError(math.nan, math.nan))
+    bytes_up: Mapping[str, int] = field(default_factory=dict)
+    bytes_down: Mapping[str, int] = field(default_factory=dict)
 
 
 def diagnose(folder: Path) -> list[RoundDiagnostics]:
     """The diagnostics of all completed rounds of a run, which may still be under way.
 
     Raises:
-        RunError: if the folder is no run or a packed one, or a file is damaged.
+        RunError: if the folder is no run or a packed one, a site's folder is not here, or a file is damaged.
         AdapterError: if an adapter is missing or damaged.
-        UnknownNameError: if the run's aggregator is of a package that is not imported.
         StoreError, StorageError: if a file cannot be read.
     """
-    layout = RunLayout(folder)
-    config, records = read_config(layout), read_records(layout)
-    check_whole(layout)
-    stores = {client.name: _stored(layout, client.name) for client in config.clients} if records[1:] else {}
-    return [_round(layout, config, record, stores) for record in records[1:]]
+    run = run_at(folder)
+    run.check_whole()
+    stores = {client.name: run.experience(client.name) for client in run.config.clients} if run.rounds_done else {}
+    sizes = traffic(run)
+    return [_round(run, record, stores, sizes) for record in run.records[1:]]
 
 
 def _round(
-    layout: RunLayout, config: RunConfig, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]]
+    run: Run, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]], sizes: Traffic
 ) -> RoundDiagnostics:
+    number = record.round
+    alone = RoundDiagnostics(
+        round=number,
+        buffers={name: buffer_at(stored, number) for name, stored in stores.items()},
+        lengths={name: _lengths(run, name, number) for name in stores},
+    )
+    if has_own_adapters(run.config):
+        return alone
     clients = combined_sites(record)
-    if config.method.sharing != "federated":
-        return _without_updates(layout, record.round, stores)
-    before = load_adapter(layout.global_adapter(starting_round(config, record.round)))
-    updates = [load_adapter(layout.update(record.round, name), expect=before.meta) for name in clients]
+    before = run.adapter(starting_round(run.config, number))
+    updates = [run.update(number, name, expect=before.meta) for name in clients]
     grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
-    return RoundDiagnostics(
-        round=record.round,
+    return replace(
+        alone,
         clients=clients,
         conflicts={
             **{factor: conflict(gram) for factor, gram in grams.items()},
@@ -100,38 +98,20 @@ def _round(
             "BA": conflict(product_gram(before, updates)),
         },
         sign_agreement={factor: sign_agreement(before, updates, factor) for factor in FACTORS},
-        gradient_heterogeneity=gradient_heterogeneity(grams, _learning_rate_sums(config, record, clients)),
-        error=aggregation_error(before, updates, update_weights(config, record, clients)),
-        buffers={name: buffer_at(stored, record.round) for name, stored in stores.items()},
-        lengths={name: _lengths(layout, name, record.round) for name in stores},
-        bytes_up={name: _encoded(config, record, name, update) for name, update in zip(clients, updates, strict=True)},
-        bytes_down=before.nbytes,
+        gradient_heterogeneity=gradient_heterogeneity(grams, _learning_rate_sums(run.config, record, clients)),
+        error=aggregation_error(before, updates, update_weights(run.config, record, clients)),
+        bytes_up=_of_round(sizes, number, UP),
+        bytes_down=_of_round(sizes, number, DOWN),
     )
 
 
-def _without_updates(layout: RunLayout, round: int, stores: Mapping[str, Sequence[Trajectory]]) -> RoundDiagnostics:
-    return RoundDiagnostics(
-        round=round,
-        clients=(),
-        conflicts={},
-        sign_agreement={},
-        gradient_heterogeneity=math.nan,
-        error=AggregationError(math.nan, math.nan),
-        buffers={name: buffer_at(stored, round) for name, stored in stores.items()},
-        lengths={name: _lengths(layout, name, round) for name in stores},
-        bytes_up={},
-        bytes_down=0,
-    )
+def _of_round(sizes: Traffic, number: int, wanted: str) -> dict[str, int]:
+    return {site: size for (site, round_number, way), size in sizes.items() if (round_number, way) == (number, wanted)}
 
 
-def _stored(layout: RunLayout, client: str) -> list[Trajectory]:
-    with ExperienceStore(layout.experience(client), readonly=True) as store:
-        return store.trajectories()
-
-
-def _lengths(layout: RunLayout, client: str, round: int) -> list[LengthBin]:
-    path = layout.trajectories(client, round)
-    return rewards_by_length(read_trajectories(path)) if path.is_file() else []
+def _lengths(run: Run, client: str, number: int) -> list[LengthBin]:
+    there = run.has_episodes("explored", client, number)
+    return rewards_by_length(run.episodes("explored", client, number)) if there else []
 
 
 def _learning_rate_sums(
@@ -146,10 +126,3 @@ def _learning_rate_sums(
         factors = (learning_rate_factor(step, steps, settings.schedule, settings.warmup) for step in range(steps))
         sums.append(peak * sum(factors))
     return {"A": sums, "B": [settings.b_ratio * total for total in sums]}
-
-
-def _encoded(config: RunConfig, record: RoundRecord, client: str, adapter: AdapterState) -> int:
-    """Bytes of the update as it is sent, with the scalars that the run's aggregator asks for."""
-    examples = float(record.clients[client]["train"]["examples"])
-    scalars = {"examples": examples} if "examples" in get_aggregator(config.method.aggregator).needs else {}
-    return len(encode_update(ClientUpdate(client, record.round, adapter, scalars)))

@@ -10,13 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedse.adapters.files import load_adapter
-from fedse.config import RunConfig
-from fedse.diagnostics.combined import combined_sites, starting_round
-from fedse.errors import RunError
-from fedse.runs.evaluators import evaluators
-from fedse.runs.folder import read_config, read_records
-from fedse.runs.layout import RunLayout
+from fedse.adapters.state import AdapterState
+from fedse.results.method import combined_sites, has_own_adapters, starting_round
+from fedse.results.reading import Run, run_at
 from fedse.sites.evaluation import evaluate_site
 from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
@@ -56,38 +52,31 @@ def transfer_matrix(
         AdapterError, ModelError: if an adapter or the base model cannot be loaded.
         EnvironmentFault: if every episode in an environment was lost to a fault.
     """
-    layout = RunLayout(folder)
-    config, records = read_config(layout), read_records(layout)
-    if len(records) < 2:
-        raise RunError(
-            f"{folder} has no complete round yet",
-            f"fedse run --resume --out {folder} goes on with it, unless it is to have none (rounds: 0)",
-        )
-    last = records[-1]
+    run = run_at(folder)
+    run.check_begun()
+    config, last = run.config, run.records[-1]
     if last.transfer and tasks is None:
         return TransferMatrix(last.round, {f"client {name}": rates for name, rates in last.transfer.items()})
-    places = _places(layout, config, last)
+    adapters = _adapters(run, last)
     if tasks:
         config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"tasks": tasks})})
     shared = SharedModel.load(config)
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
-    for adapter, place in places.items():
-        shared.lora.load(load_adapter(place))
-        for label, name in evaluators(config).items():
-            rate, _ = evaluate_site(shared.engine, config, clients[name])
+    for adapter, state in adapters.items():
+        for label, name in run.evaluators.items():
+            rate, _ = evaluate_site(shared.player, state, config, clients[name])
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:
                 on_rate(adapter, label, rate)
     return TransferMatrix(last.round, rates)
 
 
-def _places(layout: RunLayout, config: RunConfig, last: RoundRecord) -> dict[str, Path]:
-    """Adapter → its folder."""
-    if config.method.sharing == "isolated":
-        return {f"client {name}": layout.update(last.round, name) for name in sorted(last.clients)}
+def _adapters(run: Run, last: RoundRecord) -> dict[str, AdapterState]:
+    if has_own_adapters(run.config):
+        return {f"client {name}": run.adapter(last.round, name) for name in sorted(last.clients)}
     return {
-        BEFORE: layout.global_adapter(starting_round(config, last.round)),
-        **{f"client {name}": layout.update(last.round, name) for name in combined_sites(last)},
-        AFTER: layout.global_adapter(last.round),
+        BEFORE: run.adapter(starting_round(run.config, last.round)),
+        **{f"client {name}": run.update(last.round, name) for name in combined_sites(last)},
+        AFTER: run.adapter(last.round),
     }

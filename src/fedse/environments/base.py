@@ -4,13 +4,14 @@ An environment is a text game with tasks.  It knows its own rules, how its actio
 success, and how an expert would play it.  It knows nothing of models, adapters or federations.
 
 A third-party package adds one by subclassing :class:`Environment` and naming the class in the entry-point group
-``fedse.environments``; ``fedse env check NAME`` then tells whether it keeps the contract.
+``fedse.environments``.  ``fedse env check NAME`` then tells whether it keeps the contract.  What other protocols need
+beside this is theirs to say, as :mod:`fedse.environments.agentgym.counterpart` does.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -118,16 +119,6 @@ class Environment(ABC):
         """
         raise NotImplementedError(f"{self.name} tells no traits of its tasks")
 
-    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
-        """The task that an item of AgentGym's trajectory data means, or ``None``.
-
-        Args:
-            item: the item's id without the environment's name and the ``_`` after it: ``17`` of ``maze_17``.  Files
-                that fedse wrote have our own task ids there.
-            observation: the first observation in the data, for environments in which the number does not tell.
-        """
-        return Task(self.name, item)
-
     @abstractmethod
     def instruction(self, style: PromptStyle) -> str:
         """The rules of the game and its actions, in our own words; the reply format is added by the agent."""
@@ -152,77 +143,5 @@ class Environment(ABC):
     def expert(self, seed: int) -> Expert:
         """An expert for the episode that :meth:`reset` opened; ``seed`` varies its words and its choices."""
 
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """The same environment behind AgentGym's server payloads, for replay of recordings and for serving.
-
-        Args:
-            slot: the number under which a server keeps the session; the original's payloads quote it.
-
-        Raises:
-            NotImplementedError: if the environment has no counterpart in AgentGym.
-        """
-        raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """What an AgentGym server can be asked for: split → number given at reset → the same task here.
-
-        ``train`` and ``test`` exist and are disjoint, as in :meth:`tasks`; tasks that servers do not have are left out.
-
-        Raises:
-            NotImplementedError: if the environment has no counterpart in AgentGym.
-        """
-        raise NotImplementedError(f"{self.name} has no AgentGym counterpart")
-
-    def match_agentgym(self, ask: Callable[[str], Any]) -> None:  # noqa: B027 (most environments need not)
-        """Take over what differs from server to server, before an episode is played on one.
-
-        Args:
-            ask: path of a question, such as ``filtered_vocab`` → the server's answer.
-
-        Raises:
-            EnvironmentFault: if the answers make no sense.
-        """
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
-        """A session under the conditions in which a recorded episode was made (options, data, results to inject).
-
-        Args:
-            record: one episode of a recording, with all its fields, and under ``folder`` the folder of its file, where
-                further data may lie.
-
-        Raises:
-            NotImplementedError: if the environment has no counterpart in AgentGym.
-        """
-        return cls().agentgym()
-
-    @classmethod
-    def replay_case(cls, part: str, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Our answer to a recorded case of one part of the environment, such as its reward.
-
-        Args:
-            part: the part's name, as in ``NAME_part``, the record's ``env``.
-            record: the case, with all its fields.
-
-        Returns:
-            Field → value, to be compared with the record's fields of the same names.
-
-        Raises:
-            NotImplementedError: if the environment has no parts that are recorded alone.
-        """
-        raise NotImplementedError(f"{cls.name} has no part {part!r} that is recorded alone")
-
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
-
-
-class AgentGymSession(Protocol):
-    """One AgentGym episode slot: the payloads of the original server, key for key.  Errors come as ``{"error": …}``."""
-
-    def reset(self, **kwargs: Any) -> dict[str, Any]:
-        """Payload of ``POST /reset``."""
-        ...
-
-    def step(self, action: str) -> dict[str, Any]:
-        """Payload of ``POST /step``."""
-        ...

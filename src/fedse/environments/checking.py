@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from fedse.environments.base import ActionRule, Environment, EnvironmentSpec, PromptStyle, StepResult
 from fedse.environments.registry import make
+from fedse.environments.sampling import spread
 from fedse.errors import EnvironmentFault, FedseError, UnknownNameError, boundary
 from fedse.types import Task
 
@@ -162,12 +163,7 @@ def _check_tasks(factory: Factory) -> Iterator[Problem]:
 
 def _sample(environment: Environment, samples: int) -> list[Task]:
     """Tasks at even distances through both splits."""
-    chosen = []
-    for split in ("train", "test"):
-        tasks = environment.tasks(split)
-        count = min(samples, len(tasks))
-        chosen += [tasks[position * len(tasks) // count] for position in range(count)]
-    return chosen
+    return [task for split in ("train", "test") for task in spread(environment.tasks(split), samples)]
 
 
 def _check_instruction(factory: Factory) -> Iterator[Problem]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Iterable
-from importlib import metadata
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import did_you_mean, unknown_name
+from fedse.plugins import distribution, installed
 
 GROUP = "fedse.environments"
 #: Names that begin so are addresses of servers.
@@ -24,12 +24,12 @@ REMOTE = "agentgym:"
 
 def environment_names() -> list[str]:
     """The names of all installed environments, sorted."""
-    return sorted(_installed())
+    return sorted(installed(GROUP))
 
 
 def class_names() -> dict[str, str]:
     """Name → name of the class, of all installed environments; nothing is imported."""
-    return {name: points[0].attr for name, points in sorted(_installed().items())}
+    return {name: points[0].attr for name, points in sorted(installed(GROUP).items())}
 
 
 def environment_class(name: str) -> type[Environment]:
@@ -44,11 +44,11 @@ def environment_class(name: str) -> type[Environment]:
         from fedse.environments.agentgym.client import remote_class
 
         return remote_class(name)
-    points = _installed().get(name)
+    points = installed(GROUP).get(name)
     if points is None:
         raise unknown_name("environment", name, environment_names())
     if len({point.value for point in points}) > 1:
-        owners = " and ".join(f"{_distribution(point)} ({point.value})" for point in points)
+        owners = " and ".join(f"{distribution(point)} ({point.value})" for point in points)
         raise EnvironmentFault(f"two distributions provide an environment named {name!r}: {owners}", "uninstall one")
     return _load(points[0])
 
@@ -101,22 +101,9 @@ def _check_options(cls: type[Environment], name: str, options: dict[str, Any]) -
         raise ConfigError(f"environment {name!r} needs the option {', '.join(map(repr, missing))}", "give it a value")
 
 
-def _installed() -> dict[str, list[metadata.EntryPoint]]:
-    # Scanning all installed distributions takes milliseconds, and make() is called for every episode slot.
-    return _scan(tuple(sys.path))
-
-
-@functools.lru_cache(maxsize=4)
-def _scan(_path: tuple[str, ...]) -> dict[str, list[metadata.EntryPoint]]:
-    found: dict[str, list[metadata.EntryPoint]] = {}
-    for point in metadata.entry_points(group=GROUP):
-        found.setdefault(point.name, []).append(point)
-    return found
-
-
 @functools.lru_cache(maxsize=64)
-def _load(point: metadata.EntryPoint) -> type[Environment]:
-    where = f"environment {point.name!r} of distribution {_distribution(point)} ({point.value})"
+def _load(point: EntryPoint) -> type[Environment]:
+    where = f"environment {point.name!r} of distribution {distribution(point)} ({point.value})"
     with boundary(EnvironmentFault, f"{where} could not be imported", "repair or uninstall that distribution"):
         cls = point.load()
     if not (isinstance(cls, type) and issubclass(cls, Environment)):
@@ -125,7 +112,3 @@ def _load(point: metadata.EntryPoint) -> type[Environment]:
         found = getattr(cls, "name", None)
         raise EnvironmentFault(f"{where} calls itself {found!r}", "make its `name` equal to the entry point's")
     return cls
-
-
-def _distribution(point: metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "unknown"

@@ -34,6 +34,10 @@ class Estimate:
     low: float
     high: float
 
+    def times(self, factor: float) -> Estimate:
+        """In another unit, as in percent."""
+        return Estimate(factor * self.value, factor * self.low, factor * self.high)
+
 
 @dataclass(frozen=True, slots=True)
 class Contrast:

@@ -22,6 +22,11 @@ def success_rate(trajectories: Iterable[Trajectory]) -> SuccessRate:
         else:
             episodes += 1
             successes += bool(trajectory.success)
+    return rate_of(successes, episodes, errors)
+
+
+def rate_of(successes: int, episodes: int, errors: int = 0) -> SuccessRate:
+    """A success rate with Wilson's interval, from counts; see :func:`success_rate`."""
     low, high = wilson_interval(successes, episodes)
     return SuccessRate(successes=successes, episodes=episodes, errors=errors, low=low, high=high)
 
@@ -55,6 +60,10 @@ def task_weighted_average(rates: Mapping[str, SuccessRate]) -> float:
     """
     episodes = sum(rate.episodes for rate in rates.values())
     return sum(rate.successes for rate in rates.values()) / episodes if episodes else float("nan")
+
+
+#: The two means over environments, by what tables call them.
+MEANS = (("mean of environments", macro_average), ("mean of tasks", task_weighted_average))
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:

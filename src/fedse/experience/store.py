@@ -1,7 +1,7 @@
 """The experience store: everything a site has learnt from, in one SQLite file that only grows.
 
 Fed-SE accumulates successes over the rounds without limit (arXiv 2512.08870), so nothing is ever changed or deleted:
-triggers in the file refuse it.  An episode is stored once; its identity is the task and the actions taken.
+triggers in the file refuse it.  An episode is stored once; what makes two episodes the same is the store's identity.
 
 The file uses SQLite's rollback journal with ``synchronous = EXTRA``: when :meth:`ExperienceStore.add` returns, its
 transaction is on disk to stay; if the process or the machine dies before, it is undone as a whole.  A write-ahead log
@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from fedse.errors import FedseError, StorageError, StoreError
+from fedse.experience.identity import Identity, task_and_actions
 from fedse.storage import storage_errors
 from fedse.types import Source, StopReason, Trajectory
 
@@ -63,6 +64,7 @@ class ExperienceStore:
 
     Args:
         path: the file; made, with its folders, if it does not exist.
+        identity: which episodes are the same; must not change over the life of a file.
         readonly: open an existing file for reading only; nothing on disk is touched.
         create: whether a file that does not exist is made.
 
@@ -72,8 +74,11 @@ class ExperienceStore:
         StorageError: if the file cannot be opened or made.
     """
 
-    def __init__(self, path: Path, *, readonly: bool = False, create: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, identity: Identity = task_and_actions, readonly: bool = False, create: bool = True
+    ) -> None:
         self.path = path
+        self._identity = identity
         create = create and not readonly
         if not create and not path.exists():
             raise StoreError(f"there is no experience store at {path}", "check the path" if readonly else _RESTORE)
@@ -98,7 +103,7 @@ class ExperienceStore:
             StorageError: if the disk is full or fails; what was stored before is intact.
             StoreError: if the file is damaged, read-only, or in use for too long.
         """
-        rows = [_row(trajectory) for trajectory in trajectories]
+        rows = [(self._identity(trajectory), *_row(trajectory)) for trajectory in trajectories]
         with _sqlite_errors(self.path), self._transaction():
             added = sum(self._connection.execute(_INSERT, row).rowcount for row in rows)
         return AddReport(added, len(rows) - added)
@@ -134,7 +139,7 @@ class ExperienceStore:
             return {(made_in, Source(by)): count for made_in, by, count in self._connection.execute(query)}
 
     def digest(self) -> str:
-        """SHA-256 over the keys in order: two stores with equal digests hold the same episodes in the same order."""
+        """SHA-256 over the identities in order: stores with equal digests hold the same episodes in the same order."""
         hasher = hashlib.sha256()
         with _sqlite_errors(self.path):
             for (key,) in self._connection.execute("SELECT key FROM trajectories ORDER BY position"):
@@ -201,11 +206,11 @@ class ExperienceStore:
             raise _damaged(self.path, f"record {position}: {cause}") from cause
 
 
-def _row(trajectory: Trajectory) -> tuple[str, int, str, bytes]:
+def _row(trajectory: Trajectory) -> tuple[int, str, bytes]:
     if trajectory.stop is StopReason.ERROR:
         raise ValueError(f"the episode of {trajectory.task} ended in a fault ({trajectory.error}) and has no outcome")
     body = zlib.compress(json.dumps(trajectory.to_json(), separators=(",", ":")).encode())
-    return trajectory.key, trajectory.round, trajectory.source.value, body
+    return trajectory.round, trajectory.source.value, body
 
 
 @contextmanager

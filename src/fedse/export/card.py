@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from fedse.config import ClientConfig, RunConfig
-from fedse.evaluation import macro_average, task_weighted_average
+from fedse.evaluation.rates import MEANS
 from fedse.export.origin import Origin, found_base, hub_id
-from fedse.federation.aggregation import get_aggregator
 from fedse.progress import Phase
-from fedse.report.setting import own_values
-from fedse.runs.evaluators import evaluators
+from fedse.results.formatting import counted, markdown_table, percent, rate_with_interval
+from fedse.results.method import has_one_site_for_all, has_own_adapters, scalar_names, starting_round
+from fedse.results.words import (
+    environment_in_words,
+    rollouts_in_words,
+    sampling_in_words,
+    settings_in_words,
+    versions_in_words,
+)
 from fedse.settings import dump_config
-from fedse.types import SuccessRate
 
 CARD_NAME = "README.md"
 Kind = Literal["adapter", "merged"]
@@ -49,7 +53,7 @@ def _header(origin: Origin, kind: Kind) -> str:
 
     config = origin.run.config
     splits = {client.name: client.test_split for client in config.clients}
-    sites = evaluators(config)
+    sites = origin.run.evaluators
     results = [
         EvalResult(
             task_type="text-generation",
@@ -81,7 +85,7 @@ def _title(origin: Origin, kind: Kind) -> str:
     what = f"A LoRA adapter of rank {meta.rank} ({size:,} numbers) for {_base_words(config)}"
     if kind == "merged":
         what = f"{_base_words(config)}, with a LoRA adapter of rank {meta.rank} merged into its weights"
-    who = f"the site {origin.client}" if origin.client else f"{len(config.clients)} site{_s(len(config.clients))}"
+    who = f"the site {origin.client}" if origin.client else f"{counted(len(config.clients), 'site')}"
     environments = ", ".join(dict.fromkeys(site.environment for site in _sites(origin)))
     return (
         f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
@@ -146,12 +150,11 @@ def _data(origin: Origin) -> str:
     ]
     rows = []
     for client in _sites(origin):
-        options = ", ".join(f"{key}={value}" for key, value in client.options.items())
         explored = [_total(origin, client.name, Phase.EXPLORE, name) for name in ("episodes", "successes", "kept")]
         rows.append(
             [
                 client.name,
-                client.environment + (f" ({options})" if options else ""),
+                environment_in_words(client, "{} ({})"),
                 client.train_split,
                 client.test_split,
                 _total(origin, client.name, Phase.DEMONSTRATE, "episodes"),
@@ -171,37 +174,21 @@ def _data(origin: Origin) -> str:
 
 def _total(origin: Origin, site: str, phase: Phase, metric: str) -> str:
     series = origin.run.series(phase, metric, site=site)
-    return f"{sum(value for round, value in series.items() if round <= origin.round):,.0f}"
+    return f"{sum(value for number, value in series.items() if number <= origin.round):,.0f}"
 
 
 def _method(origin: Origin) -> str:
-    config = origin.run.config
-    method, training = config.method, config.training
-    budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
-    batch = f"{training.batch_size} episodes" if training.batch_tokens is None else f"{training.batch_tokens} tokens"
-    sites = _sites(origin)
-    own_steps = own_values({site.name: site.steps for site in sites})
-    own_temperatures = own_values({site.name: site.temperature for site in sites})
-    rows = [
-        ["sites share", {"federated": "adapters", "pooled": "experience", "isolated": "nothing"}[method.sharing]],
-        ["exploration", f"after {method.warmup_rounds} rounds" if method.explore else "no"],
-        ["filter of episodes", method.filter],
-        ["experience of earlier rounds", "kept" if method.history else "dropped"],
-        ["local updates begin from", "the initial adapter" if method.restart else "the current adapter"],
-        ["rounds, of the run and here", f"{config.rounds}, {origin.round}"],
-        ["LoRA", f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, {config.lora.target_modules}"],
-        ["AdamW", f"{training.learning_rate:g}, {training.schedule}; {budget} a round{own_steps}, {batch} a step"],
-        ["rollouts", f"{_sampling(config)}{own_temperatures}, {config.rollout.max_context} tokens of context"],
-    ]
-    if method.sharing == "federated":
-        rows.insert(1, ["aggregation", f"{method.aggregator}, server learning rate {method.server_lr:g}"])
+    config, sites = origin.run.config, _sites(origin)
+    words = settings_in_words(config, sites)
+    del words["sites"], words["evaluation"]  # told under Data and Results
+    words |= {
+        "local updates begin from": "the initial adapter" if starting_round(config, 2) == 0 else "the current adapter",
+        "learning rate over a round": config.training.schedule,
+        "rollouts": rollouts_in_words(config, sites),
+        "rounds, of the run and here": f"{config.rounds}, {origin.round}",
+    }
     about = f"Federated self-evolution of agents, after Fed-SE ({_PAPER}), in the variant that these settings describe:"
-    return f"{about}\n\n{_table(['setting', 'value'], rows)}"
-
-
-def _sampling(config: RunConfig) -> str:
-    least = f", min-p {config.rollout.min_p:g}" if config.rollout.min_p else ""
-    return f"temperature {config.rollout.temperature:g}{least}"
+    return f"{about}\n\n{_table(['setting', 'value'], words.items())}"
 
 
 def _results(origin: Origin) -> str:
@@ -209,19 +196,20 @@ def _results(origin: Origin) -> str:
     if not origin.after:
         return f"The adapter of round {origin.round} was not evaluated."
     rows = [
-        [label, str(rate.episodes), _rate(origin.before.get(label)), _rate(rate)]
+        [label, str(rate.episodes), rate_with_interval(origin.before.get(label), ", "), rate_with_interval(rate, ", ")]
         for label, rate in origin.after.items()
     ]
     if len(rows) > 1:
-        for label, average in (("mean of environments", macro_average), ("mean of tasks", task_weighted_average)):
-            rows.append([label, "", _percent(average(origin.before)), _percent(average(origin.after))])
+        rows += [[label, "", percent(mean(origin.before)), percent(mean(origin.after))] for label, mean in MEANS]
     decoding = "greedy decoding"
     if config.evaluation.decoding == "sampled":
-        decoding = f"{config.evaluation.samples} samples a task at {_sampling(config)}"
+        decoding = f"{config.evaluation.samples} samples a task at {sampling_in_words(config)}"
     text = f"Success on held-out tasks, {decoding}, with 95 % Wilson intervals over episodes. Before is the base model:"
     text += "\n\n" + _table(["environment", "episodes", "before", f"after round {origin.round}"], rows)
     if origin.elsewhere:
-        others = [[label, str(rate.episodes), _rate(rate)] for label, rate in origin.elsewhere.items()]
+        others = [
+            [label, str(rate.episodes), rate_with_interval(rate, ", ")] for label, rate in origin.elsewhere.items()
+        ]
         text += "\n\nThe same adapter in the environments of the other sites:\n\n"
         text += _table(["environment", "episodes", f"after round {origin.round}"], others)
     lost = sum(rate.errors for rate in origin.after.values())
@@ -230,15 +218,15 @@ def _results(origin: Origin) -> str:
 
 def _left_the_sites(origin: Origin) -> str:
     config = origin.run.config
-    if config.method.sharing == "isolated":
-        return "Nothing: each site trained its own adapter on its own experience, and this is one of them."
-    if config.method.sharing == "pooled":
+    if has_one_site_for_all(config):
         return (
-            "Everything that the sites kept: demonstrations and episodes were pooled and trained on together. This is "
-            "the baseline that federated learning exists to avoid."
+            "One site had all environments, so that the experience of all was trained on together. This is the "
+            "baseline that federated learning exists to avoid."
         )
-    needs = sorted(get_aggregator(config.method.aggregator).needs)
-    numbers = f"; with each, {', '.join(needs)} as a number" if needs else " and nothing else"
+    if has_own_adapters(config):
+        return "Nothing: each site trained its own adapter on its own experience, and this is one of them."
+    names = scalar_names(config)
+    numbers = f"; with each, {', '.join(names)} as a number" if names else " and nothing else"
     size = origin.adapter.nbytes / 2**20
     return (
         f"In each round the adapter of each site, {size:.2f} MiB in float32{numbers}. Instructions, observations, "
@@ -269,34 +257,13 @@ def _limits(origin: Origin) -> str:
 
 
 def _making(origin: Origin) -> str:
-    versions = [
-        f"{name} {version}" for name, version in origin.run.versions.items() if name != "schema_version" and version
-    ]
-    software = f"Versions: {', '.join(versions)}." if versions else "The versions of the software were not kept."
+    versions = versions_in_words(origin.run)
+    software = f"Versions: {versions}." if versions else "The versions of the software were not kept."
     return (
         f"Adapter {origin.adapter.digest}. {software} With the configuration below as `config.yaml`, "
         f"`fedse run --config config.yaml` runs the same again.\n\n```yaml\n{dump_config(origin.run.config)}```"
     )
 
 
-def _rate(rate: SuccessRate | None) -> str:
-    if rate is None or not rate.episodes:
-        return "–"
-    return f"{_percent(rate.rate)} [{100 * rate.low:.0f}, {100 * rate.high:.0f}]"
-
-
-def _percent(rate: float) -> str:
-    return "–" if math.isnan(rate) else f"{100 * rate:.0f} %"
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
+    return markdown_table(head, rows, numbers_from=len(head))

@@ -9,8 +9,7 @@ from pathlib import Path
 from fedse.adapters.state import AdapterState
 from fedse.errors import ModelError
 from fedse.models import catalogue
-from fedse.report.reading import Run
-from fedse.runs.evaluators import evaluators
+from fedse.results.reading import Run
 from fedse.types import RoundRecord, SuccessRate
 
 
@@ -50,7 +49,7 @@ class Origin:
         }
 
     def _evaluation(self, record: RoundRecord) -> Mapping[str, SuccessRate]:
-        sites = evaluators(self.run.config)
+        sites = self.run.evaluators
         return {
             label: rate for label, rate in record.evaluation.items() if not self.client or sites[label] == self.client
         }

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedse.errors import ConfigError
-from fedse.report import Run
-from fedse.report.table import COLUMNS, rows
+from fedse.results.measures import COLUMNS, metric_rows
+from fedse.results.reading import Run
 from fedse.storage import atomic_write
 
 
@@ -26,7 +26,7 @@ def write_parquet(path: Path, runs: Sequence[Run]) -> None:
         raise ConfigError("Parquet needs pyarrow", "pip install 'fedse[parquet]', or name a *.csv file") from cause
     types = {"seed": pyarrow.int64(), "round": pyarrow.int64(), "value": pyarrow.float64()}
     schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in COLUMNS])
-    table = list(rows(runs))
+    table = list(metric_rows(runs))
     columns = {name: [row[index] for row in table] for index, name in enumerate(COLUMNS)}
     content = io.BytesIO()
     parquet.write_table(pyarrow.table(columns, schema=schema), content)

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fedse.errors import ConfigError, StorageError
-from fedse.progress import Event
-from fedse.report import Run, read_run
-from fedse.report.measures import Measurement
+from fedse.progress import Event, Phase
+from fedse.results.measures import Measurement
+from fedse.results.reading import Run, read_run
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, storage_errors
 
@@ -50,17 +50,17 @@ class EventLog:
             with storage_errors("write", self._folder):
                 self._writer = self._make_writer(str(self._folder))
             self._writer.add_text("config", f"```yaml\n{dump_config(run.config)}```")
-        for found in run.measurements:
-            if found not in self._written:
-                self._written.add(found)
-                self._writer.add_scalar(tag(found), found.value, found.round)
+        for value in run.measurements:
+            if value not in self._written:
+                self._written.add(value)
+                self._writer.add_scalar(tag(value), value.value, value.round)
         self._writer.flush()
 
     def follow(self, run: Path, event: Event) -> None:
         """Read a run folder anew when a phase is finished.
 
         Raises:
-            RunError, ConfigError, StorageError: see :func:`fedse.report.read_run`.
+            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.read_run`.
         """
         if event.finished:
             self.update(read_run(run, allow_unfinished_start=True))
@@ -91,18 +91,15 @@ def export_events(folder: Path, run: Run) -> None:
         log.update(run)
 
 
-def tag(found: Measurement) -> str:
-    """The name of a number's curve; TensorBoard groups by its first part."""
-    return "/".join(part for part in (found.phase.value, found.metric, *_place(found)) if part)
+def tag(value: Measurement) -> str:
+    """The name of a number's curve, by whose it is; TensorBoard groups by its first part.
 
-
-def _place(found: Measurement) -> tuple[str, ...]:
-    """Whose number it is: a rate is an environment's, or that of a site's adapter in another site's environment."""
-    if found.phase != "evaluate" or found.metric == "seconds":
-        return (found.site,)
-    if found.metric.startswith("transfer."):
-        return (found.site, found.environment)
-    return (found.environment,)
+    A rate is an environment's, or that of a site's adapter in another site's environment.
+    """
+    whose: tuple[str, ...] = (value.site,)
+    if value.phase is Phase.EVALUATE and value.metric != "seconds":
+        whose = (value.site, value.environment) if value.metric.startswith("transfer.") else (value.environment,)
+    return "/".join(part for part in (value.phase.value, value.metric, *whose) if part)
 
 
 def _writer_type() -> type[SummaryWriter]:

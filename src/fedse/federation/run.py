@@ -64,7 +64,7 @@ class RunResult:
 
 def run(
     config: RunConfig,
-    folder: Path,
+    folder: Path | str,
     *,
     resume: bool = False,
     listener: Listener = silent,
@@ -91,6 +91,7 @@ def run(
         StorageError, StoreError: if a file cannot be written; likewise.
     """
     strategy_of(config)  # before anything is loaded or written
+    folder = Path(folder)
     root = RunFolder(folder)
     with storage_errors("open", folder):
         if folder.exists() and any(folder.iterdir()) and not root.server.root.exists():

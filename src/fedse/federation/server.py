@@ -6,7 +6,7 @@ The round loop reads like the method: instruct, gather, screen, absorb, evaluate
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
 from fedse.federation.evaluators import evaluators
 from fedse.federation.runtimes import Runtime
-from fedse.federation.strategies import Sent, State, Strategy, make_strategy
+from fedse.federation.shares import held_out_anywhere, share_of
+from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, make_strategy
 from fedse.messages import Diverged, Instruction, Purpose, Rates, Refused, Reply, TaskSummary, Update
 from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
@@ -35,12 +36,14 @@ class _Gathered:
 
     Attributes:
         instruction: that was sent.
+        size: of it, in bytes.
         data: the bytes of the reply; empty if none came.
         reply: the reply; None if none came, or one that cannot be used.
         problem: why there is none; empty otherwise.
     """
 
     instruction: Instruction
+    size: int
     data: bytes
     reply: Reply | None
     problem: str = ""
@@ -128,7 +131,15 @@ class Server:
         after = self._strategy.absorb(state, updates)
         self._check(after)
         replies = {found.instruction.site: found.data for found in gathered if found.data}
-        save_round(self._folder, number, after, replies, before=state, base_name=self._config.model.name)
+        save_round(
+            self._folder,
+            number,
+            after,
+            replies,
+            sent={found.instruction.site: found.size for found in gathered},
+            before=state,
+            base_name=self._config.model.name,
+        )
         seconds = time.monotonic() - began
         count = len(updates)
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
@@ -175,14 +186,14 @@ class Server:
     ) -> None:
         """Evaluate if this round is due, and complete the round."""
         evaluated, evaluation, transfer = self._evaluate(number, state) if self._is_evaluated(number) else ([], {}, {})
-        personal = self._strategy.personal and number > 0
+        shared = state.adapters.get(GLOBAL)
         record = RoundRecord(
             round=number,
             clients=self._told(gathered, outcomes),
             evaluation=evaluation,
-            adapter="" if personal else state.adapter().digest,
+            adapter="" if shared is None else shared.digest,
             seconds=_seconds([*gathered, *evaluated], aggregation),
-            adapters={site: state.adapter(site).digest for site in sorted(self._config.sites)} if personal else {},
+            adapters={} if shared else {name: state.adapter(name).digest for name in sorted(self._config.sites)},
             transfer=transfer,
             scalars=scalars or {},
         )
@@ -203,7 +214,7 @@ class Server:
         self, number: int, state: State
     ) -> tuple[list[_Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
         """Every site with the adapter that it has; in the end each site's own adapter at the other sites, too."""
-        owners = sorted(self._config.sites) if self._is_transferred(number) else []
+        owners = sorted(self._config.sites) if self._is_transferred(number, state) else []
         visits = [("", label, host) for label, host in self._evaluators.items()]
         visits += [
             (owner, label, host) for owner in owners for label, host in self._evaluators.items() if host.at != owner
@@ -235,59 +246,40 @@ class Server:
         every = self._config.evaluation.every
         return number in (0, self._config.rounds) or (every > 0 and number % every == 0)
 
-    def _is_transferred(self, number: int) -> bool:
-        return self._strategy.personal and len(self._config.sites) > 1 and number == self._config.rounds > 0
+    def _is_transferred(self, number: int, state: State) -> bool:
+        """Where the server has every site's own adapter; private parts it does not have."""
+        sites = self._config.sites
+        return number == self._config.rounds > 0 and len(sites) > 1 and sites.keys() <= state.adapters.keys()
 
     def _instruction(
         self, purpose: Purpose, number: int, site: str, sent: Sent | None = None, **fields: Any
     ) -> Instruction:
         clients = self._config.sites[site]
-        parts = {client.name: self._part(client) for client in clients} if self._tasks else {}
+        joined = purpose is not Purpose.JOIN
+        parts = {client.name: share_of(self._config, client, self._tasks) for client in clients} if joined else {}
         if sent is not None:
             fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
         return Instruction(site=site, purpose=purpose, round=number, parts=parts, **fields)
 
-    def _part(self, client: ClientConfig) -> tuple[int, int]:
-        """Which part of its training tasks a site has: sites that told the same tasks divide them."""
-        mine = self._tasks.get(client.name, TaskSummary()).training
-        if self._config.partition.scheme == "shared" or mine is None:
-            return 0, 1
-        peers = [
-            other.name
-            for other in self._config.clients
-            if (other.environment, other.train_split) == (client.environment, client.train_split)
-            and self._tasks.get(other.name, TaskSummary()).training == mine
-        ]
-        return peers.index(client.name), len(peers)
+    def _names(self, site: str) -> set[str]:
+        """Of what a site may tell: itself, and its environments."""
+        return {site, *(client.name for client in self._config.sites[site])}
 
     def _ask(self, purpose: Purpose, number: int, sites: Iterable[str]) -> list[_Gathered]:
         """Ask sites for what needs no adapter."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {"needs": tuple(sorted(self._strategy.needs))} if purpose is Purpose.CHECK else {}
         if purpose in (Purpose.CHECK, Purpose.DEMONSTRATE):
-            digests = {digest for summary in self._tasks.values() for digest in summary.held_out or ()}
-            fields["held_out"] = tuple(sorted(digests))
+            fields["held_out"] = held_out_anywhere(self._tasks)
         return self._gather([self._instruction(purpose, number, site, **fields) for site in sites])
 
     def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
         """Send instructions and read the replies, in the same order."""
-        answers = self._runtime.ask([(instruction.site, instruction.encode()) for instruction in instructions])
-        return [self._read(instruction, data or b"") for instruction, data in zip(instructions, answers, strict=True)]
-
-    def _read(self, instruction: Instruction, data: bytes) -> _Gathered:
-        if not data:
-            return _Gathered(instruction, b"", None, MISSING)
-        try:
-            reply = Reply.decode(data)
-        except MessageError as error:
-            return _Gathered(instruction, b"", None, f"rejected: {error.what}")
-        problems = reply_problems(reply, instruction, self._names(instruction.site))
-        if problems:
-            return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
-        return _Gathered(instruction, data, reply)
-
-    def _names(self, site: str) -> set[str]:
-        """The names of a site and of its environments."""
-        return {site, *(client.name for client in self._config.sites[site])}
+        sent = [instruction.encode() for instruction in instructions]
+        answers = self._runtime.ask([(to.site, data) for to, data in zip(instructions, sent, strict=True)])
+        return [
+            _read(instruction, len(data), answer or b"", self._names(instruction.site))
+            for instruction, data, answer in zip(instructions, sent, answers, strict=True)
+        ]
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
         """The replies, all of which the run needs."""
@@ -312,6 +304,19 @@ def strategy_of(config: RunConfig) -> Strategy:
             "leave out clients.*.rank, or choose a strategy that serves different ranks",
         )
     return strategy
+
+
+def _read(instruction: Instruction, size: int, data: bytes, names: Collection[str]) -> _Gathered:
+    if not data:
+        return _Gathered(instruction, size, b"", None, MISSING)
+    try:
+        reply = Reply.decode(data)
+    except MessageError as error:
+        return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
+    problems = reply_problems(reply, instruction, names)
+    if problems:
+        return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
+    return _Gathered(instruction, size, data, reply)
 
 
 def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:

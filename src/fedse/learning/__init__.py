@@ -1,1 +1,1 @@
-"""The local update: LoRA fine-tuning of the agent on its own successful trajectories."""
+"""The local update: LoRA fine-tuning of the agent on examples of its own success."""

@@ -1,7 +1,7 @@
-"""From token records to micro-batches: one row without padding, with the shared beginning computed once.
+"""From examples to micro-batches: one row without padding, with the shared beginning computed once.
 
-Trajectories of a site open with the same system message.  In a causal model the hidden states of a common beginning
-depend on nothing that follows, so a micro-batch holds it once and every trajectory attends to it: the loss and the
+The examples of a site open with the same system message.  In a causal model the hidden states of a common beginning
+depend on nothing that follows, so a micro-batch holds it once and every sequence attends to it: the loss and the
 gradients are those of the separate sequences.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
+from fedse.learning.examples import Example
 from fedse.seeding import numpy_generator
-from fedse.types import TokenRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,7 @@ class MicroBatch:
         layout: where the sequences lie.
         loss_positions: indices into the row of the tokens whose successor carries loss, shape (M,).
         targets: those successors, shape (M,).
+        weights: factors on their losses, shape (M,), float32.
         tokens: tokens of all sequences, as they would count without sharing and trimming.
     """
 
@@ -54,45 +54,42 @@ class MicroBatch:
     layout: PackedLayout
     loss_positions: torch.Tensor
     targets: torch.Tensor
+    weights: torch.Tensor
     tokens: int
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on a device."""
-        return MicroBatch(
+        return replace(
+            self,
             ids=self.ids.to(device),
             positions=self.positions.to(device),
-            layout=self.layout,
             loss_positions=self.loss_positions.to(device),
             targets=self.targets.to(device),
-            tokens=self.tokens,
+            weights=self.weights.to(device),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
-    ids: tuple[int, ...]  # up to the last token that predicts an agent token
-    predicting: tuple[int, ...]  # indices of the tokens whose successor carries loss
-    record: TokenRecord
+    ids: tuple[int, ...]  # up to the last token whose successor carries loss
+    losses: tuple[tuple[int, float], ...]  # see Example.losses
+    whole: tuple[int, ...]
 
 
-def loss_positions(record: TokenRecord) -> tuple[int, ...]:
-    """Indices t such that token t + 1 lies in an agent span; the first token of a chat is never predicted."""
-    return tuple(int(index) for index in np.flatnonzero(record.mask()[1:]))
-
-
-def pack(records: Sequence[TokenRecord], max_tokens: int) -> list[MicroBatch]:
-    """Lay records out in as few rows of at most ``max_tokens`` tokens as their order allows.
+def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
+    """Lay examples out in as few rows of at most ``max_tokens`` tokens as their order allows.
 
     Tokens after the last loss position change nothing in a causal model and are left out; nothing else is ever cut.
-    A trajectory longer than ``max_tokens`` gets a row of its own.  Records without agent tokens are left out.
+    An example longer than ``max_tokens`` gets a row of its own.  Examples without loss are left out.
     """
     batches: list[MicroBatch] = []
     pending: list[_Sequence] = []
-    for record in records:
-        predicting = loss_positions(record)
-        if not predicting:
+    for example in examples:
+        losses = example.losses()
+        if not losses:
             continue
-        sequence = _Sequence(record.ids[: predicting[-1] + 1], predicting, record)
+        whole = example.tokens.ids
+        sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
         if pending and _row_length([*pending, sequence]) > max_tokens:
             batches.append(_lay_out(pending))
             pending = []
@@ -106,7 +103,7 @@ def _shared_prefix(sequences: Sequence[_Sequence]) -> int:
     """Length of the common beginning that carries no loss, so that each sequence keeps all its loss positions."""
     if len(sequences) == 1:
         return 0
-    limit = min(sequence.predicting[0] for sequence in sequences)
+    limit = min(sequence.losses[0][0] for sequence in sequences)
     first = sequences[0].ids
     for sequence in sequences[1:]:
         common = 0
@@ -127,20 +124,23 @@ def _lay_out(sequences: Sequence[_Sequence]) -> MicroBatch:
     segments: list[tuple[int, int]] = []
     predicting: list[int] = []
     targets: list[int] = []
+    weights: list[float] = []
     for sequence in sequences:
         start = len(ids)
         ids += sequence.ids[prefix:]
         positions += range(prefix, len(sequence.ids))
         segments.append((start, len(ids)))
-        predicting += [start + index - prefix for index in sequence.predicting]
-        targets += [sequence.record.ids[index + 1] for index in sequence.predicting]
+        predicting += [start + index - prefix for index, _ in sequence.losses]
+        targets += [sequence.whole[index + 1] for index, _ in sequence.losses]
+        weights += [weight for _, weight in sequence.losses]
     return MicroBatch(
         ids=torch.tensor([ids]),
         positions=torch.tensor([positions]),
         layout=PackedLayout(prefix, tuple(segments)),
         loss_positions=torch.tensor(predicting),
         targets=torch.tensor(targets),
-        tokens=sum(len(sequence.record.ids) for sequence in sequences),
+        weights=torch.tensor(weights),
+        tokens=sum(len(sequence.whole) for sequence in sequences),
     )
 
 

@@ -1,4 +1,4 @@
-"""The local update of a client: a few steps of masked likelihood training of the adapter on its experience."""
+"""The local update of a client: a few steps of masked likelihood training of the adapter on examples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import nn
 from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
+from fedse.learning.examples import Example
 from fedse.learning.loss import agent_loss
-from fedse.learning.packing import MicroBatch, batches, loss_positions, pack, pass_batches
+from fedse.learning.packing import MicroBatch, batches, pack, pass_batches
 from fedse.learning.schedule import learning_rate_factor
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
 from fedse.models.plain import check_head
 from fedse.seeding import derive_seed
-from fedse.types import TokenRecord, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class StepReport:
     Attributes:
         step: from 1.
         steps: planned in this update.
-        loss: mean negative log-likelihood per agent token of the batch, in nats.
+        loss: weighted mean negative log-likelihood per agent token of the batch, in nats.
         learning_rate: that the step was made with.
         gradient_norm: before clipping.
-        tokens: of all trajectories trained on so far.
+        tokens: of all examples trained on so far.
         seconds: since the update began.
     """
 
@@ -54,16 +54,16 @@ class TrainingStats:
 
     Attributes:
         steps: optimizer steps.
-        trajectories: that carry agent tokens and so took part.
-        tokens: of all trajectories trained on, once per visit.
+        examples: that carry loss and so took part.
+        tokens: of all examples trained on, once per visit.
         computed_tokens: of those, the ones that went through the model; shared beginnings count once per micro-batch.
-        loss_tokens: agent tokens among them.
+        loss_tokens: those of them that carry loss.
         first_loss, last_loss: mean of the steps' losses over the first and the last quarter of the steps.
         seconds: wall clock.
     """
 
     steps: int
-    trajectories: int
+    examples: int
     tokens: int
     computed_tokens: int
     loss_tokens: int
@@ -73,7 +73,7 @@ class TrainingStats:
 
     @property
     def tokens_per_second(self) -> float:
-        """Trajectory tokens trained on per second."""
+        """Tokens trained on per second."""
         return self.tokens / self.seconds
 
 
@@ -81,10 +81,10 @@ def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig, *, se
     """Optimizer steps of one update; a part of a pass is rounded up to whole steps.
 
     Args:
-        costs: of every trajectory, in the unit of ``size``.
+        costs: of every example, in the unit of ``size``.
         size: of a batch; see :func:`batch_costs`.
         config: the budget, in steps or epochs.
-        seed: of the order of the trajectories, on which the number of batches in a pass depends.
+        seed: of the order of the examples, on which the number of batches in a pass depends.
     """
     if config.steps is not None:
         return config.steps
@@ -94,45 +94,50 @@ def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig, *, se
     return sum(before) + math.ceil(config.epochs * last) - whole * last
 
 
-def batch_costs(records: Sequence[TokenRecord], config: TrainingConfig) -> tuple[list[int], int]:
-    """What each record takes of a batch, and what a batch holds: agent tokens if so configured, else trajectories."""
+def batch_costs(examples: Sequence[Example], config: TrainingConfig) -> tuple[list[int], int]:
+    """What each example takes of a batch, and what a batch holds: tokens with loss if so configured, else examples."""
     if config.batch_tokens is None:
-        return [1] * len(records), config.batch_size
-    return [len(loss_positions(record)) for record in records], config.batch_tokens
+        return [1] * len(examples), config.batch_size
+    return [len(example.losses()) for example in examples], config.batch_tokens
 
 
 def local_update(
     lora: LoraModel,
-    trajectories: Sequence[Trajectory],
+    examples: Sequence[Example],
     config: TrainingConfig,
     *,
     seed: int,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrainingStats:
-    """Fine-tune the loaded adapter in place on the agent's tokens of the trajectories (Fed-SE, fine-tuning phase).
+    """Fine-tune the loaded adapter in place on the agent's tokens of the examples (Fed-SE, fine-tuning phase).
 
-    Minimises the mean negative log-likelihood of thought, action and end-of-turn tokens with AdamW on the float32
-    adapter.  Optimizer state and schedule start anew in each call.  The result is a function of the adapter, the
-    trajectories and the seed; on a CPU with the same number of threads it is the same bit for bit.
+    Minimises the weighted mean negative log-likelihood of thought, action and end-of-turn tokens with AdamW on the
+    float32 adapter.  Optimizer state and schedule start anew in each call.  The result is a function of the adapter,
+    the examples and the seed; on a CPU with the same number of threads it is the same bit for bit.
 
     Args:
         lora: carries the adapter to start from; not inside a ``merged()`` block.
-        trajectories: with token records; each optimizer step takes a batch of them.
+        examples: each optimizer step takes a batch of them; those without loss are left out.
         config: learning rate, budget and batch.
-        seed: of the order of the trajectories, and of dropout.
+        seed: of the order of the examples, and of dropout.
         on_step: called after every optimizer step; must not change the model.
 
     Raises:
-        TrainingError: if there is nothing to learn from, or a trajectory has no token record.
+        TrainingError: if there is nothing to learn from, or the adapter is merged.
         DivergenceError: if a loss or gradient is not finite; the adapter is left as it was before the step that failed.
         ModelError: if the base model's architecture computes something that the fast path does not.
     """
-    records = _learnable(trajectories)
+    learnable = [example for example in examples if example.losses()]
+    if not learnable:
+        raise TrainingError(
+            f"there is nothing to learn from: none of {len(examples)} examples has a token that carries loss",
+            "give the client demonstrations, or explore until an episode succeeds",
+        )
     if lora.is_merged:
         raise TrainingError("the adapter is merged into the base weights", "train after leaving the merged() block")
     check_head(lora.base.model)
     started = time.perf_counter()
-    costs, size = batch_costs(records, config)
+    costs, size = batch_costs(learnable, config)
     steps = planned_steps(costs, size, config, seed=seed)
     optimizer = _optimizer(lora, config)
     tally = _Tally()
@@ -142,7 +147,7 @@ def local_update(
         attention_implementation(lora.base.model, PACKED_ATTENTION),
     ):
         for step, indices in zip(range(steps), batches(costs, size, seed), strict=False):
-            batch = pack([records[index] for index in indices], config.max_tokens)
+            batch = pack([learnable[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
             loss = accumulate_gradients(lora, batch)
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
@@ -159,7 +164,7 @@ def local_update(
             if on_step is not None:
                 on_step(StepReport(step + 1, steps, loss, rate, norm, tally.tokens, time.perf_counter() - started))
     optimizer.zero_grad()  # gives the gradients' memory back
-    return tally.stats(len(records), time.perf_counter() - started)
+    return tally.stats(len(learnable), time.perf_counter() - started)
 
 
 @dataclass(slots=True)
@@ -177,11 +182,11 @@ class _Tally:
         self.computed_tokens += sum(micro.ids.shape[1] for micro in batch)
         self.loss_tokens += sum(micro.targets.shape[0] for micro in batch)
 
-    def stats(self, trajectories: int, seconds: float) -> TrainingStats:
+    def stats(self, examples: int, seconds: float) -> TrainingStats:
         quarter = math.ceil(len(self.losses) / 4)
         return TrainingStats(
             steps=len(self.losses),
-            trajectories=trajectories,
+            examples=examples,
             tokens=self.tokens,
             computed_tokens=self.computed_tokens,
             loss_tokens=self.loss_tokens,
@@ -192,36 +197,17 @@ class _Tally:
 
 
 def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch]) -> float:
-    """Add the gradients of the batch's mean loss per agent token to the adapter; returns that loss.
+    """Add the gradients of the batch's weighted mean loss per agent token to the adapter; returns that loss.
 
     The mean is over the agent tokens of the whole batch, so that it does not matter how the batch was split.
     """
-    loss_tokens = sum(micro.targets.shape[0] for micro in batch)
+    weight = sum(float(micro.weights.sum(dtype=torch.float64)) for micro in batch)
     total = 0.0
     for micro in batch:
-        loss = agent_loss(lora.base.model, micro.to(lora.base.device)) / loss_tokens
+        loss = agent_loss(lora.base.model, micro.to(lora.base.device)) / weight
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total
-
-
-def _learnable(trajectories: Sequence[Trajectory]) -> list[TokenRecord]:
-    """The records with agent tokens; a trajectory without any (an episode that ended before a turn) teaches nothing."""
-    records: list[TokenRecord] = []
-    for trajectory in trajectories:
-        if trajectory.tokens is None:
-            raise TrainingError(
-                f"the trajectory of {trajectory.task} carries no tokens",
-                "render it first (fedse.agent.ChatRenderer.render)",
-            )
-        if loss_positions(trajectory.tokens):
-            records.append(trajectory.tokens)
-    if not records:
-        raise TrainingError(
-            f"there is nothing to learn from: none of {len(trajectories)} trajectories carries agent tokens",
-            "give the client demonstrations, or explore until an episode succeeds",
-        )
-    return records
 
 
 def _optimizer(lora: LoraModel, config: TrainingConfig) -> torch.optim.AdamW:

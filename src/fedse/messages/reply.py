@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from fedse.messages.instruction import Name, Purpose
 from fedse.messages.report import SiteReport
@@ -44,8 +44,14 @@ class Rates(Part):
     successes: NonNegativeInt
     episodes: NonNegativeInt
     errors: NonNegativeInt
-    low: float
-    high: float
+    low: Annotated[float, Field(ge=0, le=1)]
+    high: Annotated[float, Field(ge=0, le=1)]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.successes > self.episodes or self.low > self.high:
+            raise ValueError("more successes than episodes, or an interval upside down")
+        return self
 
     @property
     def rate(self) -> SuccessRate:

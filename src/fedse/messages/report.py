@@ -36,9 +36,7 @@ class PhaseSummary(Part):
     kept: NonNegativeInt | None = Field(default=None, description="episodes that the selection kept")
     dropped: _Counts | None = Field(default=None, description="reason → episodes that the selection dropped")
     added: NonNegativeInt | None = Field(default=None, description="episodes that were new to the store")
-    file: FileSummary | None = Field(
-        default=None, description="digest of the file of demonstrations, and what was refused of it"
-    )
+    file: FileSummary | None = Field(default=None, description="digest of a file of demonstrations, and refusals")
     turns: NonNegativeInt | None = Field(default=None, description="turns of the episodes")
     examples: NonNegativeInt | None = Field(default=None, description="trajectories that were trained on")
     steps: NonNegativeInt | None = Field(default=None, description="optimizer steps")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
-from fedse.errors import ConfigError
-from fedse.experience.filters import make_filter
-from fedse.federation.aggregation import get_aggregator
-from fedse.sites.held_out_tasks import check_learnable, held_out_by
-from fedse.sites.partition import site_tasks
+from fedse.errors import ConfigError, FedseError
+from fedse.experience.selection import get_selection
+from fedse.federation.server import strategy_of
+from fedse.federation.shares import held_out_anywhere, share_of
+from fedse.messages import TaskSummary
+from fedse.sites.tasks import check_learnable, summarize, training_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,40 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
     """Resolve what a run names, and count its sites' tasks.
 
     Raises:
-        UnknownNameError: if an environment, a split, the aggregator or the filter is not known.
+        UnknownNameError: if an environment, a split, the strategy or the filter is not known.
         ConfigError: if an option is wrong, a split is empty, a site would learn from tasks that one is tested on, or
             its demonstrations can be had neither from a file nor from an expert.
         EnvironmentFault: if an environment cannot be brought up.
     """
-    get_aggregator(config.method.aggregator)
-    make_filter(config.method.filter)
-    return [_site(config, client) for client in config.clients]
+    strategy_of(config)
+    get_selection(config.method.filter)
+    environments = {client.name: registry.make(client.environment, **client.options) for client in config.clients}
+    try:
+        tasks = {client.name: summarize(config, client, environments[client.name]) for client in config.clients}
+        return [_site(config, client, environments[client.name], tasks) for client in config.clients]
+    finally:
+        for environment in environments.values():
+            environment.close()
+
+
+def check_runs(configs: Iterable[tuple[str, RunConfig]]) -> list[str]:
+    """What keeps runs from beginning, one text for each with a problem; runs that name the same are checked once.
+
+    Args:
+        configs: what to call a run, and its configuration.
+    """
+    distinct: dict[str, tuple[str, RunConfig]] = {}
+    for name, config in configs:
+        method = config.method
+        named = (config.clients, config.partition, config.rounds > 0, method.explore, method.strategy, method.filter)
+        distinct.setdefault(repr(named), (name, config))
+    problems = []
+    for name, config in distinct.values():
+        try:
+            check_run(config)
+        except FedseError as error:
+            problems.append(f"{name}: {error}")
+    return problems
 
 
 def _check_demonstrations(client: ClientConfig, environment: Environment) -> None:
@@ -65,18 +93,16 @@ def _check_demonstrations(client: ClientConfig, environment: Environment) -> Non
         )
 
 
-def _site(config: RunConfig, client: ClientConfig) -> SiteCheck:
-    environment = registry.make(client.environment, **client.options)
-    try:
-        if config.rounds:
-            _check_demonstrations(client, environment)
-        train = site_tasks(config, client, environment)
-        tested = held_out_by(config, client, environment)
-        held_out = len(environment.tasks(client.test_split))
-    finally:
-        environment.close()
+def _site(
+    config: RunConfig, client: ClientConfig, environment: Environment, tasks: Mapping[str, TaskSummary]
+) -> SiteCheck:
+    tested = environment.tasks(client.test_split)
+    held_out = len(tested)
+    if config.rounds:
+        _check_demonstrations(client, environment)
+    train = training_tasks(config, client, environment, share_of(config, client, tasks))
     if config.rounds:  # else nothing is learnt
-        check_learnable(config, client, train, tested)
+        check_learnable(config, client, train, tested, held_out_anywhere(tasks))
     if not held_out:
         raise ConfigError(
             f"client {client.name!r}: the split {client.test_split!r} of {client.environment} has no tasks",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedse.config import RunConfig
-from fedse.planning.memory import MemoryPlan, Phase, plan_memory
+from fedse.planning.memory import MemoryPhase, MemoryPlan, plan_memory
 
 #: Sizes of common cards, in GB.  Counted as 10⁹ bytes although their makers mean 2³⁰: the 7 % between the two are left
 #: for the CUDA context, the libraries' workspaces and the allocator's gaps, which no formula tells.
@@ -50,7 +50,7 @@ def fit(plan: MemoryPlan, config: RunConfig, gigabytes: float) -> Fit:
     return Fit(gigabytes, False, tuple(dict.fromkeys(advice)))
 
 
-def _advice(plan: MemoryPlan, config: RunConfig, phase: Phase, room: int) -> str:
+def _advice(plan: MemoryPlan, config: RunConfig, phase: MemoryPhase, room: int) -> str:
     if phase.fixed > room:
         return "model.dtype=bfloat16: half the weights" if plan.dtype == "float32" else "a smaller base model"
     return _rollout_advice(plan, config, room) if phase.name == "rollout" else _training_advice(plan, config, room)

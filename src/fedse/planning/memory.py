@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedse.config import RunConfig
-from fedse.planning.architecture import Architecture
+from fedse.planning.architecture import Architecture, architecture_of
 
 Device = Literal["cuda", "cpu"]
 Dtype = Literal["float32", "bfloat16"]
@@ -38,7 +38,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PackedRow:
     """One forward pass in training.
 
     Attributes:
@@ -80,7 +80,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class MemoryPhase:
     """What is in a process's memory at the peak of a phase.
 
     Attributes:
@@ -118,7 +118,7 @@ class MemoryPlan:
     device: Device
     workers: int
     adapter_parameters: int
-    phases: tuple[Phase, ...]
+    phases: tuple[MemoryPhase, ...]
     host: tuple[Item, ...]
 
     @property
@@ -135,6 +135,28 @@ class MemoryPlan:
     def adapter_bytes(self) -> int:
         """Bytes of one adapter as it is exchanged, in float32."""
         return 4 * self.adapter_parameters
+
+
+def plan_of(config: RunConfig) -> MemoryPlan:
+    """The memory plan of a run, on the device and in the dtype that it would have.
+
+    Raises:
+        ModelError, AdapterError: if the model's shapes cannot be told, or the adapter does not fit them.
+    """
+    device: Device = "cpu" if config.model.device == "cpu" else "cuda"
+    dtype: Dtype = "bfloat16"  # what every GPU of the last years multiplies natively
+    if config.model.device in ("auto", "cpu"):
+        import torch
+
+        from fedse.models.base import has_fast_bfloat16
+
+        here = torch.device("cuda" if config.model.device == "auto" and torch.cuda.is_available() else "cpu")
+        device = "cuda" if here.type == "cuda" else "cpu"
+        # The tiny model stays in float32 wherever it runs.
+        dtype = "bfloat16" if has_fast_bfloat16(here) and config.model.name != "tiny" else "float32"
+    if config.model.dtype != "auto":
+        dtype = config.model.dtype
+    return plan_memory(config, architecture_of(config.model.name), device=device, dtype=dtype)
 
 
 def plan_memory(config: RunConfig, architecture: Architecture, *, device: Device, dtype: Dtype) -> MemoryPlan:
@@ -179,7 +201,7 @@ class _Shapes:
     def weights(self) -> int:
         return self.width * self.model.parameters
 
-    def rollout(self) -> Phase:
+    def rollout(self) -> MemoryPhase:
         """The adapter is merged into a copy of the weights; every slot has a cache as long as the context."""
         settings, model, width = self.config.rollout, self.model, self.width
         length = _rounded_up(settings.max_context, CACHE_CHUNK)
@@ -200,9 +222,9 @@ class _Shapes:
             Item("reading a prompt as long as the context", self._reading()),
             Item("logits of all slots", settings.slots * logits),
         ]
-        return Phase("rollout", tuple(items), fixed)
+        return MemoryPhase("rollout", tuple(items), fixed)
 
-    def training(self) -> Phase:
+    def training(self) -> MemoryPhase:
         """AdamW on a float32 adapter; a forward pass keeps what its backward pass needs, nothing is recomputed."""
         largest = max(self.longest_rows(), key=self._row_bytes)
         items = [
@@ -219,9 +241,9 @@ class _Shapes:
             Item(f"activations of {largest}", self._kept(largest)),
             Item("gradients of one layer's activations", self._backward_per_token() * largest.tokens),
         ]
-        return Phase("training", tuple(items), fixed)
+        return MemoryPhase("training", tuple(items), fixed)
 
-    def longest_rows(self) -> list[Row]:
+    def longest_rows(self) -> list[PackedRow]:
         """Forward passes of which one is the largest: a trajectory that fills the context, and rows of several.
 
         A trajectory that is longer than the limit has a pass of its own.  Demonstrations are not taken into account:
@@ -229,17 +251,17 @@ class _Shapes:
         """
         training = self.config.training
         most = training.batch_tokens or training.batch_size  # a trajectory has an agent token at least
-        rows = [Row(self.config.rollout.max_context, 1, 0), Row(training.max_tokens, 1, 0)]
+        rows = [PackedRow(self.config.rollout.max_context, 1, 0), PackedRow(training.max_tokens, 1, 0)]
         for beginning in range(0, LONGEST_BEGINNING + 1, SHORTEST_REST):
             trajectories = min(most, (training.max_tokens - beginning) // SHORTEST_REST)
             if trajectories > 1:
-                rows.append(Row(training.max_tokens, trajectories, beginning))
+                rows.append(PackedRow(training.max_tokens, trajectories, beginning))
         return rows
 
-    def _row_bytes(self, row: Row) -> int:
+    def _row_bytes(self, row: PackedRow) -> int:
         return self._kept(row) + self._backward_per_token() * row.tokens
 
-    def _kept(self, row: Row) -> int:
+    def _kept(self, row: PackedRow) -> int:
         """Bytes that the backward pass needs of a row."""
         kept = self._kept_per_token() * row.tokens
         if self.device == "cpu":

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedse.report import charts_results, charts_sites
-from fedse.report.comparisons import Standing
+from fedse.report.charts_exchange import bytes_figures, conflict_figures, traffic_figures, transfer_figures
+from fedse.report.charts_learning import exploration_figures, loss_figures, store_figures
+from fedse.report.charts_success import ablation_figures, difference_figures, success_figures
 from fedse.report.figures import Figure
 from fedse.report.study import Study
+from fedse.report.timeline import timeline_figures
+from fedse.results.standings import Standing
 
 
 def all_figures(study: Study, standings: Sequence[Standing]) -> dict[str, list[Figure]]:
@@ -21,23 +24,23 @@ def all_figures(study: Study, standings: Sequence[Standing]) -> dict[str, list[F
         AdapterError, StorageError: if an adapter is damaged or cannot be read.
     """
     ablations = {group.label for group in study.ablations}
-    of_methods = [found for found in standings if found.group.label not in ablations]
-    of_ablations = [found for found in standings if found.group.label in ablations]
+    of_methods = [standing for standing in standings if standing.group.label not in ablations]
+    of_ablations = [standing for standing in standings if standing.group.label in ablations]
     parts = {
-        "differences": charts_results.difference_figures(of_methods, "difference"),
-        "success": charts_results.success_figures(study.methods),
+        "differences": difference_figures(of_methods, "difference"),
+        "success": success_figures(study.methods),
         "ablations": [
-            *charts_results.difference_figures(of_ablations, "ablation"),
-            *charts_results.ablation_figures(study.ablations, study.references),
+            *difference_figures(of_ablations, "ablation"),
+            *ablation_figures(study.ablations, study.references),
         ],
-        "bytes": charts_results.bytes_figures(standings),
-        "transfer": charts_results.transfer_figures(study.groups),
-        "conflict": charts_sites.conflict_figures(study.methods),
-        "exploration": charts_sites.exploration_figures(study.methods),
-        "loss": charts_sites.loss_figures(study.methods),
-        "experience": charts_sites.store_figures(study.methods),
-        "timeline": charts_sites.timeline_figures(study.methods),
-        "traffic": charts_sites.traffic_figures(study.methods),
+        "bytes": bytes_figures(standings),
+        "transfer": transfer_figures(study.groups),
+        "conflict": conflict_figures(study.methods),
+        "exploration": exploration_figures(study.methods),
+        "loss": loss_figures(study.methods),
+        "experience": store_figures(study.methods),
+        "timeline": timeline_figures(study.methods),
+        "traffic": traffic_figures(study.methods),
     }
     taken: Counter[str] = Counter()
     for figures in parts.values():

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fedse.report.figures import GRID, MARKERS, MUTED, PALETTE, PAPER
+from fedse.report.figures import GRID, MARKERS, MUTED, PALETTE, PAPER, Figure, slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_Item = TypeVar("_Item")
 
 _LONGEST_LABEL = 22
 _MARGIN = 0.7  # of a round, beside the first and the last
@@ -35,6 +38,45 @@ class Curve:
     colour: int
     bands: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     single: Sequence[Mapping[int, float]] = ()
+
+
+def curve_figure(
+    name: Sequence[str],
+    title: str,
+    curves: Sequence[Curve],
+    headings: Sequence[str],
+    cells: Callable[[Curve, int], Sequence[str]],
+    **drawing: Any,
+) -> list[Figure]:
+    """A panel of curves over the rounds; none without curves.
+
+    Args:
+        name: parts of the figure's name.
+        title: what it shows.
+        curves: at most as many as there are colours.
+        headings: of the numbers, the first that of curve and round.
+        cells: the numbers of a curve in a round.
+        drawing: further arguments of :func:`draw_curves`.
+    """
+    rows = [[f"{curve.label}, round {number}", *cells(curve, number)] for curve in curves for number in curve.values]
+    draw = partial(draw_curves, curves=curves, **drawing)
+    return [Figure(slug(*name), title, draw, headings, rows, label_room(curves))] if curves else []
+
+
+def pages(items: Sequence[_Item], size: int = len(PALETTE)) -> Iterator[tuple[str, Sequence[_Item]]]:
+    """As many items as there are colours, and a number for all panels but the first."""
+    for start in range(0, len(items), size):
+        yield str(start // size + 1) if start else "", items[start : start + size]
+
+
+def values_at(single: Sequence[Mapping[int, float]], number: int) -> list[float]:
+    """The values of those runs that have the round."""
+    return [values[number] for values in single if number in values]
+
+
+def ranges(single: Sequence[Mapping[int, float]], rounds: Iterable[int]) -> dict[int, tuple[float, float]]:
+    """Round → lowest and highest value of the runs."""
+    return {number: (min(values_at(single, number)), max(values_at(single, number))) for number in rounds}
 
 
 def draw_curves(

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedse.experience.trajectory_files import read_trajectories
-from fedse.report.groups import Group
-from fedse.report.reading import Run
 from fedse.report.study import Study
-from fedse.runs.evaluators import evaluators
+from fedse.results.groups import Group
+from fedse.results.reading import Run
 from fedse.types import Trajectory, Turn
 
 #: Tasks shown of one environment in one run, at most.
@@ -45,6 +43,10 @@ class _Place:
     def rounds(self) -> tuple[int, int]:
         """The first and the last that were evaluated."""
         return self.run.evaluated[0], self.run.evaluated[-1]
+
+    def has_round(self, number: int) -> bool:
+        """The episodes of the round are there."""
+        return self.run.has_episodes("held-out", self.site, number)
 
 
 @dataclass(frozen=True)
@@ -196,34 +198,30 @@ def _places(study: Study) -> Iterator[_Place]:
     seen: set[Path] = set()
     for group in study.groups:
         for run in group.counted[: 1 if group.label in ablations else None]:
-            if run.evaluated and run.layout.root not in seen:
-                seen.add(run.layout.root)
-                places = (_Place(group, run, *played) for played in evaluators(run.config).items())
-                yield from (place for place in places if any(_file(place, round).is_file() for round in place.rounds))
+            if run.evaluated and run.folder not in seen:
+                seen.add(run.folder)
+                places = (_Place(group, run, *played) for played in run.evaluators.items())
+                yield from (place for place in places if any(map(place.has_round, place.rounds)))
 
 
 def _shelf(place: _Place) -> _Shelf | None:
     first, last = place.rounds
-    before = _by_task(_file(place, first))
-    after = _by_task(_file(place, last)) if last > first else {}
+    before = _by_task(place, first)
+    after = _by_task(place, last) if last > first else {}
     keys = list(dict.fromkeys([*before, *after]))
     entries = [(_name(*key), before.get(key), after.get(key)) for key in keys[:MOST_TASKS]]
     return _Shelf(place, entries, len(keys)) if keys else None
 
 
-def _file(place: _Place, round: int) -> Path:
-    return place.run.layout.evaluation(place.site, round)
-
-
-def _by_task(path: Path) -> dict[tuple[str, int], _Episode]:
-    """(task, how many times it was played before) → episode."""
-    found: dict[tuple[str, int], _Episode] = {}
-    for trajectory in read_trajectories(path) if path.is_file() else []:
+def _by_task(place: _Place, number: int) -> dict[tuple[str, int], _Episode]:
+    """(task, how many times it was played before) → episode, of one round."""
+    episodes: dict[tuple[str, int], _Episode] = {}
+    for trajectory in place.run.episodes("held-out", place.site, number) if place.has_round(number) else ():
         sample = 0
-        while (trajectory.task.id, sample) in found:
+        while (trajectory.task.id, sample) in episodes:
             sample += 1
-        found[trajectory.task.id, sample] = _plain(trajectory)
-    return found
+        episodes[trajectory.task.id, sample] = _plain(trajectory)
+    return episodes
 
 
 def _name(task: str, sample: int) -> str:

@@ -107,11 +107,6 @@ def write_figures(
     return paths
 
 
-def signed(value: float, digits: int = 1) -> str:
-    """A difference with its sign, a true minus where it is negative."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
 def slug(*parts: str) -> str:
     """A file name without surprises."""
     plain = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")[:60] for part in parts)

@@ -9,8 +9,7 @@ from pathlib import Path
 from fedse.errors import RunError
 from fedse.report.page import write_page
 from fedse.report.study import Study, is_suite, read_study
-from fedse.runs.folder import is_at_work
-from fedse.runs.layout import RunLayout
+from fedse.results.reading import state_of
 from fedse.storage import storage_errors
 from fedse.suites import SuiteLayout
 
@@ -67,17 +66,11 @@ def follow(
 
 
 def _state(folders: Sequence[Path]) -> object:
-    """What changes when a run gets further: its metrics, the markers of its phases, and who works on it."""
-    found: list[object] = []
+    """What changes when the work gets further: the states of the runs, and who works on a suite."""
+    states: list[object] = []
     for folder in folders:
         with storage_errors("read", folder):
             runs = sorted(folder.glob("cells/*/*/seed-*/")) if is_suite(folder) else [folder]
-            found.append([_state_of_run(RunLayout(run)) for run in runs if run.is_dir()])
-        found.append(is_at_work(SuiteLayout(folder).lock))
-    return found
-
-
-def _state_of_run(layout: RunLayout) -> object:
-    markers = sorted(layout.root.glob("clients/*/phases/round-*.json"))
-    written = layout.metrics.stat().st_mtime_ns if layout.metrics.exists() else 0
-    return layout.root, written, tuple(markers), is_at_work(layout.lock)
+        states.append([state_of(run) for run in runs if run.is_dir()])
+        states.append(SuiteLayout(folder).is_at_work)
+    return states

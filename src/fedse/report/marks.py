@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fedse.evaluation.bootstrap import Estimate
 from fedse.report.drawing import short, spread
-from fedse.report.figures import INK, MARKERS, MUTED, PALETTE, signed
+from fedse.report.figures import INK, MARKERS, MUTED, PALETTE
+from fedse.results.formatting import true_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,15 +24,15 @@ def draw_differences(axes: Axes, differences: Mapping[str, Estimate], *, xlabel:
 
     Bars whose interval excludes zero are green above and orange below; the others are grey.
     """
-    low = min([0.0, *(found.low for found in differences.values())])
-    high = max([0.0, *(found.high for found in differences.values())])
+    low = min([0.0, *(gain.low for gain in differences.values())])
+    high = max([0.0, *(gain.high for gain in differences.values())])
     room = max(high - low, 1.0)
-    for at, found in enumerate(differences.values()):
-        colour = _BETTER if found.low > 0 else _WORSE if found.high < 0 else _OPEN
-        axes.barh(at, found.value, height=0.55, color=colour, alpha=0.85, linewidth=0)
-        axes.hlines(at, found.low, found.high, color=INK, linewidth=1.4)
-        axes.vlines([found.low, found.high], at - 0.14, at + 0.14, color=INK, linewidth=1.4)
-        axes.text(high + 0.04 * room, at, signed(found.value), va="center", fontsize=9.5, color=INK)
+    for at, gain in enumerate(differences.values()):
+        colour = _BETTER if gain.low > 0 else _WORSE if gain.high < 0 else _OPEN
+        axes.barh(at, gain.value, height=0.55, color=colour, alpha=0.85, linewidth=0)
+        axes.hlines(at, gain.low, gain.high, color=INK, linewidth=1.4)
+        axes.vlines([gain.low, gain.high], at - 0.14, at + 0.14, color=INK, linewidth=1.4)
+        axes.text(high + 0.04 * room, at, true_minus(f"{gain.value:+.1f}"), va="center", fontsize=9.5, color=INK)
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(differences)), [short(label) for label in differences], color=INK, parse_math=False)
     axes.set_ylim(len(differences) - 0.45, -0.55)
@@ -95,19 +96,18 @@ def draw_points(axes: Axes, points: Sequence[Point], *, xlabel: str, ylabel: str
 
 
 def draw_heat(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: str, ylabel: str) -> None:
-    """A matrix of rates in percent; the stronger the colour, the higher.  Cells that were not measured stay empty."""
+    """A matrix of rates, in percent; the stronger the colour, the higher.  Cells that were not measured stay empty."""
     from matplotlib.patches import Rectangle
 
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     for y, row in enumerate(rows.values()):
         for x, column in enumerate(columns):
             if column in row:
-                share = row[column] / 100
-                opacity = 0.04 + (_STRONGEST - 0.04) * share
+                opacity = 0.04 + (_STRONGEST - 0.04) * row[column]
                 axes.add_patch(
                     Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=PALETTE[0], alpha=opacity, linewidth=0)
                 )
-                axes.text(x, y, f"{row[column]:.0f}", ha="center", va="center", color=INK, fontsize=10)
+                axes.text(x, y, f"{100 * row[column]:.0f}", ha="center", va="center", color=INK, fontsize=10)
     axes.set_xticks(
         range(len(columns)), [short(label) for label in columns], rotation=28, ha="right", color=INK, parse_math=False
     )

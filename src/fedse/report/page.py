@@ -10,15 +10,15 @@ from pathlib import Path
 from string import Template
 
 from fedse.report.charts import all_figures
-from fedse.report.charts_sites import MOST_TIMELINES, timeline_runs
-from fedse.report.comparisons import Standing, standings
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
-from fedse.report.groups import Group
 from fedse.report.markup import Html, data_script, element
 from fedse.report.sections import before_and_after, headline, methods_table, notices
 from fedse.report.setting import setting
 from fedse.report.study import Study
+from fedse.report.timeline import MOST_TIMELINES, timeline_runs
+from fedse.results.groups import Group
+from fedse.results.standings import Standing
 from fedse.storage import atomic_write
 
 #: Bytes that the episodes may fill a page to; one whose other parts are larger by themselves has none.
@@ -89,8 +89,7 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
     ),
     "traffic": (
         "Traffic",
-        "Size of the adapter folders that sites and server exchange: what all sites send in a round, and what they are "
-        "sent at its beginning.",
+        "Size of the messages with adapters: what all sites send in a round, and what they are sent at its beginning.",
     ),
 }
 _SECTIONS = {  # identity → (heading, name in the navigation, parts of charts.all_figures)
@@ -113,8 +112,8 @@ def render_page(study: Study, *, refresh: int | None = None) -> str:
         RunError, StorageError: if the runs' episodes cannot be read.
         AdapterError: if an adapter is damaged.
     """
-    found = standings(study)
-    return _render(study, found, all_figures(study, found), refresh)
+    standings = study.standings()
+    return _render(study, standings, all_figures(study, standings), refresh)
 
 
 def write_page(path: Path, study: Study, *, refresh: int | None = None, figures: Path | None = None) -> None:
@@ -131,22 +130,24 @@ def write_page(path: Path, study: Study, *, refresh: int | None = None, figures:
         AdapterError: if an adapter is damaged.
         StorageError: if a file cannot be read or written.
     """
-    found = standings(study)
-    parts = all_figures(study, found)
-    page = _render(study, found, parts, refresh)
+    standings = study.standings()
+    parts = all_figures(study, standings)
+    page = _render(study, standings, parts, refresh)
     if figures is not None:
         write_figures([figure for part in parts.values() for figure in part], figures)
     atomic_write(path, page.encode(errors="xmlcharrefreplace"))
 
 
-def _render(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None) -> str:
-    sections = {"results": _results(study, found, parts)}
+def _render(
+    study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None
+) -> str:
+    sections = {"results": _results(study, standings, parts)}
     for identity, (heading, _, names) in _SECTIONS.items():
         shown = [name for name in names if parts[name]]
         if shown:
             content = [_part(name, parts[name], with_heading=len(names) > 1) for name in shown]
             sections[identity] = _section(
-                identity, heading, _extra(identity, study, found), element("div", *content, class_="parts")
+                identity, heading, _extra(identity, study, standings), element("div", *content, class_="parts")
             )
     if study.groups:
         sections["setting"] = _section("setting", "What was run", setting(study.groups))
@@ -196,7 +197,7 @@ def _section(identity: str, heading: str, *content: str) -> Html:
     return element("section", title, *content, id=identity, aria_labelledby=f"{identity}-heading")
 
 
-def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
+def _results(study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
     if not any(run.evaluated for run in study.runs):
         return _section("results", "Results", element("p", "No round has been evaluated yet."))
     course = _part("success", [*parts["differences"], *parts["success"]], with_heading=True)
@@ -204,20 +205,20 @@ def _results(study: Study, found: Sequence[Standing], parts: Mapping[str, Sequen
     if len(study.groups) == 1:
         group = study.groups[0]
         return _section("results", "Results", headline(group), course, before_and_after([group]))
-    table = methods_table(study, _of(found, study.methods), "Methods: success on held-out tasks")
+    table = methods_table(study, _of(standings, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
     return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
 
 
-def _of(found: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
+def _of(standings: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
     labels = {group.label for group in groups}
-    return [standing for standing in found if standing.group.label in labels]
+    return [standing for standing in standings if standing.group.label in labels]
 
 
-def _extra(identity: str, study: Study, found: Sequence[Standing]) -> Html:
+def _extra(identity: str, study: Study, standings: Sequence[Standing]) -> Html:
     """What a section holds beside its figures."""
     if identity == "ablations":
-        rows = _of(found, [*study.references.values(), *study.ablations])
+        rows = _of(standings, [*study.references.values(), *study.ablations])
         return methods_table(study, rows, "Ablations: success on held-out tasks")
     runs = len(timeline_runs(study.methods))
     if identity == "time" and runs > MOST_TIMELINES:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from fedse.evaluation import macro_average
-from fedse.evaluation.bootstrap import Estimate
-from fedse.report.comparisons import Standing
-from fedse.report.figures import signed
-from fedse.report.groups import Group, environments_of
 from fedse.report.markup import Html, element, table
-from fedse.report.reading import Run
 from fedse.report.study import Study
-from fedse.runs.folder import is_at_work
+from fedse.results.formatting import (
+    NONE,
+    bounds,
+    excludes_zero,
+    percent,
+    points,
+    rate_with_interval,
+    true_minus,
+)
+from fedse.results.groups import Course, Group, environments_of, evaluated_in
+from fedse.results.reading import Run
+from fedse.results.standings import Standing
 from fedse.suites import SuiteLayout
 from fedse.types import SuccessRate
 
-NONE = "–"
-_LEVEL = 0.05
 _BEFORE_AND_AFTER = (
     "Success on held-out tasks, with Wilson's 95 % intervals; that of pooled runs reaches from the lowest bound to the "
     "highest"
@@ -29,7 +33,7 @@ _BEFORE_AND_AFTER = (
 def notices(study: Study) -> Html:
     """What the reader has to know first: runs that are not complete, or do not count, and what went wrong."""
     groups = study.groups
-    runs = list({run.layout.root: (group.label_of(run), run) for group in groups for run in group.runs}.values())
+    runs = study.labelled_runs
     if study.suite is not None:
         open_ = list(_suite_progress(study))
     else:
@@ -60,12 +64,11 @@ def notices(study: Study) -> Html:
 
 def headline(group: Group) -> Html:
     """The results of one method as cards: success after the last round, and what it was before the first."""
-    rates = _evaluated(group)
-    cards = [_card(name, found[min(found)], found[max(found)], len(found) > 1) for name, found in rates.items()]
-    finals = group.final()
+    courses = group.courses()
+    cards = [_card(name, course[min(course)], course[max(course)], len(course) > 1) for name, course in courses.items()]
+    finals = {name: course[max(course)] for name, course in courses.items()}
     if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
-        small = f"of {len(finals)} environments"
-        cards.insert(0, _card_of("mean", f"{100 * mean:.0f} %", small, class_="card mean"))
+        cards.insert(0, _card_of("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
     shown = element("div", *cards, class_="cards")
     if len(group.measured) == len(group.runs):
         return shown
@@ -82,7 +85,7 @@ def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> 
             _mean_cell(found),
             _gain_cell(found),
             *(_rate_cell(found, environment) for environment in environments),
-            NONE if math.isnan(found.weighted) else f"{100 * found.weighted:.0f} %",
+            percent(found.weighted),
             _seeds(found),
         ]
         for found in standings
@@ -110,13 +113,13 @@ def moment(seconds: float) -> Html:
 
 
 def _run_progress(label: str, run: Run) -> Html:
-    done = f"{label} is not complete: {max(0, len(run.records) - 1)} of {run.config.rounds} rounds done. "
+    done = f"{label} is not complete: {run.rounds_done} of {run.config.rounds} rounds done. "
     if run.is_at_work:
         state = "A process works on it. "
     else:
-        state = f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.layout.root}. "
+        state = f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
     sign = run.last_sign
-    if sign is None:
+    if sign is None or sign.ended is None:
         return Html.join([element("span", done + state)])
     last = f"Last sign of life: {sign.phase.value} at {sign.site}, round {sign.round}, ended "
     return Html.join([element("span", done + state + last), moment(sign.ended), Html(".")])
@@ -132,20 +135,19 @@ def _suite_progress(study: Study) -> Iterator[str]:
         f"The suite is not complete: {done} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
         f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
     )
-    if not at_work and not is_at_work(SuiteLayout(study.suite).lock):
+    if not at_work and not SuiteLayout(study.suite).is_at_work:
         text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
-    signs = [sign for run in rest if (sign := run.last_sign)]
-    if signs:
-        last = max(signs, key=lambda sign: sign.ended)
-        yield Html.join([element("span", f"{text}Last sign of life: "), moment(last.ended), Html(".")])
+    ends = [sign.ended for run in rest if (sign := run.last_sign) and sign.ended]
+    if ends:
+        yield Html.join([element("span", f"{text}Last sign of life: "), moment(max(ends)), Html(".")])
     else:
         yield text
     yield from (f"Failed: {cell}" for cell in study.missing if "(failed" in cell)
 
 
 def _card(name: str, before: SuccessRate, after: SuccessRate, is_course: bool) -> Html:
-    small = f"was {_percent(before)} · " if is_course else ""
-    return _card_of(name, _percent(after), f"{small}[{100 * after.low:.0f}–{100 * after.high:.0f}]", class_="card")
+    small = f"was {percent(before.rate)} · " if is_course else ""
+    return _card_of(name, percent(after.rate), f"{small}[{bounds(after)}]", class_="card")
 
 
 def _card_of(name: str, value: str, small: str, *, class_: str) -> Html:
@@ -165,16 +167,17 @@ def _name_cell(found: Standing, study: Study) -> Html:
 
 
 def _mean_cell(found: Standing) -> Html:
+    macro = found.means.macro
     if math.isnan(found.mean):
         return Html(NONE)
-    if found.macro is None:
-        return element("span", f"{100 * found.mean:.1f} %")
-    low, high, value = (f"{100 * bound:.1f}%" for bound in (found.macro.low, found.macro.high, found.macro.value))
+    if macro is None:
+        return element("span", percent(found.mean, 1))
+    low, high, value = (f"{100 * bound:.1f}%" for bound in (macro.low, macro.high, macro.value))
     series = f"var(--series-{found.group.colour % 6})"
     bar = element(
         "span", class_="bar", aria_hidden="true", style=f"--low:{low};--high:{high};--at:{value};--series:{series}"
     )
-    text = f"{100 * found.macro.value:.1f} % [{100 * found.macro.low:.1f}, {100 * found.macro.high:.1f}]"
+    text = f"{percent(macro.value, 1)} [{bounds(macro, 1, ', ')}]"
     return Html.join([element("span", text), bar])
 
 
@@ -182,36 +185,31 @@ def _gain_cell(found: Standing) -> Html:
     gain = found.gain
     if gain is None:
         return Html(NONE)
-    value, low, high = (100 * bound for bound in (gain.value, gain.low, gain.high))
-    text = f"{signed(value)} [{signed(low)}, {signed(high)}]"
-    if low <= 0 <= high:
+    text = true_minus(points(gain))
+    if not excludes_zero(gain):
         return element("span", text)
-    return element("strong", text, class_="better" if low > 0 else "worse")
+    return element("strong", text, class_="better" if gain.low > 0 else "worse")
 
 
 def _rate_cell(found: Standing, environment: str) -> Html:
     if environment not in found.rates:
         return Html(NONE)
-    rate = found.rates[environment]
-    text = element("span", _percent(rate))
-    bounds = element("small", f"[{100 * rate.low:.0f}–{100 * rate.high:.0f}]" if rate.episodes else "")
-    gain = found.gain_in(environment)
-    if gain is None or not found.p_in(environment) < _LEVEL:
-        return Html.join([text, bounds])
-    name, mark = ("better", "▲") if gain.value > 0 else ("worse", "▼")
-    title = f"{name} than the reference: {_points(gain)}, p {found.p_in(environment):.2g}"
+    rate, against = found.rates[environment], found.against_in(environment)
+    text = element("span", percent(rate.rate))
+    interval = element("small", f"[{bounds(rate)}]" if rate.episodes else "")
+    mark = found.mark_in(environment)
+    if against is None or not mark:
+        return Html.join([text, interval])
+    name = "better" if mark == "▲" else "worse"
+    gain = true_minus(points(against.rates.difference)).replace(" [", " points [")
+    title = f"{name} than the reference: {gain}, p {against.p_holm:.2g}"
     sign = element("span", mark, class_=name, role="img", aria_label=title, title=title)
-    return Html.join([text, Html(" "), sign, bounds])
+    return Html.join([text, Html(" "), sign, interval])
 
 
 def _seeds(found: Standing) -> str:
     done, planned = len(found.seeds), found.group.planned
     return str(done) if done == planned else f"{done} of {planned}"
-
-
-def _points(gain: Estimate) -> str:
-    value, low, high = (signed(100 * bound) for bound in (gain.value, gain.low, gain.high))
-    return f"{value} points [{low}, {high}]"
 
 
 def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str]]:
@@ -224,46 +222,40 @@ def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str
         yield _result_row(f"{label} ({_runs_of(group)})" if several else label, rates)
         if several:
             for run in group.runs:
-                single = {
-                    record.round: record.evaluation[environment]
-                    for record in run.records
-                    if environment in record.evaluation
-                }
-                if single:
+                if single := evaluated_in(run, environment):
                     yield _result_row(_row_label(environment, group.label_of(run)), single)
 
 
-def _result_row(label: str, rates: Mapping[int, SuccessRate]) -> list[str]:
+def _result_row(label: str, rates: Course) -> list[str]:
     rounds = list(rates)
     before, after = rates[rounds[0]], rates[rounds[-1]]
     if len(rounds) == 1:
-        return [label, _rate(before), NONE, NONE, str(before.episodes), str(rounds[0])]
+        return [label, rate_with_interval(before), NONE, NONE, str(before.episodes), str(rounds[0])]
     change = NONE
     if before.episodes and after.episodes:
-        change = f"{signed(100 * (after.rate - before.rate), 0)} points"
-    return [label, _rate(before), _rate(after), change, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
+        change = _change(before.rate, after.rate)
+    shown = [rate_with_interval(before), rate_with_interval(after), change]
+    return [label, *shown, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
 
 
 def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     """The mean over environments, where all were evaluated in the same rounds."""
-    rates = _evaluated(group)
-    rounds = sorted(set.intersection(*(set(found) for found in rates.values()))) if rates else []
-    if len(rates) < 2 or not rounds:
+    courses = group.courses()
+    rounds = sorted(set.intersection(*(set(course) for course in courses.values()))) if courses else []
+    if len(courses) < 2 or not rounds:
         return None
     before, after = (
-        macro_average({name: found[at] for name, found in rates.items()}) for at in (rounds[0], rounds[-1])
+        macro_average({name: course[at] for name, course in courses.items()}) for at in (rounds[0], rounds[-1])
     )
     label = _row_label("mean of environments", group.label if is_compared else "")
-    shown = [f"{100 * before:.0f} %", f"{100 * after:.0f} %", f"{signed(100 * (after - before), 0)} points"]
+    shown = [percent(before), percent(after), _change(before, after)]
     if len(rounds) == 1:
         shown[1:] = [NONE, NONE]
     return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]
 
 
-def _evaluated(group: Group) -> dict[str, dict[int, SuccessRate]]:
-    """Environment → round → pooled success."""
-    rates = {environment: group.evaluated(environment) for environment in environments_of([group])}
-    return {environment: found for environment, found in rates.items() if found}
+def _change(before: float, after: float) -> str:
+    return true_minus(f"{100 * (after - before):+.0f} points")
 
 
 def _runs_of(group: Group) -> str:
@@ -275,13 +267,3 @@ def _runs_of(group: Group) -> str:
 
 def _row_label(environment: str, label: str) -> str:
     return f"{environment} · {label}" if label else environment
-
-
-def _percent(rate: SuccessRate) -> str:
-    return f"{100 * rate.rate:.0f} %" if rate.episodes else NONE
-
-
-def _rate(rate: SuccessRate) -> str:
-    if not rate.episodes:
-        return NONE
-    return f"{100 * rate.rate:.0f} % [{100 * rate.low:.0f}–{100 * rate.high:.0f}]"

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.report.groups import Group, group_runs
-from fedse.report.reading import Run, read_run, read_runs
-from fedse.settings import Method
-from fedse.suites import CellResult, CellState, SuiteLayout, SuiteResults, read_suite
+from fedse.results.groups import Group, group_runs
+from fedse.results.reading import Run, read_runs
+from fedse.results.standings import Standing
+from fedse.results.standings import standings as standings_of
+from fedse.suites import CellResult, CellState, SuiteLayout, read_suite
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,15 @@ class Study:
         return (*self.methods, *self.ablations)
 
     @property
+    def labelled_runs(self) -> tuple[tuple[str, Run], ...]:
+        """All runs once, also those that serve for several methods, and what to call them."""
+        runs = {run.folder: (group.label_of(run), run) for group in self.groups for run in group.runs}
+        return tuple(runs.values())
+
+    @property
     def runs(self) -> tuple[Run, ...]:
-        """All runs once, also those that serve for several methods."""
-        return tuple({run.layout.root: run for group in self.groups for run in group.runs}.values())
+        """All runs once."""
+        return tuple(run for _, run in self.labelled_runs)
 
     @property
     def is_complete(self) -> bool:
@@ -53,8 +60,16 @@ class Study:
 
     def reference_of(self, group: Group) -> Group | None:
         """What a group is compared with; none for a reference itself."""
-        found = self.references.get(group.model)
-        return None if found is None or found.label == group.label else found
+        reference = self.references.get(group.model)
+        return None if reference is None or reference.label == group.label else reference
+
+    def standings(self) -> list[Standing]:
+        """Every group beside its reference.
+
+        Raises:
+            RunError, StorageError: if a file of episodes is damaged or cannot be read.
+        """
+        return standings_of(self.groups, self.reference_of)
 
 
 def is_suite(folder: Path) -> bool:
@@ -67,7 +82,7 @@ def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False)
 
     Raises:
         ConfigError: if a suite is named beside other folders, or a configuration is not valid.
-        RunError, StorageError: see :func:`~fedse.report.reading.read_run`.
+        RunError, AdapterError, StorageError: see :func:`~fedse.results.reading.read_run`.
     """
     if len(folders) == 1 and is_suite(folders[0]):
         return study_of_suite(folders[0], allow_unfinished_start=allow_unfinished_start)
@@ -95,48 +110,24 @@ def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Stu
 
     Raises:
         ConfigError: if the folder has no valid suite.
-        RunError, StorageError: if there is nothing to report, or a cell's run is damaged or cannot be read.
+        RunError, AdapterError, StorageError: if there is nothing to report, or a cell's run is damaged or cannot be
+            read.
     """
     results = read_suite(folder)
     suite = results.suite
-    runs: dict[Path, Run] = {}
-    for cell in results.cells:
-        if cell.records and cell.folder not in runs:
-            runs[cell.folder] = read_run(cell.folder)
-    if not runs and not allow_unfinished_start:
+    methods, ablations = (tuple(group for group in groups if group.runs) for groups in results.groups())
+    references = {group.model: group for group in (*methods, *ablations) if group.method == suite.reference}
+    missing = tuple(_missing(cell) for cell in results.cells if not cell.records or cell.state is CellState.FAILED)
+    study = Study(suite.name, suite.description, methods, ablations, references, missing, folder)
+    if not study.runs and not allow_unfinished_start:
         raise RunError(
             f"no run of the suite {folder} has a completed round 0 yet, so there is nothing to report",
             f"go on with it (fedse suite run --resume --out {folder}), or follow it (fedse report --live {folder})",
         )
-    methods = _groups(results, runs, suite.methods)
-    ablations = _groups(results, runs, suite.ablations, first_colour=1)  # colour 0 is the reference beside them
-    references = {group.model: group for group in (*methods, *ablations) if group.method == suite.reference}
-    missing = tuple(_missing(cell) for cell in results.cells if not cell.records or cell.state is CellState.FAILED)
-    return Study(suite.name, suite.description, methods, ablations, references, missing, folder)
+    for run in study.runs:
+        run.check_numbers()
+    return study
 
 
 def _missing(cell: CellResult) -> str:
     return f"{cell.cell} (failed: {cell.error})" if cell.error else f"{cell.cell} ({cell.state.value})"
-
-
-def _groups(
-    results: SuiteResults, runs: dict[Path, Run], methods: Sequence[Method], first_colour: int = 0
-) -> tuple[Group, ...]:
-    """A group for each model and method that has runs."""
-    groups = []
-    for model in results.suite.models:
-        for at, method in enumerate(methods):
-            cells = results.of(model.name, method.name)
-            if found := tuple(runs[cell.folder] for cell in cells if cell.folder in runs):
-                groups.append(
-                    Group(
-                        label=f"{method.label} · {model.name}" if len(results.suite.models) > 1 else method.label,
-                        runs=found,
-                        colour=first_colour + at,
-                        model=model.name,
-                        method=method.name,
-                        description=method.description,
-                        planned=len(cells),
-                    )
-                )
-    return tuple(groups)

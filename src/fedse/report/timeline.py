@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fedse.progress import Phase
 from fedse.report.drawing import name_above, short
-from fedse.report.figures import INK, MUTED, PALETTE, PAPER
-from fedse.report.reading import Run
+from fedse.report.figures import INK, MUTED, PALETTE, PAPER, Figure, slug
+from fedse.results.groups import Group
+from fedse.results.reading import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+#: Runs that have a timeline of their own.
+MOST_TIMELINES = 12
 #: The phases of a site, in the order of their colours.
 KINDS = (Phase.DEMONSTRATE, Phase.EXPLORE, Phase.TRAIN, Phase.EVALUATE)
 _TOLERANCE = 2.0  # seconds by which clocks and file systems may disagree about the order of two phases
@@ -65,35 +69,68 @@ class Timeline:
 
 
 def timeline(run: Run) -> Timeline:
-    """The phases of a run's sites by the clock, where the times of their markers can be true.
+    """The phases of a run's sites by the clock, where it is known when they ended.
 
-    A marker is written when its phase ends, so its modification time and the phase's seconds say when it began.  In a
-    folder that was copied without its files' times the phases of a site would overlap; they are then put in a row.
+    Where it is not, or where the phases of a site would overlap, as in a folder that was copied without the times of
+    its files, they are put in a row.
     """
-    names = {client.name: client.name for client in run.config.clients} | {"": "all sites"}
     sites = {
-        label: sorted(
-            (
-                Span(found.phase, found.round, found.ended - found.seconds, found.seconds)
-                for found in run.phases_of(site)
-            ),
+        site: sorted(
+            (Span(done.phase, done.round, (done.ended or 0.0) - done.seconds, done.seconds) for done in phases),
             key=lambda span: (span.round, KINDS.index(span.kind)),
         )
-        for site, label in names.items()
-        if site or run.phases_of(site)
+        for site in run.sites
+        if (phases := run.phases_of(site))
     }
-    if any(_overlap(spans) for spans in sites.values()):
+    if any(done.ended is None for done in run.phases) or any(_overlap(spans) for spans in sites.values()):
         return Timeline({site: _in_a_row(spans) for site, spans in sites.items()}, by_clock=False)
     first = min((span.start for spans in sites.values() for span in spans), default=0.0)
     moved = {site: [replace(span, start=span.start - first) for span in spans] for site, spans in sites.items()}
     return _without_pauses(moved)
 
 
-def draw_timeline(axes: Axes, found: Timeline) -> None:
+def timeline_runs(groups: Sequence[Group]) -> list[tuple[str, Run]]:
+    """Runs with their labels, the first of each group before any second one; each once."""
+    longest = max((len(group.runs) for group in groups), default=0)
+    ordered = [
+        (group.label_of(group.runs[at]), group.runs[at])
+        for at in range(longest)
+        for group in groups
+        if at < len(group.runs)
+    ]
+    return list({run.folder: (label, run) for label, run in reversed(ordered)}.values())[::-1]
+
+
+def timeline_figures(groups: Sequence[Group]) -> list[Figure]:
+    """When each site did what: a panel for each run, up to :data:`MOST_TIMELINES`."""
+    timelines = [(label, timeline(run)) for label, run in timeline_runs(groups)[:MOST_TIMELINES]]
+    return [_figure(label, found) for label, found in timelines if found.seconds]
+
+
+def _figure(label: str, found: Timeline) -> Figure:
+    cells = [
+        [
+            site,
+            *(f"{math.fsum(span.seconds for span in spans if span.kind is kind):.1f}" for kind in KINDS),
+            f"{max((span.end for span in spans), default=0.0):.1f}" if found.by_clock else "unknown",
+        ]
+        for site, spans in found.sites.items()
+    ]
+    return Figure(
+        slug("timeline", label),
+        f"{label}: who did what when" if found.by_clock else f"{label}: working time",
+        partial(draw_timeline, shown=found),
+        ("site", *(f"{kind.value} (s)" for kind in KINDS), "done after (s)"),
+        cells,
+        height=1.5 + 0.36 * len(found.sites),
+    )
+
+
+def draw_timeline(axes: Axes, shown: Timeline) -> None:
     """One row for each site; each round is numbered where there is room, and a pause is a dotted line."""
-    longest = max(found.seconds, 1e-9)
+    longest = max(shown.seconds, 1e-9)
     unit, size = ("h", 3600) if longest >= 3 * 3600 else ("min", 60) if longest >= 180 else ("s", 1)
-    for at, spans in enumerate(found.sites.values()):
+    for at, spans in enumerate(shown.sites.values()):
         numbered = None
         for span in spans:
             width = span.seconds / size
@@ -103,16 +140,16 @@ def draw_timeline(axes: Axes, found: Timeline) -> None:
                 middle = span.start / size + width / 2
                 axes.text(middle, at, str(span.round), color=PAPER, ha="center", va="center", fontsize=8.5)
                 numbered = span.round
-    for start, seconds in found.pauses:
+    for start, seconds in shown.pauses:
         axes.axvline(start / size, color=MUTED, linestyle=":", linewidth=1.2)
         text = f"pause {_duration(seconds)}"
-        axes.text(start / size, len(found.sites) - 0.4, text, color=MUTED, fontsize=8.5, ha="center", va="center")
+        axes.text(start / size, len(shown.sites) - 0.4, text, color=MUTED, fontsize=8.5, ha="center", va="center")
     for at, kind in enumerate(KINDS):
         axes.bar(0, 0, color=PALETTE[at], label=kind.value)  # for the names above; draws nothing
-    axes.set_yticks(range(len(found.sites)), [short(label) for label in found.sites], color=INK, parse_math=False)
-    axes.set_ylim(len(found.sites) - (0.1 if found.pauses else 0.4), -0.6)
+    axes.set_yticks(range(len(shown.sites)), [short(label) for label in shown.sites], color=INK, parse_math=False)
+    axes.set_ylim(len(shown.sites) - (0.1 if shown.pauses else 0.4), -0.6)
     axes.set_xlim(0, longest / size * 1.01)
-    what = "time since the run began" if found.by_clock else "working time of the site"
+    what = "time since the run began" if shown.by_clock else "working time of the site"
     axes.set_xlabel(f"{what} ({unit}); numbers: rounds")
     axes.grid(axis="x")
     name_above(axes)

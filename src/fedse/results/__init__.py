@@ -1,1 +1,4 @@
-"""What readers of finished runs share: reading, pairing and putting together."""
+"""The readers' core: runs, groups of runs, standings against a reference, and how numbers are told.
+
+Suites, reports, diagnostics, exports and commands render what they find here.
+"""

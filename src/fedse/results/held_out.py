@@ -9,18 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.evaluation.bootstrap import Outcomes
-from fedse.experience.trajectory_files import read_trajectories
-from fedse.runs.evaluators import evaluators
-from fedse.runs.folder import read_config, read_records
-from fedse.runs.layout import RunLayout
-
-#: Sections of a configuration in which the runs of one method may differ: those that name it, and those of the sites,
-#: because a method without federation is a run per site.
-_FREE = frozenset({"name", "seed", "workers", "clients", "partition"})
-_LIMITS = ("max_response_tokens", "max_context", "max_repeats")
+from fedse.results.reading import Run, run_at
+from fedse.runs.identity import method_differences, protocol
 
 
 @dataclass(frozen=True)
@@ -58,33 +51,41 @@ class PairedRuns:
 
 
 def read_held_out(folder: Path, *, name: str = "") -> HeldOut:
-    """Read the held-out episodes of a finished run's last round, the primary endpoint.
-
-    Args:
-        folder: the run folder.
-        name: what messages that compare the run call it; by default the folder.
+    """Read the held-out episodes of a finished run from its folder; see :func:`held_out`.
 
     Raises:
         RunError: if the folder is no run, its run is not finished, or a file is damaged.
         StorageError: if a file cannot be read.
     """
-    layout = RunLayout(folder)
-    config = read_config(layout)
-    done = len(read_records(layout)) - 1
-    if done < config.rounds:
+    return held_out(run_at(folder), name)
+
+
+def held_out(run: Run, name: str = "") -> HeldOut:
+    """The held-out episodes of a finished run's last round, the primary endpoint.
+
+    Args:
+        run: the run.
+        name: what messages that compare the run call it; by default its folder.
+
+    Raises:
+        RunError: if the run is not finished, a site's folder is not here, or a file is damaged.
+        StorageError: if a file cannot be read.
+    """
+    config = run.config
+    if not run.is_complete:
         raise RunError(
-            f"{folder} is not finished: {max(0, done)} of {config.rounds} rounds",
-            f"the last round is what is compared; fedse run --resume --out {folder} goes on with it",
+            f"{run.folder} is not finished: {run.rounds_done} of {config.rounds} rounds",
+            f"the last round is what is compared; fedse run --resume --out {run.folder} goes on with it",
         )
     clients = {client.name: client for client in config.clients}
     protocols, successes = {}, {}
-    for label, site in evaluators(config).items():
-        protocols[label] = _protocol(config, clients[site])
+    for label, site in run.evaluators.items():
+        protocols[label] = protocol(config, clients[site])
         verdicts: dict[str, tuple[bool | None, ...]] = {}
-        for episode in read_trajectories(layout.evaluation(site, config.rounds)):
+        for episode in run.episodes("held-out", site, config.rounds):
             verdicts[str(episode.task)] = (*verdicts.get(str(episode.task), ()), episode.success)
         successes[label] = verdicts
-    return HeldOut(name or str(folder), config, protocols, successes)
+    return HeldOut(name or str(run.folder), config, protocols, successes)
 
 
 def pair_runs(a: Sequence[HeldOut], b: Sequence[HeldOut]) -> PairedRuns:
@@ -125,27 +126,11 @@ def pair_runs(a: Sequence[HeldOut], b: Sequence[HeldOut]) -> PairedRuns:
     return PairedRuns(outcomes[0], outcomes[1], seeds, dropped)
 
 
-def _protocol(config: RunConfig, client: ClientConfig) -> dict[str, Any]:
-    protocol: dict[str, Any] = {
-        "environment": client.environment,
-        "options": dict(sorted(client.options.items())),
-        "test_split": client.test_split,
-        "evaluation.decoding": config.evaluation.decoding,
-    }
-    protocol["rollout.max_turns"] = config.turns_at(client)
-    protocol |= {f"rollout.{name}": getattr(config.rollout, name) for name in _LIMITS}
-    if config.evaluation.decoding == "sampled":
-        protocol["evaluation.samples"] = config.evaluation.samples
-        protocol["rollout.temperature"] = config.rollout.temperature
-        protocol["rollout.min_p"] = config.rollout.min_p
-    return protocol
-
-
 def _by_seed(runs: Iterable[HeldOut]) -> dict[int, dict[str, HeldOut]]:
     """Seed → environment → the run that has it."""
-    found: dict[int, dict[str, HeldOut]] = {}
+    by_seed: dict[int, dict[str, HeldOut]] = {}
     for run in runs:
-        environments = found.setdefault(run.config.seed, {})
+        environments = by_seed.setdefault(run.config.seed, {})
         for label in run.successes:
             if label in environments:
                 first = environments[label].name
@@ -154,36 +139,17 @@ def _by_seed(runs: Iterable[HeldOut]) -> dict[int, dict[str, HeldOut]]:
                     "name one run per training seed; repeating a seed adds no evidence",
                 )
             environments[label] = run
-    return found
+    return by_seed
 
 
 def _check_same_method(runs: Sequence[HeldOut]) -> None:
     first, *others = runs
-    expected = _settings(first.config)
     for run in others:
-        found = _settings(run.config)
-        differing = [
-            f"{key} is {expected[key]} in {first.name}, {found[key]} in {run.name}"
-            for key in expected.keys() & found.keys()
-            if expected[key] != found[key]
-        ]
-        if differing:
-            raise RunError(_listed("the runs of one side are of different methods", differing), "name them apart")
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """Dotted key → value of all that makes a method; sites are compared where both runs have them."""
-    data = config.model_dump(mode="json")
-    sections = {name: section for name, section in data.items() if name not in _FREE}
-    sections |= {f"clients.{client['name']}": client for client in data["clients"]}
-    settings: dict[str, Any] = {}
-    for name, section in sections.items():
-        if isinstance(section, dict):
-            settings |= {f"{name}.{key}": value for key, value in section.items()}
-        else:
-            settings[name] = section
-    del settings["model.device"]
-    return settings
+        _refuse_differing(
+            "the runs of one side are of different methods",
+            [_told(first, run, *values) for values in method_differences(first.config, run.config)],
+            "name them apart",
+        )
 
 
 def _check_same_seeds(a: Mapping[int, Mapping[str, HeldOut]], b: Mapping[int, Mapping[str, HeldOut]]) -> None:
@@ -200,43 +166,46 @@ def _check_same_seeds(a: Mapping[int, Mapping[str, HeldOut]], b: Mapping[int, Ma
         for seed, environments in sorted(runs.items())
         for label in sorted(complete - environments.keys())
     ]
-    if missing:
-        raise RunError(
-            _listed("the runs do not have the same environments; missing", missing), "name runs that have them all"
-        )
+    what = "the runs do not have the same environments; missing"
+    _refuse_differing(what, missing, "name runs that have them all")
 
 
 def _check_same_protocol(label: str, runs: Sequence[HeldOut]) -> None:
     first, *others = runs
     expected = first.protocols[label]
     for run in others:
-        found = run.protocols[label]
-        differing = [
-            f"{key} is {expected.get(key, 'not set')} in {first.name}, {found.get(key, 'not set')} in {run.name}"
-            for key in dict.fromkeys([*expected, *found])
-            if expected.get(key) != found.get(key)
-        ]
-        if differing:
-            raise RunError(
-                _listed(f"{label} was not played in the same way", differing),
-                "evaluate both methods with the same tasks, limits and decoding",
-            )
+        other = run.protocols[label]
+        keys = dict.fromkeys([*expected, *other])
+        _refuse_differing(
+            f"{label} was not played in the same way",
+            [
+                _told(first, run, key, expected.get(key, "not set"), other.get(key, "not set"))
+                for key in keys
+                if expected.get(key) != other.get(key)
+            ],
+            "evaluate both methods with the same tasks, limits and decoding",
+        )
 
 
 def _common_tasks(label: str, runs: Sequence[HeldOut]) -> list[str]:
     first, *others = runs
     tasks = first.successes[label]
     for run in others:
-        found = run.successes[label]
-        differing = sorted(tasks.keys() ^ found.keys())
+        other = run.successes[label]
+        differing = sorted(tasks.keys() ^ other.keys())
         if differing:
             raise RunError(
-                f"{label}: {first.name} has {len(tasks)} held-out tasks and {run.name} has {len(found)}; "
+                f"{label}: {first.name} has {len(tasks)} held-out tasks and {run.name} has {len(other)}; "
                 f"{len(differing)} are in one of them only, as {differing[0]}",
                 "evaluate both methods on the same tasks (evaluation.tasks, test_split)",
             )
     return list(tasks)
 
 
-def _listed(what: str, lines: Iterable[str]) -> str:
-    return f"{what}:" + "".join(f"\n  - {line}" for line in lines)
+def _told(one: HeldOut, other: HeldOut, key: str, value: object, others: object) -> str:
+    return f"{key} is {value} in {one.name}, {others} in {other.name}"
+
+
+def _refuse_differing(what: str, lines: Sequence[str], mend: str) -> None:
+    if lines:
+        raise RunError(f"{what}:" + "".join(f"\n  - {line}" for line in lines), mend)

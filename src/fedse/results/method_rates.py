@@ -52,12 +52,12 @@ def method_rates(rates: Mapping[str, Sequence[SuccessRate]], held_out: Sequence[
         runs = pair_runs(held_out, held_out)
     except RunError as error:
         return MethodRates(whole, obstacle=error.what)
-    found = paired_bootstrap(runs.a, runs.b)
+    resampled = paired_bootstrap(runs.a, runs.b)
     environments = {
-        name: _with_interval(whole[name], outcomes.shape, found.environments[name].a)
+        name: _with_interval(whole[name], outcomes.shape, resampled.environments[name].a)
         for name, outcomes in runs.a.items()
     }
-    return MethodRates(whole | environments, found.macro.a, found.task_weighted.a, runs.dropped)
+    return MethodRates(whole | environments, resampled.macro.a, resampled.task_weighted.a, runs.dropped)
 
 
 def _with_interval(rate: SuccessRate, shape: tuple[int, ...], resampled: Estimate) -> SuccessRate:

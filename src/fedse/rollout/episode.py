@@ -1,4 +1,4 @@
-"""One episode as a small machine that both the batched engine and scripted policies drive.
+"""One episode as a small machine that both the schedule of a player and scripted policies drive.
 
 An environment's fault, a reward that is no finite number included, ends the episode as an error with its cause; it is
 never an outcome.  A reply that breaks the agent's form is answered in the environment's place and costs a turn.
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fedse.agent.parsing import parse_response
-from fedse.environments.base import Environment
+from fedse.config import RolloutConfig
+from fedse.environments.base import Environment, EnvironmentSpec
 from fedse.errors import EnvironmentFault, boundary
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
 
@@ -32,6 +33,16 @@ class Limits:
     repeats: int | None
     response_tokens: int
     context: int
+
+    @classmethod
+    def of(cls, config: RolloutConfig, spec: EnvironmentSpec, max_turns: int | None = None) -> Limits:
+        """The site's own turns and the run's settings where given, else the environment's."""
+        return cls(
+            turns=max_turns or config.max_turns or spec.max_turns,
+            repeats=config.max_repeats,
+            response_tokens=config.max_response_tokens or spec.max_response_tokens,
+            context=config.max_context,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ class Episode:
         self.request = request
         self.observation = ""
         self.stop: StopReason | None = None
-        self._environment = environment
+        self.environment = environment
         self._instruction = instruction
         self._turn_limit = turns
         self._repeat_limit = repeats
@@ -100,7 +111,7 @@ class Episode:
             instruction=self._instruction,
             turns=tuple(self._turns),
             final_observation=self.observation,
-            success=None if failed else reward > self._environment.spec.success_above,
+            success=None if failed else reward > self.environment.spec.success_above,
             reward=reward,
             stop=self.stop,
             seed=self.request.seed,
@@ -109,13 +120,13 @@ class Episode:
         )
 
     def _reset(self) -> None:
-        self.observation = self._environment.reset(self.request.task)
+        self.observation = self.environment.reset(self.request.task)
 
     def _step(self, response: str, truncated: bool) -> None:
-        parsed = parse_response(response, self._environment.spec.action_rule)
+        parsed = parse_response(response, self.environment.spec.action_rule)
         seen = self.observation
         if parsed.error is None:
-            result = self._environment.step(parsed.action)
+            result = self.environment.step(parsed.action)
             observation, reward, done = result.observation, float(result.reward), result.done
             if not math.isfinite(reward):
                 raise ValueError(f"the reward is {reward}")

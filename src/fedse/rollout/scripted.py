@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from fedse.agent.parsing import format_response
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent.renderers import Renderer
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
 from fedse.rollout.episode import Episode, EpisodeRequest
@@ -92,7 +92,7 @@ def demonstrate(
     *,
     instruction: str,
     seed: int,
-    renderer: ChatRenderer | None = None,
+    renderer: Renderer | None = None,
     turns: int | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,

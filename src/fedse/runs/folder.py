@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import RunError, VersionWarning
+from fedse.runs.identity import run_differences
 from fedse.runs.layout import ServerFolder
 from fedse.runs.records import SCHEMA_VERSION, read_records
 from fedse.settings import dump_config, load_config
@@ -27,8 +27,9 @@ def open_server(
 ) -> Iterator[None]:
     """Open a server's folder for work, alone.  A run begins with its configuration and the versions in use.
 
-    A run that goes on may have another number of workers, on which no result depends; its configuration then has the
-    new one.  If it goes on with other versions, a warning says so, and its ``versions.json`` from which round on.
+    A run that goes on may have another name and another number of workers, on which no result depends; its
+    configuration then has the new ones.  If it goes on with other versions, a warning says so, and its
+    ``versions.json`` from which round on.
 
     Args:
         config: what is to run.
@@ -140,13 +141,7 @@ def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool) ->
     if not resume:
         raise RunError(f"{folder.root} has a run already", "use --resume to go on with it, or choose another folder")
     there = read_config(folder)
-    same_workers = there.model_copy(update={"workers": config.workers})
-    found, wanted = _flat(same_workers.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
-    differing = [
-        f"{key}: {found.get(key, 'nothing')} there, {wanted.get(key, 'nothing')} now"
-        for key in sorted(found.keys() | wanted.keys())
-        if key not in found or key not in wanted or found[key] != wanted[key]
-    ]
+    differing = run_differences(there, config)
     if differing:
         raise RunError(
             f"{folder.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
@@ -180,14 +175,3 @@ def _note_versions(config: RunConfig, folder: ServerFolder, software: Callable[[
 def _latest(noted: str) -> str:
     """The version that a run was last at work with, of "2.12, then 2.13 from round 4"."""
     return noted.rpartition(", then ")[2].rpartition(" from round ")[0] if ", then " in noted else noted
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Dotted paths → values; empty mappings and lists count as values."""
-    if isinstance(value, dict) and value:
-        items = value.items()
-    elif isinstance(value, list) and value:
-        items = {str(index): item for index, item in enumerate(value)}.items()
-    else:
-        return {path: value}
-    return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}" if path else name).items()}

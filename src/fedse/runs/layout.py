@@ -18,8 +18,9 @@
     sites/<site>/evaluation/round-001.jsonl.gz
     sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
 
-A site with several environments has the last four below ``environments/<environment>/``.  Adapters are peft folders.
-``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites`` never leaves it.
+Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft
+folders.  ``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites/<site>``
+never leaves the site.
 """
 
 from __future__ import annotations
@@ -89,14 +90,9 @@ class SiteFolder:
         """Written when a phase of the whole site is complete."""
         return _marker(self.root, number, phase.value)
 
-    def environment(self, name: str, *, alone: bool) -> EnvironmentFolder:
-        """What the site keeps of one environment.
-
-        Args:
-            name: of the environment at the site.
-            alone: the site has no other.
-        """
-        return EnvironmentFolder(self.root if alone else self.root / "environments" / name)
+    def environment(self, name: str) -> EnvironmentFolder:
+        """What the site keeps of one environment; at its root if the environment has the site's name."""
+        return EnvironmentFolder(self.root if name == self.root.name else self.root / "environments" / name)
 
 
 @dataclass(frozen=True)
@@ -151,7 +147,7 @@ class RunFolder:
 
     def environment(self, client: ClientConfig) -> EnvironmentFolder:
         """What a site keeps of one environment."""
-        return self.site(client.at).environment(client.name, alone=client.at == client.name)
+        return self.site(client.at).environment(client.name)
 
 
 def _marker(root: Path, number: int, what: str) -> Path:

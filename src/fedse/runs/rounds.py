@@ -58,6 +58,7 @@ def save_round(
     state: State,
     replies: Mapping[str, bytes],
     *,
+    sent: Mapping[str, int] | None = None,
     before: State | None = None,
     base_name: str = "",
 ) -> None:
@@ -72,6 +73,7 @@ def save_round(
         number: of the round; 0 is the beginning.
         state: after the round.
         replies: site → the bytes that it sent.
+        sent: site → how many bytes it was sent.
         before: the state after the round before.
         base_name: name of the base model, for peft.
 
@@ -103,6 +105,7 @@ def save_round(
         for site, data in replies.items():
             atomic_write(scratch / "replies" / site, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
+        content["sent"] = dict(sent or {})
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
 
 
@@ -136,11 +139,37 @@ def adapter_folder(folder: ServerFolder, number: int, site: str = "") -> Path:
     return Path(os.path.normpath(folder.round(number) / place))
 
 
+def has_adapter(folder: ServerFolder, number: int, site: str = "") -> bool:
+    """The adapter that a site has after a round is here: its own if ``site`` is given, or the global one.
+
+    Raises:
+        RunError: if the round is damaged.
+    """
+    places = _read(folder, number)["adapters"]
+    return GLOBAL in places or site in places
+
+
+def traffic(folder: ServerFolder, number: int) -> dict[str, tuple[int, int]]:
+    """Site → (bytes that it was sent, bytes that it sent) for the update of a round; nothing of rounds that are gone.
+
+    Raises:
+        RunError: if the round is damaged.
+    """
+    if not folder.round(number).is_dir():
+        return {}
+    sent = _read(folder, number)["sent"]
+    return {site: (size, _size(folder.reply(number, site))) for site, size in sent.items()}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _read(folder: ServerFolder, number: int) -> dict[str, Any]:
     path = folder.round(number) / _STATE
     try:
         content = read_json(path, schema_version=_SCHEMA)
-        return {name: dict(content[name]) for name in ("adapters", "numbers")}
+        return {name: dict(content[name]) for name in ("adapters", "numbers", "sent")}
     except (StorageError, KeyError, TypeError, ValueError) as cause:
         raise RunError(
             f"{path} does not say what the server had after round {number}: {cause}", "restore it from a copy"

@@ -20,7 +20,7 @@ from fedse.settings.yaml_text import dump_yaml, parse_yaml
 
 
 def load_config(
-    preset: str | None, file: Path | None, overrides: Iterable[str], *, method: str | None = None
+    preset: str | None = None, file: Path | None = None, overrides: Iterable[str] = (), *, method: str | None = None
 ) -> RunConfig:
     """The configuration that a preset, a file, a method and overrides make together.
 

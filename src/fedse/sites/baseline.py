@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fedse.adapters.files import load_adapter
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.runs.folder import read_config
+from fedse.runs.identity import base_play
 from fedse.runs.layout import EnvironmentFolder, RunFolder
 from fedse.runs.phases import PhaseReport, complete, completed
 from fedse.storage import atomic_write, storage_errors
@@ -45,7 +45,7 @@ def adopt_baseline(config: RunConfig, name: str, folder: RunFolder, donors: Iter
         if donor.server.config.is_file() and _same_versions(donor, folder) and _same_base(donor, base_model):
             other = read_config(donor.server)
             for twin in other.clients:
-                if twin.name == name and _plays(config, client) == _plays(other, twin):
+                if twin.name == name and base_play(config, client) == base_play(other, twin):
                     _adopt(donor.environment(twin), ours)
 
 
@@ -74,9 +74,3 @@ def _same_versions(donor: RunFolder, folder: RunFolder) -> bool:
 def _same_base(donor: RunFolder, base_model: str) -> bool:
     initial = donor.server.global_adapter(0)
     return initial.is_dir() and load_adapter(initial).meta.base_model == base_model
-
-
-def _plays(config: RunConfig, site: ClientConfig) -> tuple[Any, ...]:
-    """What decides the episodes of the base model at a site."""
-    where = (site.environment, site.options, site.test_split, site.max_turns)
-    return (config.model, config.agent, config.rollout, config.evaluation, config.seed, where)

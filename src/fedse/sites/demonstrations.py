@@ -14,7 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from fedse.agent.parsing import format_response, parse_response
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent.renderers import Renderer
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.experience.agenttraj import Conversation, read_agenttraj
@@ -87,7 +88,7 @@ def import_demonstrations(
     instruction: str,
     count: int | None = None,
     held_out: Collection[str] = (),
-    renderer: ChatRenderer | None = None,
+    renderer: Renderer | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
@@ -157,7 +158,7 @@ def _replay(
         return refuse(Refusal.OTHER_ENVIRONMENT, f"its item_id does not begin with {prefix!r}")
     said = [message.content for message in conversation.messages if message.role == "assistant"]
     seen = next((message.content for message in conversation.messages if message.role == "user"), "")
-    task = environment.imported_task(conversation.item_id.removeprefix(prefix), seen)
+    task = counterpart_of(environment).imported_task(conversation.item_id.removeprefix(prefix), seen)
     if task is None:
         return refuse(Refusal.UNKNOWN_TASK, "nothing says which task it was")
     if task_digest(task) in held_out:
@@ -182,7 +183,7 @@ def _replay(
 
 
 def _rendered(
-    trajectory: Trajectory, renderer: ChatRenderer, conversation: Conversation, longest: int | None
+    trajectory: Trajectory, renderer: Renderer, conversation: Conversation, longest: int | None
 ) -> Trajectory | Refused:
     """The trajectory with its tokens, if they are not too many."""
     tokens = renderer.render(trajectory)

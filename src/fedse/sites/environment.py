@@ -17,12 +17,14 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault
-from fedse.experience.filters import apply_filter, make_filter
+from fedse.experience.selection import get_selection, select
 from fedse.experience.store import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
+from fedse.learning.examples import Example
 from fedse.messages import TaskSummary
 from fedse.progress import Listener, Phase
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Rules
 from fedse.rollout.scripted import demonstrate
 from fedse.runs.layout import EnvironmentFolder
 from fedse.runs.phases import PhaseReport, once
@@ -32,7 +34,7 @@ from fedse.sites.evaluation import evaluate_site, require_outcomes
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
-from fedse.sites.training import distinct, round_settings, steps_for
+from fedse.sites.training import distinct, examples_of, round_settings, steps_for
 from fedse.sites.watching import SiteProgress
 from fedse.types import StopReason, Task, Trajectory
 
@@ -66,7 +68,7 @@ class SiteEnvironment:
         self._shared = shared
         self._folder = folder
         self._progress = SiteProgress(listener, client.name)
-        self._filter = make_filter(config.method.filter)
+        self._selection = get_selection(config.method.filter)
         self._training: dict[tuple[int, int], list[Task]] = {}
         environment = self._make_environment()
         try:
@@ -152,13 +154,17 @@ class SiteEnvironment:
             learnt = store.trajectories(rounds=stored)
         if forgets and self.explores(number):
             played = read_trajectories(self._folder.trajectories(number))
-            learnt += apply_filter(self._filter, played).kept
+            learnt += select(self._selection, played).kept
         return [trajectory for trajectory in distinct(learnt) if trajectory.turns]
 
-    def planned_steps(self, number: int, examples: Sequence[Trajectory]) -> int:
+    def examples(self, trajectories: Sequence[Trajectory]) -> list[Example]:
+        """Episodes as examples, with the weights that the selection gives them."""
+        return examples_of(trajectories, self._selection)
+
+    def planned_steps(self, number: int, experience: Sequence[Trajectory]) -> int:
         """Optimizer steps that a round's update would take with the experience of this environment alone."""
         settings = round_settings(self._run, number, self._config.steps)
-        return steps_for(examples, settings, seed=self._seed(number, Phase.TRAIN))
+        return steps_for(self.examples(experience), settings, seed=self._seed(number, Phase.TRAIN))
 
     def _once(self, phase: Phase, number: int, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
         report = once(self._folder.marker(number, phase), work)
@@ -224,7 +230,7 @@ class SiteEnvironment:
         self._store().close()  # without one there is no use in playing
         trajectories = self._play(number, adapter, part)
         write_trajectories(self._folder.trajectories(number), trajectories)
-        selected = apply_filter(self._filter, trajectories)
+        selected = select(self._selection, trajectories)
         return {
             "episodes": len(trajectories),
             "errors": sum(trajectory.stop is StopReason.ERROR for trajectory in trajectories),
@@ -244,14 +250,17 @@ class SiteEnvironment:
             number,
             seed=derive_seed(self._run.seed, self.name, "tasks"),
         )
-        self._shared.lora.load(adapter)
-        trajectories = self._shared.engine.run(
+        rules = Rules(
             self._make_environment,
-            [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
-            instruction=self._instruction,
+            self._instruction,
             greedy=False,
             max_turns=self._config.max_turns,
             temperature=self._config.temperature,
+        )
+        trajectories = self._shared.player.play(
+            adapter,
+            [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
+            rules,
             on_progress=self._progress.episodes(Phase.EXPLORE, number),
         )
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {number}")
@@ -273,9 +282,9 @@ class SiteEnvironment:
         return ExperienceStore(self._folder.experience, create=not begun)
 
     def _evaluate(self, number: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
-        self._shared.lora.load(adapter)
         rate, trajectories = evaluate_site(
-            self._shared.engine,
+            self._shared.player,
+            adapter,
             self._run,
             self._config,
             on_progress=self._progress.episodes(Phase.EVALUATE, number, note),

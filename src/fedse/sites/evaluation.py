@@ -1,4 +1,4 @@
-"""Playing held-out tasks with the adapter that is loaded."""
+"""Playing held-out tasks with an adapter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from fedse.environments.base import Environment, PromptStyle
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.evaluation.rates import success_rate
 from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import Rules
 from fedse.seeding import derive_seed
 from fedse.types import StopReason, SuccessRate, Task, Trajectory
 
 if TYPE_CHECKING:
+    from fedse.adapters.state import AdapterState
     from fedse.config import ClientConfig, RunConfig
-    from fedse.rollout.engine import RolloutEngine, RolloutProgress
+    from fedse.rollout.player import Player, RolloutProgress
 
 
 def held_out_tasks(environment: Environment, split: str, n: int | None) -> list[Task]:
@@ -29,7 +31,8 @@ def held_out_tasks(environment: Environment, split: str, n: int | None) -> list[
 
 
 def evaluate(
-    engine: RolloutEngine,
+    player: Player,
+    adapter: AdapterState | None,
     environment: str,
     tasks: Sequence[Task],
     *,
@@ -47,7 +50,8 @@ def evaluate(
     random streams.
 
     Args:
-        engine: plays with the adapter that is loaded in its model.
+        player: plays.
+        adapter: with this; ``None`` is the bare base model.
         environment: a registered name.
         tasks: what to play.
         options: the environment's options.
@@ -56,7 +60,7 @@ def evaluate(
         samples: episodes per task when sampled.  The interval of the rate takes episodes as independent, which samples
             of one task are not: see :func:`~fedse.evaluation.rates.success_rate`.
         seed: of the evaluation.
-        max_turns: of an episode; default: as the engine's settings say.
+        max_turns: of an episode; default: as the run says.
         on_progress: told of the episodes' progress.
 
     Returns:
@@ -80,20 +84,17 @@ def evaluate(
         instruction = system_prompt(probe, prompt)
     finally:
         probe.close()
-    trajectories = engine.run(
-        lambda: registry.make(environment, **settings),
-        requests,
-        instruction=instruction,
-        greedy=decoding == "greedy",
-        max_turns=max_turns,
-        on_progress=on_progress,
+    rules = Rules(
+        lambda: registry.make(environment, **settings), instruction, greedy=decoding == "greedy", max_turns=max_turns
     )
+    trajectories = player.play(adapter, requests, rules, on_progress=on_progress)
     require_outcomes(trajectories, f"evaluation on {environment}")
     return success_rate(trajectories), trajectories
 
 
 def evaluate_site(
-    engine: RolloutEngine,
+    player: Player,
+    adapter: AdapterState | None,
     config: RunConfig,
     site: ClientConfig,
     *,
@@ -113,7 +114,8 @@ def evaluate_site(
     finally:
         environment.close()
     return evaluate(
-        engine,
+        player,
+        adapter,
         site.environment,
         tasks,
         options=site.options,

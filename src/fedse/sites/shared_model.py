@@ -5,24 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedse.adapters.state import AdapterState
-from fedse.agent.rendering import ChatRenderer
+from fedse.agent import Renderer, renderer_for
 from fedse.config import RunConfig
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.engine import RolloutEngine
+from fedse.rollout.player import Player
+from fedse.rollout.torch.player import TorchPlayer
 from fedse.seeding import derive_seed
 
 
 @dataclass(frozen=True)
 class SharedModel:
-    """One frozen base model with one adapter slot, and the engine that plays with it.
+    """One frozen base model with one adapter slot, and the player of it.
 
     Nothing is carried over from one client to the next: each loads the broadcast adapter before it plays and trains.
     """
 
     lora: LoraModel
-    renderer: ChatRenderer
-    engine: RolloutEngine
+    renderer: Renderer
+    player: Player
 
     @classmethod
     def load(cls, config: RunConfig) -> SharedModel:
@@ -33,8 +34,8 @@ class SharedModel:
             AdapterError: if it cannot be adapted as configured.
         """
         lora = LoraModel(load_base(config.model), config.lora)
-        renderer = ChatRenderer(lora.base.tokenizer)
-        return cls(lora, renderer, RolloutEngine(lora, renderer, config.rollout))
+        renderer = renderer_for(lora.base.tokenizer)
+        return cls(lora, renderer, TorchPlayer(lora, renderer, config.rollout))
 
     def initial_adapter(self, config: RunConfig) -> AdapterState:
         """The adapter that a run begins with, whatever is loaded now: a function of the seed and the settings."""

@@ -116,6 +116,8 @@ class Site:
         return Update(adapter=self._shared.initial_adapter(self._run)), SiteReport()
 
     def _check(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
+        for name in instruction.needs:
+            self._check_scalar(name)
         for name, environment in self._environments.items():
             environment.check(_part(instruction, name), instruction.held_out)
         return Done(), SiteReport()
@@ -145,7 +147,9 @@ class Site:
             return Diverged(), _report(done)
         updated = load_adapter(self._folder.adapter(number))
         kept = {name: updated.tensors[name] for name in sent.tensors}
-        scalars = {name: self._scalar(name, trained.metrics) for name in instruction.needs}
+        for name in instruction.needs:
+            self._check_scalar(name)
+        scalars = {name: float(trained.metrics[name]) for name in instruction.needs}
         return Update(adapter=AdapterState(kept, updated.meta), scalars=scalars), _report(done)
 
     def _evaluate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
@@ -166,7 +170,7 @@ class Site:
         steps = sum(
             environment.planned_steps(number, own) for environment, own in zip(environments, experience, strict=True)
         )
-        examples = distinct([trajectory for own in experience for trajectory in own])
+        examples = environments[0].examples(distinct([trajectory for own in experience for trajectory in own]))
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
         try:
             updated, metrics = fine_tune(
@@ -198,10 +202,14 @@ class Site:
             )
         return own.tensors
 
-    def _scalar(self, name: str, trained: Mapping[str, Any]) -> float:
+    def _check_scalar(self, name: str) -> None:
         if name not in SCALARS:
             raise unknown_name("scalar", name, SCALARS)
-        return float(trained[name])
+        if name not in self.disclosed:
+            raise ConfigError(
+                f"the strategy needs {name} of every site, but site {self.name!r} does not disclose it",
+                f"let the site disclose {name} (clients.*.disclose), or choose another method.strategy",
+            )
 
     def _forget(self, number: int) -> None:
         """Remove the trained adapters that neither the next round nor a resumed one reads: all but the last two."""

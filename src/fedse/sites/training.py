@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fedse.adapters.checks import finite_problems, in_words
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig, TrainingConfig
 from fedse.errors import DivergenceError
+from fedse.experience.identity import task_and_actions
+from fedse.experience.selection import Selection
+from fedse.learning.examples import Example
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
 from fedse.models.lora import LoraModel
@@ -23,18 +26,18 @@ def round_settings(run: RunConfig, round: int, steps: int | None = None) -> Trai
     return settings.model_copy(update={"learning_rate": settings.learning_rate * factor, **budget})
 
 
-def steps_for(examples: Sequence[Trajectory], settings: TrainingConfig, *, seed: int) -> int:
+def steps_for(examples: Sequence[Example], settings: TrainingConfig, *, seed: int) -> int:
     """Optimizer steps of an update with a seed on these examples; 0 without any."""
     if not examples:
         return 0
-    costs, size = batch_costs([example.tokens for example in examples if example.tokens], settings)
+    costs, size = batch_costs(examples, settings)
     return planned_steps(costs, size, settings, seed=seed)
 
 
 def fine_tune(
     lora: LoraModel,
     start: AdapterState,
-    examples: Sequence[Trajectory],
+    examples: Sequence[Example],
     settings: TrainingConfig,
     *,
     seed: int,
@@ -45,7 +48,7 @@ def fine_tune(
     Args:
         lora: the model that is trained.
         start: the adapter that the update begins from.
-        examples: trajectories with token records.
+        examples: what to learn from.
         settings: of the update.
         seed: see :func:`fedse.learning.update.local_update`.
         on_step: likewise.
@@ -78,9 +81,17 @@ def fine_tune(
     return updated, metrics
 
 
+def examples_of(trajectories: Iterable[Trajectory], selection: Selection) -> list[Example]:
+    """Episodes with token records as examples, with the weights that a selection gives them.
+
+    The weights are not stored: the selection judges the episodes again.
+    """
+    return [Example.of(trajectory, selection(trajectory).weight) for trajectory in trajectories]
+
+
 def distinct(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
     """The trajectories in their order, without those whose actions in a task an earlier one took before."""
     found: dict[str, Trajectory] = {}
     for trajectory in trajectories:
-        found.setdefault(trajectory.key, trajectory)
+        found.setdefault(task_and_actions(trajectory), trajectory)
     return list(found.values())

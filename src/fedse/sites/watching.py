@@ -10,7 +10,7 @@ from fedse.progress import Event, Listener, Phase
 
 if TYPE_CHECKING:
     from fedse.learning.update import StepReport
-    from fedse.rollout.engine import RolloutProgress
+    from fedse.rollout.player import RolloutProgress
     from fedse.runs.phases import PhaseReport
 
 

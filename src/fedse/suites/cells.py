@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedse.config import RunConfig
+from fedse.runs.folder import is_at_work
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class Cell:
         return f"{self.model}/{self.method}/seed-{self.seed}"
 
 
-def run_key(config: RunConfig) -> str:
-    """Equal for configurations that make the same run, whatever it is called."""
-    return config.model_copy(update={"name": ""}).model_dump_json()
-
-
 def siblings(cell: Cell, cells: Iterable[Cell], root: Path) -> list[Path]:
     """The run folders of the other cells with a cell's model and seed: they play the same held-out tasks at first."""
     alike = (other for other in cells if (other.model, other.seed) == (cell.model, cell.seed))
@@ -83,6 +79,15 @@ class SuiteLayout:
     def lock(self) -> Path:
         """Held by the process that works in the folder."""
         return self.root / "suite.lock"
+
+    @property
+    def is_at_work(self) -> bool:
+        """A process works on the suite now.
+
+        Raises:
+            StorageError: if the lock cannot be read.
+        """
+        return is_at_work(self.lock)
 
     @property
     def markdown(self) -> Path:

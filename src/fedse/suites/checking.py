@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.runs.folder import has_results, read_config
-from fedse.runs.layout import RunLayout
+from fedse.runs.identity import run_key
+from fedse.runs.layout import RunFolder
 from fedse.storage import storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.suite import Suite
@@ -72,19 +72,14 @@ def _own_folder(cell: Cell, root: Path) -> Path:
     return replace(cell, home=cell.method).folder(root)
 
 
-def _as_in_suite(found: RunConfig, cell: Cell) -> RunConfig:
-    """A run that was resumed by itself may have had another number of workers, on which no result depends."""
-    return found.model_copy(update={"workers": cell.config.workers})
-
-
 def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
     """What was begun was begun with the configuration that it would go on with."""
     differing = [
         str(cell)
         for cell in cells
         if not cell.is_shared
-        and has_results(RunLayout(cell.folder(root)))
-        and _as_in_suite(read_config(RunLayout(cell.folder(root))), cell) != cell.config
+        and has_results(RunFolder(cell.folder(root)).server)
+        and run_key(read_config(RunFolder(cell.folder(root)).server)) != run_key(cell.config)
     ]
     if differing:
         raise RunError(

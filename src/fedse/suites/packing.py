@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from fedse.diagnostics.exchange import round_conflicts, traffic, write_exchange
 from fedse.errors import RunError
-from fedse.runs.folder import read_config, read_records
-from fedse.runs.layout import RunLayout
+from fedse.results.exchange import round_conflicts, traffic, write_exchange
+from fedse.results.reading import run_at
 from fedse.storage import atomic_directory, storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.reading import CellState, read_suite
@@ -65,19 +64,12 @@ def pack_run(folder: Path, target: Path) -> None:
         AdapterError: if an adapter is damaged.
         StorageError: if a file cannot be read or written.
     """
-    run = RunLayout(folder)
-    config, records = read_config(run), read_records(run)
-    for path in _recorded(run):
+    run = run_at(folder)
+    for path in run.published():
         copy = target / path.relative_to(folder)
         with storage_errors("write", copy):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    conflicts, sent = round_conflicts(run, config, records), traffic(run, config, records)
+    conflicts, sent = round_conflicts(run), traffic(run)
     if conflicts or sent:  # neither where no adapters travel, nor in a run that was packed before there was this file
-        write_exchange(RunLayout(target).exchange, conflicts, sent)
-
-
-def _recorded(run: RunLayout) -> Iterator[Path]:
-    yield from (path for path in (run.config, run.versions, run.metrics) if path.is_file())
-    for kind in ("evaluation", "transfer"):
-        yield from sorted(run.root.glob(f"clients/*/{kind}/*.jsonl.gz"))
+        write_exchange(target / run.exchange_file.relative_to(folder), conflicts, sent)

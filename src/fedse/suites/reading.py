@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.runs.folder import SCHEMA_VERSION, read_records
-from fedse.runs.layout import RunLayout
+from fedse.results.groups import Group
+from fedse.results.reading import Run, is_run, read_records, run_at
+from fedse.settings import Method
 from fedse.storage import read_json
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.loading import load_suite
@@ -45,16 +48,14 @@ class CellResult:
     records: tuple[RoundRecord, ...]
     error: str = ""
 
-    @property
-    def versions(self) -> dict[str, str]:
-        """What made its numbers: libraries, platform, arithmetic; empty if the run has not begun.
+    @cached_property
+    def run(self) -> Run:
+        """Its run, if that has begun.
 
         Raises:
-            StorageError: if the file cannot be read, or is damaged.
+            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.run_at`.
         """
-        path = RunLayout(self.folder).versions
-        found = read_json(path, schema_version=SCHEMA_VERSION) if path.is_file() else {}
-        return {name: str(value) for name, value in found.items() if name != "schema_version"}
+        return run_at(self.folder)
 
     @property
     def seconds(self) -> float:
@@ -78,16 +79,41 @@ class SuiteResults:
 
     def of(self, model: str, method: str) -> tuple[CellResult, ...]:
         """The cells of a method with a model, seed by seed."""
-        return tuple(found for found in self.cells if found.cell.is_of(model, method))
+        return tuple(result for result in self.cells if result.cell.is_of(model, method))
 
     def done(self, model: str, method: str) -> tuple[CellResult, ...]:
         """Those of them that are done."""
-        return tuple(found for found in self.of(model, method) if found.state is CellState.DONE)
+        return tuple(result for result in self.of(model, method) if result.state is CellState.DONE)
+
+    def groups(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+        """The methods and the ablations, model by model, each with those of its runs that have a completed round.
+
+        Raises:
+            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.run_at`.
+        """
+        # Colour 0 is that of the reference, which is drawn beside the ablations.
+        return self._groups(self.suite.methods, 0), self._groups(self.suite.ablations, 1)
+
+    def _groups(self, methods: Sequence[Method], first_colour: int) -> tuple[Group, ...]:
+        several = len(self.suite.models) > 1
+        return tuple(
+            Group(
+                label=f"{method.label} · {model.name}" if several else method.label,
+                runs=tuple(result.run for result in self.of(model.name, method.name) if result.records),
+                colour=first_colour + at,
+                model=model.name,
+                method=method.name,
+                description=method.description,
+                planned=len(self.of(model.name, method.name)),
+            )
+            for model in self.suite.models
+            for at, method in enumerate(methods)
+        )
 
     @property
     def is_complete(self) -> bool:
         """Every cell is done."""
-        return all(found.state is CellState.DONE for found in self.cells)
+        return all(result.state is CellState.DONE for result in self.cells)
 
 
 def read_suite(folder: Path) -> SuiteResults:
@@ -120,8 +146,7 @@ def read_cell(cell: Cell, root: Path) -> CellResult:
         RunError, StorageError: see :func:`read_suite`.
     """
     folder = cell.folder(root)
-    layout = RunLayout(folder)
-    records = read_records(layout)
+    records = read_records(folder)
     error = ""
     if len(records) > cell.config.rounds:
         state = CellState.DONE
@@ -129,5 +154,5 @@ def read_cell(cell: Cell, root: Path) -> CellResult:
         state = CellState.FAILED
         error = str(read_json(cell.failure(root), schema_version=FAILURE_SCHEMA)["error"])
     else:
-        state = CellState.PARTIAL if layout.config.is_file() else CellState.MISSING
+        state = CellState.PARTIAL if is_run(folder) else CellState.MISSING
     return CellResult(cell, folder, state, records, error)

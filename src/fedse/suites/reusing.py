@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedse.errors import RunError
-from fedse.runs.layout import RunLayout
+from fedse.runs.identity import run_key
+from fedse.runs.layout import RunFolder
 from fedse.settings import dump_config
 from fedse.storage import atomic_directory, atomic_write
-from fedse.suites.cells import run_key
 from fedse.suites.reading import CellResult, CellState, SuiteResults, read_suite
 
 
 def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResult]:
     """The cells that have not begun and that another suite has done, with the folder and the records that it has.
 
-    It is the same run if the configurations agree in all, seed included, but the name.
+    What makes the same run is told in :mod:`fedse.runs.identity`.
 
     Args:
         results: the suite as it is.
@@ -45,9 +45,9 @@ def take_over(donated: CellResult, root: Path) -> None:
         StorageError: if a file cannot be read or written.
     """
     with atomic_directory(donated.cell.folder(root)) as made:
-        lock = RunLayout(donated.folder).lock.name
+        lock = RunFolder(donated.folder).server.lock.name
         shutil.copytree(donated.folder, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(lock))
-        atomic_write(RunLayout(made).config, dump_config(donated.cell.config))
+        atomic_write(RunFolder(made).server.config, dump_config(donated.cell.config))
 
 
 def _finished(donor: Path, results: SuiteResults) -> list[CellResult]:

@@ -16,7 +16,7 @@ from fedse.suites.events import Step, SuiteEvent, SuiteListener, silent
 from fedse.suites.loading import dump_suite
 from fedse.suites.machine import environments
 from fedse.suites.reading import FAILURE_SCHEMA, CellState, SuiteResults, read_cell, read_results
-from fedse.suites.rendering import csv_text, markdown
+from fedse.suites.rendering import as_csv, markdown
 from fedse.suites.reusing import reusable, take_over
 from fedse.suites.suite import Suite
 from fedse.suites.table import suite_table
@@ -129,5 +129,5 @@ def write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:
     results = read_results(suite, layout.root)
     table = suite_table(results)
     atomic_write(layout.markdown, markdown(table))
-    atomic_write(layout.csv, csv_text(table))
+    atomic_write(layout.csv, as_csv(table))
     return results

@@ -8,9 +8,10 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import ConfigError
-from fedse.runs.evaluators import evaluators
+from fedse.federation.evaluators import evaluators
+from fedse.runs.identity import run_key
 from fedse.settings import Method, derive_config
-from fedse.suites.cells import Cell, run_key
+from fedse.suites.cells import Cell
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Suite:
     seeds: tuple[int, ...]
     jobs: int | None = field(default=None, compare=False)
 
+    @property
+    def all_methods(self) -> tuple[Method, ...]:
+        """Methods and ablations."""
+        return (*self.methods, *self.ablations)
+
     def cells(self) -> list[Cell]:
         """All cells: seed by seed, and within a seed model by model, so that whole comparisons are complete early.
 
@@ -84,8 +90,8 @@ class Suite:
         labels: dict[str, int] = {}
         for cell in self.cells():
             sites = [client.name for client in cell.config.clients]
-            for label, site in evaluators(cell.config).items():
-                labels.setdefault(label, sites.index(site))
+            for label, client in evaluators(cell.config).items():
+                labels.setdefault(label, sites.index(client.name))
         return tuple(sorted(labels, key=lambda label: labels[label]))
 
 

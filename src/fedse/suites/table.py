@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from fedse.errors import RunError
-from fedse.evaluation.bootstrap import Estimate
-from fedse.evaluation.comparison import Comparison, compare
 from fedse.evaluation.rates import pooled
-from fedse.results.held_out import HeldOut, pair_runs, read_held_out
-from fedse.results.method_rates import method_rates
-from fedse.runs.evaluators import evaluators
+from fedse.results.standings import Standing, standings
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
 from fedse.types import SuccessRate
@@ -26,15 +22,8 @@ class TableRow:
         method: the method.
         is_ablation: it belongs into the table of ablations.
         shared_with: name of the method whose runs these are, where both have one configuration; empty otherwise.
-        seeds: the seeds that are done.
-        failed: those that have failed.
-        planned: how many there are to be.
-        environments: environment → success rate over the episodes of these seeds; see
-            :func:`~fedse.results.method_rates.method_rates` for its interval.
-        macro: mean of the environments, the primary endpoint; ``None`` without a finished seed.
-        task_weighted: mean over all tasks, as in the paper's tables.
-        against: comparison with the reference method over the seeds that both have; ``None`` for the reference itself,
-            and where there is nothing to compare.
+        failed: the seeds that have failed.
+        standing: success, and the comparison with the reference.
         notes: failures, faults, runs of different versions, and why something cannot be compared.
     """
 
@@ -42,13 +31,8 @@ class TableRow:
     method: Method
     is_ablation: bool
     shared_with: str
-    seeds: tuple[int, ...]
     failed: tuple[int, ...]
-    planned: int
-    environments: Mapping[str, SuccessRate]
-    macro: Estimate | None
-    task_weighted: Estimate | None
-    against: Comparison | None
+    standing: Standing
     notes: tuple[str, ...]
 
 
@@ -91,6 +75,10 @@ class SuiteTable:
     rows: tuple[TableRow, ...]
     transfer: tuple[TransferRow, ...]
 
+    def of(self, model: str, *, is_ablation: bool) -> list[TableRow]:
+        """The rows of one of a model's tables."""
+        return [row for row in self.rows if row.model == model and row.is_ablation is is_ablation]
+
 
 def suite_table(results: SuiteResults) -> SuiteTable:
     """Put the finished cells of a suite together.
@@ -101,20 +89,27 @@ def suite_table(results: SuiteResults) -> SuiteTable:
 
     Raises:
         RunError: if the episodes of a finished cell are damaged.
+        ConfigError: if its configuration is not valid.
         StorageError: if they, or its versions, cannot be read.
     """
     suite = results.suite
+    methods, ablations = results.groups()
+    references = {group.model: group for group in (*methods, *ablations) if group.method == suite.reference}
+    found = standings(
+        (*methods, *ablations),
+        lambda group: None if group.method == suite.reference else references[group.model],
+        lambda run: _place(run.folder, results.folder),
+    )
+    by_place = {(standing.group.model, standing.group.method): standing for standing in found}
     rows: list[TableRow] = []
     transfer: list[TransferRow] = []
     for model in suite.models:
-        held_out = _HeldOutRuns(results, model.name)
-        for method in (*suite.methods, *suite.ablations):
-            rows.append(_row(results, model.name, method, held_out))
+        for method in suite.all_methods:
+            rows.append(_row(results, method, by_place[model.name, method.name]))
             transfer += _transfer(model.name, method, results.done(model.name, method.name))
-    labels = {method.name: method.label for method in (*suite.methods, *suite.ablations)}
     return SuiteTable(
         title=f"{suite.name}: {suite.description}" if suite.description else suite.name,
-        reference=labels[suite.reference],
+        reference=next(method.label for method in suite.all_methods if method.name == suite.reference),
         models=tuple(model.name for model in suite.models),
         environments=suite.environments(),
         rows=tuple(rows),
@@ -122,89 +117,45 @@ def suite_table(results: SuiteResults) -> SuiteTable:
     )
 
 
-class _HeldOutRuns:
-    """The held-out episodes of one model's finished cells; each run folder is read once."""
-
-    def __init__(self, results: SuiteResults, model: str) -> None:
-        self._results = results
-        self._model = model
-        self._read: dict[str, list[HeldOut]] = {}
-
-    def of(self, method: str) -> list[HeldOut]:
-        done = self._results.done(self._model, method)
-        home = done[0].cell.home if done else method
-        if home not in self._read:
-            root = self._results.folder  # which is nobody else's: the table may be published
-            self._read[home] = [
-                read_held_out(found.folder, name=found.folder.relative_to(root).as_posix()) for found in done
-            ]
-        return self._read[home]
+def _place(run: Path, suite: Path) -> str:
+    """Below the suite's folder, which is nobody else's: the table may be published."""
+    return run.relative_to(suite).as_posix()
 
 
-def _row(results: SuiteResults, model: str, method: Method, held_out: _HeldOutRuns) -> TableRow:
-    suite = results.suite
+def _row(results: SuiteResults, method: Method, standing: Standing) -> TableRow:
+    model, means = standing.group.model, standing.means
     cells = results.of(model, method.name)
-    runs = held_out.of(method.name)
-    failed = {found.cell.seed: found.error for found in cells if found.state is CellState.FAILED}
-    done = results.done(model, method.name)
+    failed = {cell.cell.seed: cell.error for cell in cells if cell.state is CellState.FAILED}
     notes = [f"seed {seed} failed: {error}" for seed, error in failed.items()]
-    notes += _differing_versions((*results.done(model, suite.reference), *done))
-    rates = method_rates(_by_environment([found.records[-1].evaluation for found in done]), runs)
-    notes += [f"{text}; the averages leave them out" for text in _lost(rates.dropped)]
-    if rates.obstacle:
-        notes.append(rates.obstacle)
-    against = None
-    if rates.macro and method.name != suite.reference:
-        against, obstacles = _against(runs, held_out.of(suite.reference), rates.dropped)
-        notes += obstacles
+    reference = results.done(model, results.suite.reference)
+    notes += _differing_versions((*reference, *results.done(model, method.name)))
+    notes += [f"{text}; the averages leave them out" for text in _lost(means.dropped)]
+    if means.obstacle:
+        notes.append(means.obstacle)
+    elif standing.compared and standing.obstacle:
+        notes.append(standing.obstacle)
+    more = {name: count for name, count in standing.dropped.items() if count != means.dropped[name]}
+    notes += [f"{text} on one side or the other; the difference leaves them out" for text in _lost(more)]
     return TableRow(
         model=model,
         method=method,
-        is_ablation=method in suite.ablations,
+        is_ablation=method in results.suite.ablations,
         shared_with=cells[0].cell.home if cells[0].cell.is_shared else "",
-        seeds=tuple(run.config.seed for run in runs),
         failed=tuple(failed),
-        planned=len(cells),
-        environments=rates.environments,
-        macro=rates.macro,
-        task_weighted=rates.task_weighted,
-        against=against,
+        standing=standing,
         notes=tuple(notes),
     )
 
 
-def _differing_versions(runs: Sequence[CellResult]) -> list[str]:
+def _differing_versions(cells: Sequence[CellResult]) -> list[str]:
     """A note for each library, or other maker of numbers, that is not the same in all of these runs."""
-    versions = [found.versions for found in runs]
+    versions = [cell.run.versions for cell in cells]
     notes = []
-    for name in sorted({name for found in versions for name in found}):
-        values = sorted({found.get(name, "not recorded") for found in versions})
+    for name in sorted({name for noted in versions for name in noted}):
+        values = sorted({noted.get(name, "not recorded") for noted in versions})
         if len(values) > 1:
             notes.append(f"compares runs of different {name}: {', '.join(values)}")
     return notes
-
-
-def _against(
-    runs: Sequence[HeldOut], reference: Sequence[HeldOut], told: Mapping[str, int]
-) -> tuple[Comparison | None, list[str]]:
-    """The comparison over the seeds that both methods have, and what is to be noted of it.
-
-    Args:
-        runs: those of the method.
-        reference: those of the reference.
-        told: environment → tasks lost to faults that the method's own averages leave out, which is noted already.
-    """
-    common = {run.config.seed for run in runs} & {run.config.seed for run in reference}
-    sides = [[run for run in side if run.config.seed in common] for side in (runs, reference)]
-    if not common:
-        return None, []
-    try:
-        paired = pair_runs(*sides)
-    except RunError as error:
-        return None, [error.what]
-    more = {name: count for name, count in paired.dropped.items() if count != told[name]}
-    notes = [f"{text} on one side or the other; the difference leaves them out" for text in _lost(more)]
-    return compare(paired.a, paired.b), notes
 
 
 def _lost(dropped: Mapping[str, int]) -> list[str]:
@@ -215,22 +166,16 @@ def _lost(dropped: Mapping[str, int]) -> list[str]:
 def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[TransferRow]:
     if not done:
         return []
-    config = done[0].cell.config
-    homes = {client: label for label, client in evaluators(config).items()}
-    transfers = [found.records[-1].transfer for found in done]
+    homes = {site: label for label, site in done[0].run.evaluators.items()}
+    transfers = [cell.records[-1].transfer for cell in done]
     return [
         TransferRow(
             model,
             method,
-            site.name,
-            homes[site.name],
-            {name: pooled(rates) for name, rates in _by_environment([found[site.name] for found in transfers]).items()},
+            client.name,
+            homes[client.name],
+            {name: pooled(transfer[client.name][name] for transfer in transfers) for name in transfers[0][client.name]},
         )
-        for site in config.clients
-        if site.name in transfers[0]
+        for client in done[0].cell.config.clients
+        if client.name in transfers[0]
     ]
-
-
-def _by_environment(runs: Sequence[Mapping[str, SuccessRate]]) -> dict[str, list[SuccessRate]]:
-    """Environment → the rate of each run, in the order of the runs."""
-    return {name: [rates[name] for rates in runs] for name in (runs[0] if runs else {})}

@@ -20,8 +20,7 @@ from fedse.config import RunConfig
 from fedse.errors import FedseError, VersionWarning
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event
-from fedse.runs.folder import is_at_work
-from fedse.runs.layout import RunLayout
+from fedse.results.reading import run_is_at_work
 from fedse.suites.cells import Cell, siblings
 
 #: How often at most a running cell tells of its progress.
@@ -160,10 +159,10 @@ def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Conn
     try:
         from transformers.utils import logging
 
-        from fedse.federation.runtimes.local import run
+        from fedse.federation.run import run
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        _await_end_of_others(RunLayout(folder).lock)
+        _await_end_of_others(folder)
         run(config, folder, resume=True, listener=_Pulse(pipe), baselines=others)
     except Exception as error:
         told = str(error) if isinstance(error, FedseError) else f"{type(error).__name__}: {error}"
@@ -171,10 +170,10 @@ def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Conn
     return Done()
 
 
-def _await_end_of_others(lock: Path) -> None:
+def _await_end_of_others(folder: Path) -> None:
     """Wait for the worker of a suite that was just killed to end, as it does by itself."""
     deadline = time.monotonic() + _LEGACY_SECONDS
-    while is_at_work(lock) and time.monotonic() < deadline:
+    while run_is_at_work(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from fedse.environments.agentgym.connection import Connection
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.agentgym.dialects import dialect_of, greeted_name, prefixed_name
-from fedse.environments.agentgym.plain import numbered_tasks
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.registry import REMOTE, make
 from fedse.environments.task_numbers import task_number
@@ -50,7 +50,8 @@ class AgentGymEnvironment(Environment):
         self._server = Connection(
             address.rstrip("/").removesuffix(self._dialect.prefix), timeout=timeout, retries=retries
         )
-        self._local = _counterpart(kind, self.name, self._options["local"])
+        self._local = _local(kind, self.name, self._options["local"])
+        self._counterpart = counterpart_of(self._local)
         self._matched = False
         self._slot: int | None = None
         self._number: int | None = None
@@ -72,7 +73,7 @@ class AgentGymEnvironment(Environment):
     def traits(self, task: Task) -> TaskTraits:
         """Those of the same task here."""
         number = task_number(task.id)
-        twin = None if number is None else self._twins.get(number)
+        twin = None if number is None else self._counterpart.numbered.get(number)
         if task.environment != self.name or twin is None:
             raise EnvironmentFault(f"{self.name}: nothing is known of the task {task}", "take a task of a split")
         self._match()
@@ -121,7 +122,7 @@ class AgentGymEnvironment(Environment):
                 its number, as it does with other words, products or recipes.
         """
         self._match()
-        twin = None if self._number is None else self._twins.get(self._number)
+        twin = None if self._number is None else self._counterpart.numbered.get(self._number)
         if twin is None:
             raise EnvironmentFault(f"{self.name}: there is no expert for this episode", "open a task of a split first")
         if self._local.reset(twin) != self._first:
@@ -142,12 +143,7 @@ class AgentGymEnvironment(Environment):
 
     @functools.cached_property
     def _numbered(self) -> Mapping[str, Mapping[int, Task]]:
-        return numbered_tasks(self._local)
-
-    @functools.cached_property
-    def _twins(self) -> Mapping[int, Task]:
-        """Number → the same task here."""
-        return {number: task for tasks in self._numbered.values() for number, task in tasks.items()}
+        return self._counterpart.tasks()
 
     def _create(self) -> int:
         # The original opens an episode at once, for which it may need a body; it ignores what the body says.
@@ -169,7 +165,7 @@ class AgentGymEnvironment(Environment):
             return self._server.get(self._dialect.path(path), **{self._dialect.slot: opened[0]})
 
         try:
-            self._local.match_agentgym(ask)
+            self._counterpart.match(ask)
         finally:
             for slot in opened:
                 self._farewell(slot)
@@ -226,7 +222,7 @@ def _greeted(address: str, timeout: float, retries: int) -> str:
     return greeted_name(connection.get("/"), connection.address)
 
 
-def _counterpart(kind: str, name: str, options: Mapping[str, Any]) -> Environment:
+def _local(kind: str, name: str, options: Mapping[str, Any]) -> Environment:
     try:
         return make(kind, **options)
     except UnknownNameError as error:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.agentgym.dialects import Dialect
-from fedse.environments.agentgym.plain import PlainSession, session_of
-from fedse.environments.base import AgentGymSession, Environment
+from fedse.environments.agentgym.sessions import Session, finished
+from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Slot:
         dialect: how answers are worded.
     """
 
-    def __init__(self, number: int, session: AgentGymSession, dialect: Dialect) -> None:
+    def __init__(self, number: int, session: Session, dialect: Dialect) -> None:
         self.number = number
         self.session = session
         self.used = 0.0
@@ -105,8 +106,7 @@ class Slot:
 
     def close(self) -> None:
         """Free what the session holds."""
-        if isinstance(self.session, PlainSession):
-            self.session.close()
+        self.session.close()
 
     def _shown(self) -> dict[str, Any] | None:
         if self._payload is None or (self._payload["done"] and self._dialect.observations == "until the end"):
@@ -116,7 +116,7 @@ class Slot:
     def _silent(self) -> dict[str, Any]:
         if self._payload is None:
             return {"error": f"There is no open episode in environment {self.number}: reset it first."}
-        return {"error": f"The task with environment {self.number} has finished."}
+        return finished(self.number)
 
     def _guarded(self, what: str, call: Callable[[], Any]) -> Any:
         # As in the original, whatever breaks in an environment is an answer, and the server lives on.
@@ -146,7 +146,7 @@ class SlotTable:
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._environment = environment
+        self._counterpart = counterpart_of(environment)
         self._dialect = dialect
         self._limits = limits
         self._clock = clock
@@ -174,7 +174,7 @@ class SlotTable:
             raise SlotsFullError
         number = self._next
         with boundary(EnvironmentFault, f"environment {number} could not be created"):
-            slot = Slot(number, session_of(self._environment, number), self._dialect)
+            slot = Slot(number, self._counterpart.session(number), self._dialect)
         self._next += 1
         slot.used = self._clock()
         self._open[number] = slot

@@ -17,15 +17,19 @@ _COUNT = len(COLOURS)
 #: Code → name, such as ``red closed door``; empty for what has none.
 NAMES = ("",) * _FIRST + tuple(f"{colour} {kind}" for kind in KINDS for colour in COLOURS)
 
-_BOX = _FIRST + 2 * _COUNT
-_OPEN = _FIRST + 3 * _COUNT
-_CLOSED = _FIRST + 4 * _COUNT
-_LOCKED = _FIRST + 5 * _COUNT
+#: The codes of each kind of thing.
+KEYS, BALLS, BOXES, OPEN, CLOSED, LOCKED = (
+    range(_FIRST + kind * _COUNT, _FIRST + (kind + 1) * _COUNT) for kind in range(len(KINDS))
+)
+PORTABLE = range(KEYS.start, BOXES.stop)
+DOORS = range(OPEN.start, LOCKED.stop)
+#: What the description calls facing something.
+BARRIERS = (WALL, *BOXES)
 
 #: Code → 1 if nothing can be seen behind it (walls and doors that are not open), for ``bytes.translate``.
-OPAQUE = bytes(code == WALL or _CLOSED <= code < _LOCKED + _COUNT for code in range(256))
+OPAQUE = bytes(code == WALL or code in CLOSED or code in LOCKED for code in range(256))
 #: Code → 1 if a path does not lead over it; a door counts as a way even while it is shut.
-IN_THE_WAY = bytes(WALL <= code < _OPEN for code in range(256))
+IN_THE_WAY = bytes(code == WALL or code in PORTABLE for code in range(256))
 
 
 def code_of(kind: str, colour: str) -> int:
@@ -33,48 +37,13 @@ def code_of(kind: str, colour: str) -> int:
     return _FIRST + KINDS.index(kind) * _COUNT + COLOURS.index(colour)
 
 
-def is_portable(code: int) -> bool:
-    """Keys, balls and boxes."""
-    return _FIRST <= code < _OPEN
-
-
-def is_key(code: int) -> bool:
-    """Keys."""
-    return _FIRST <= code < _FIRST + _COUNT
-
-
-def is_barrier(code: int) -> bool:
-    """Walls and boxes: what the description calls facing something."""
-    return code == WALL or _BOX <= code < _OPEN
-
-
-def is_door(code: int) -> bool:
-    """Doors in any state."""
-    return code >= _OPEN
-
-
-def is_open(code: int) -> bool:
-    """Open doors."""
-    return _OPEN <= code < _CLOSED
-
-
-def is_closed(code: int) -> bool:
-    """Doors that are shut but not locked."""
-    return _CLOSED <= code < _LOCKED
-
-
-def is_locked(code: int) -> bool:
-    """Locked doors."""
-    return code >= _LOCKED
-
-
 def unlocks(carried: int, door: int) -> bool:
     """Whether the carried thing (:data:`EMPTY` for none) is the key of a door's colour."""
-    return is_key(carried) and carried - _FIRST == (door - _FIRST) % _COUNT
+    return carried in KEYS and carried - _FIRST == (door - _FIRST) % _COUNT
 
 
 def toggled(door: int, carried: int) -> int:
     """The door's code after it is used with ``carried`` in hand; a locked door stays as it is without its key."""
-    if is_locked(door):
+    if door in LOCKED:
         return door - 2 * _COUNT if unlocks(carried, door) else door
-    return door - _COUNT if is_closed(door) else door + _COUNT
+    return door - _COUNT if door in CLOSED else door + _COUNT

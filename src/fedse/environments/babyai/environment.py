@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.instructions import CONCISE, FULL
 from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
-from fedse.environments.babyai.session import BabyAISession
 from fedse.environments.babyai.splits import split_tasks
 from fedse.environments.babyai.world import Scene, World
-from fedse.environments.base import (
-    AgentGymSession,
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
@@ -49,6 +40,7 @@ class BabyAI(Environment):
     """
 
     name: ClassVar[str] = "babyai"
+    agentgym: ClassVar[str] = "fedse.environments.babyai.agentgym:BabyAICounterpart"
 
     def __init__(self, *, levels: str | Sequence[str | int] = "benchmark", parity: bool = False) -> None:
         if not isinstance(parity, bool):
@@ -56,7 +48,6 @@ class BabyAI(Environment):
         self._levels = chosen_levels(levels)
         self._splits = split_tasks(self._levels)
         self._parity = parity
-        self._mission = ""
         self._world: World | None = None
         self._perception: Perception | None = None
         self._reward = 0.0
@@ -98,14 +89,6 @@ class BabyAI(Environment):
             size=scene.width,
             difficulty=sum(min(map(scene.distance, errand.targets)) for errand in errands),
         )
-
-    def imported_task(self, item: str, observation: str) -> Task | None:
-        """See :class:`~fedse.environments.base.Environment`; a number stands for a level and a seed."""
-        number = task_number(item)
-        if number is None:
-            return super().imported_task(item, observation)
-        seed, level = divmod(number, len(LEVELS))
-        return Task(self.name, f"{LEVELS[level]}/{seed}")
 
     def reset(self, task: Task) -> str:
         """Open a task such as ``GoToRedBall/12``: a level and the seed of its world.  All levels and seeds exist."""
@@ -176,24 +159,6 @@ class BabyAI(Environment):
         if self._world is None:
             raise EnvironmentFault("babyai: there is no open episode for an expert", "call reset with a task first")
         return BabyAIExpert(self._world, seed)
-
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's BabyAI server."""
-        return BabyAISession(BabyAI(levels=self._levels, parity=self._parity), slot, parity=self._parity)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Numbers that stand for a level and a seed."""
-        return {split: {_agentgym_number(task): task for task in tasks} for split, tasks in self._splits.items()}
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
-        """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""
-        return cls(parity=True).agentgym()
-
-
-def _agentgym_number(task: Task) -> int:
-    level, _, seed = task.id.partition("/")
-    return int(seed) * len(LEVELS) + LEVELS.index(level)
 
 
 def _scene(level: str, seed: int) -> Scene:

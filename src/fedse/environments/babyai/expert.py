@@ -220,7 +220,7 @@ def _way(world: World, goals: Mapping[Pose, int]) -> list[int]:
         position, heading = pose
         ahead = position + world.scene.steps[heading]
         following = [(LEFT, (position, (heading - 1) % HEADINGS)), (RIGHT, (position, (heading + 1) % HEADINGS))]
-        if world.codes[ahead] == cells.EMPTY or cells.is_open(world.codes[ahead]):
+        if world.codes[ahead] == cells.EMPTY or world.codes[ahead] in cells.OPEN:
             following.insert(0, (FORWARD, (ahead, heading)))
         for action, target in following:
             if target != start and target not in came:

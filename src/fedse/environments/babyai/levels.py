@@ -54,21 +54,24 @@ LEVELS = (
     "BossLevelNoUnlock",
 )
 
+
+def _numbered(*numbers: int) -> tuple[str, ...]:
+    return tuple(LEVELS[number - 1] for number in numbers)
+
+
 #: The levels that AgentGym's training and test data use.
-BENCHMARK_LEVELS = tuple(
-    LEVELS[number - 1] for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 19, 20, 21, 30, 31, 33, 36)
-)
+BENCHMARK_LEVELS = _numbered(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 19, 20, 21, 30, 31, 33, 36)
 
 #: Parts of the benchmark's levels, by what is to be done and by where: sites can differ in them.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "benchmark": BENCHMARK_LEVELS,
     # Go to a thing in the room where one stands; one to three actions.
-    "easy": tuple(LEVELS[number - 1] for number in (1, 2, 3, 4, 5, 9)),
-    "go-to": tuple(LEVELS[number - 1] for number in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)),
-    "pick-up": tuple(LEVELS[number - 1] for number in (19, 20, 21, 31, 33)),
-    "mixed": tuple(LEVELS[number - 1] for number in (30, 36)),
-    "one-room": tuple(LEVELS[number - 1] for number in (1, 2, 3, 4, 5, 9, 19, 20, 33)),
-    "many-rooms": tuple(LEVELS[number - 1] for number in (6, 7, 8, 10, 11, 21, 30, 31, 36)),
+    "easy": _numbered(1, 2, 3, 4, 5, 9),
+    "go-to": _numbered(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
+    "pick-up": _numbered(19, 20, 21, 31, 33),
+    "mixed": _numbered(30, 36),
+    "one-room": _numbered(1, 2, 3, 4, 5, 9, 19, 20, 33),
+    "many-rooms": _numbered(6, 7, 8, 10, 11, 21, 30, 31, 36),
 }
 
 

@@ -104,8 +104,8 @@ class Open(Errand):
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`."""
         status, code = Status.CONTINUE, world.codes[world.ahead]
-        if action == TOGGLE and cells.is_door(code):
-            if cells.is_open(code) and world.things[world.ahead] in self.targets:
+        if action == TOGGLE and code in cells.DOORS:
+            if code in cells.OPEN and world.things[world.ahead] in self.targets:
                 status = Status.SUCCESS
             elif self.strict:
                 status = Status.FAILURE
@@ -152,21 +152,31 @@ class PutNext(Errand):
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
-    """Two clauses, the second of which counts once the first is done.  Progress: of both, and whether it is."""
+class Pair:
+    """What combinations of two clauses have in common.  Progress: of both, and whether the first is done."""
 
     first: Clause
     second: Clause
 
     @property
-    def start(self) -> Progress:
-        """See :class:`Clause`."""
-        return self.first.start, self.second.start, False
-
-    @property
     def errands(self) -> tuple[Errand, ...]:
         """See :class:`Clause`."""
         return self.first.errands + self.second.errands
+
+    def current(self, progress: Progress) -> Errand:
+        """See :class:`Clause`."""
+        first, second, first_done, *_ = progress
+        return self.second.current(second) if first_done else self.first.current(first)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence(Pair):
+    """Two clauses, the second of which counts once the first is done.  Progress: as in :class:`Pair`."""
+
+    @property
+    def start(self) -> Progress:
+        """See :class:`Clause`."""
+        return self.first.start, self.second.start, False
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`.  One step may do both."""
@@ -178,28 +188,15 @@ class Sequence:
         second, status = self.second.verify(second, action, world)
         return (first, second, True), status
 
-    def current(self, progress: Progress) -> Errand:
-        """See :class:`Clause`."""
-        first, second, done = progress
-        return self.second.current(second) if done else self.first.current(first)
-
 
 @dataclass(frozen=True, slots=True)
-class Both:
+class Both(Pair):
     """Two clauses in any order.  Progress: of both, and which are done."""
-
-    first: Clause
-    second: Clause
 
     @property
     def start(self) -> Progress:
         """See :class:`Clause`."""
         return self.first.start, self.second.start, False, False
-
-    @property
-    def errands(self) -> tuple[Errand, ...]:
-        """See :class:`Clause`."""
-        return self.first.errands + self.second.errands
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """See :class:`Clause`.  As in MiniGrid, the failure of a part is not the failure of the whole."""
@@ -212,8 +209,3 @@ class Both:
             second_done = status is Status.SUCCESS
         done = first_done and second_done
         return (first, second, first_done, second_done), Status.SUCCESS if done else Status.CONTINUE
-
-    def current(self, progress: Progress) -> Errand:
-        """See :class:`Clause`."""
-        first, second, first_done, _ = progress
-        return self.second.current(second) if first_done else self.first.current(first)

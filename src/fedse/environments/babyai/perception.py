@@ -86,7 +86,7 @@ def perceive(view: bytes, heading: int, *, parity: bool) -> Perception:
     """
     sights = tuple(Sight(code, ahead, right) for index, ahead, right in _SCAN if (code := view[index]) > cells.WALL)
     barrier = next(
-        ((row, view[row * VIEW + OWN]) for row in range(1, VIEW) if cells.is_barrier(view[row * VIEW + OWN])), None
+        ((row, view[row * VIEW + OWN]) for row in range(1, VIEW) if view[row * VIEW + OWN] in cells.BARRIERS), None
     )
     actions, problems = _Options(view, heading, sights, barrier, parity).build()
     return Perception(
@@ -139,7 +139,7 @@ class _Options:
             heading,
             bytes(blocked),
             facing={sight.place for sight in sights},
-            onto={sight.place for sight in sights if cells.is_open(sight.code)},
+            onto={sight.place for sight in sights if sight.code in cells.OPEN},
         )
         self._blocked_ahead = barrier is not None and barrier[0] == 1
         self._ahead = view[VIEW + OWN]
@@ -155,7 +155,7 @@ class _Options:
         else:
             self._actions["move forward"] = (FORWARD,)
         if self._carried == cells.EMPTY:
-            self._approach("pickup", [sight for sight in self._sights if cells.is_portable(sight.code)], (PICKUP,))
+            self._approach("pickup", [sight for sight in self._sights if sight.code in cells.PORTABLE], (PICKUP,))
             self._problems["drop"] = "You cannot drop the object, as you are not carrying anything."
         elif cells.IN_THE_WAY[self._ahead]:
             self._problems["drop"] = "You cannot drop the object, as there is already an object in front of you."
@@ -181,18 +181,18 @@ class _Options:
     def _doors(self) -> None:
         seen: Counter[str] = Counter()
         for sight in self._sights:
-            if not cells.is_door(sight.code):
+            if sight.code not in cells.DOORS:
                 continue
             seen[sight.name] += 1
             through = f"go through {sight.name} {seen[sight.name]}"
-            if cells.is_open(sight.code):
+            if sight.code in cells.OPEN:
                 path = self._onto.get(sight.place)
                 if path is None:
                     self._problems[through] = f"You cannot {through}, as there is no path leading to it."
                 else:
                     self._actions[through] = path
                 continue
-            if cells.is_closed(sight.code):
+            if sight.code in cells.CLOSED:
                 self._problems[through] = f"You cannot {through}, as it is closed. You should toggle it first."
             self._shut_door(sight, f"toggle and {through}", str(dict(seen)))
 
@@ -212,8 +212,8 @@ class _Options:
 
     def _lock(self, door: Sight) -> str | None:
         """Why a door cannot be unlocked, if it is locked and cannot."""
-        if not cells.is_locked(door.code) or cells.unlocks(self._carried, door.code):
+        if door.code not in cells.LOCKED or cells.unlocks(self._carried, door.code):
             return None
-        if cells.is_key(self._carried):
+        if self._carried in cells.KEYS:
             return "the color of the key you are carrying does not match the color of door"
         return "you are not carrying a key"

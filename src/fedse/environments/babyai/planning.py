@@ -15,14 +15,7 @@ from typing import Any
 from minigrid.core.world_object import WorldObj
 from minigrid.envs.babyai.core.roomgrid_level import RoomGridLevel
 from minigrid.envs.babyai.core.verifier import ObjDesc
-from minigrid.utils.baby_ai_bot import (
-    BabyAIBot,
-    DropSubgoal,
-    GoNextToSubgoal,
-    OpenSubgoal,
-    PickupSubgoal,
-    Subgoal,
-)
+from minigrid.utils.baby_ai_bot import BabyAIBot, DropSubgoal, GoNextToSubgoal, OpenSubgoal, PickupSubgoal, Subgoal
 
 from fedse.environments.babyai import cells
 from fedse.environments.babyai.aims import Aim, Purpose
@@ -55,7 +48,7 @@ _State = tuple[int, int, int, int]
 
 #: Code → 1 if ways end there: at walls and shut doors, or at walls and locked doors.
 _SHUT = cells.OPAQUE
-_LOCKED = bytes(code == cells.WALL or cells.is_locked(code) for code in range(256))
+_LOCKED = bytes(code == cells.WALL or code in cells.LOCKED for code in range(256))
 
 
 class _StuckError(Exception):
@@ -114,7 +107,7 @@ class _Bot(BabyAIBot):  # type: ignore[misc] # untyped
                     before = came[before]
                 return way, here, came
             code = codes[(row + MARGIN) * stride + column + MARGIN]
-            if not seen[column][row] or self._closed[code] or (things and cells.is_portable(code)):
+            if not seen[column][row] or self._closed[code] or (things and code in cells.PORTABLE):
                 continue
             for x, y in ((right, down), (down, right), (-down, -right), (-right, -down)):
                 if (column + x, row + y) not in came:

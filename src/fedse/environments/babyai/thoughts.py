@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
 
 from fedse.environments.babyai import cells
 from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.missions import Errand, PutNext
 from fedse.environments.babyai.perception import perceive
 from fedse.environments.babyai.world import HEADINGS, World
+from fedse.environments.voices import voices
 
 #: Words that a thought may have.
 LIMIT = 30
@@ -19,75 +19,29 @@ LIMIT = 30
 EXTRAS = re.compile(r"^(go to |pick up |open |put )?(the |an? )| (on your (left|right)|in front of you|behind you)$")
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrases:
-    """One way of speaking, kept through an episode."""
-
-    goal: str
-    seen: str
-    unseen: str
-    held: str
-    decide: str
-    finish: str
-    look: str
-    behind: str
-    near: str
-    room: str
-    key: str
-    obstacle: str
-    need: str
-    free: str
-
-
-VOICES = (
-    _Phrases(
-        goal="I have to {}.",
-        seen="I see the {}.",
-        unseen="I do not see the {}.",
-        held="I carry the {}.",
-        decide="I {}.",
-        finish="So I {}.",
-        look="I {} to look around.",
-        behind="I {} to search on.",
-        near="I {} to get to the {}.",
-        room="I {} to find room for what I carry.",
-        key="The key fits a locked door, so I {}.",
-        obstacle="It is in the way, so I {}.",
-        need="I need it, so I {}.",
-        free="I need free hands, so I {}.",
+VOICES = voices(
+    goal=("I have to {}.", "Goal: {}.", "My task is to {}."),
+    seen=("I see the {}.", "The {} is in view.", "The {} is visible."),
+    unseen=("I do not see the {}.", "No {} in view.", "The {} is not visible."),
+    held=("I carry the {}.", "The {} is in my hands.", "I hold the {}."),
+    decide=("I {}.", "I {}.", "I {}."),
+    finish=("So I {}.", "That ends it: I {}.", "Now I {}."),
+    look=("I {} to look around.", "I {} to see more.", "I search: I {}."),
+    behind=("I {} to search on.", "I {} to explore what lies behind.", "It may be behind a door: I {}."),
+    near=("I {} to get to the {}.", "I {} on the way to the {}.", "To reach the {1} I {0}."),
+    room=(
+        "I {} to find room for what I carry.",
+        "I {} to find a free spot for this.",
+        "I look for a place to put this down: I {}.",
     ),
-    _Phrases(
-        goal="Goal: {}.",
-        seen="The {} is in view.",
-        unseen="No {} in view.",
-        held="The {} is in my hands.",
-        decide="I {}.",
-        finish="That ends it: I {}.",
-        look="I {} to see more.",
-        behind="I {} to explore what lies behind.",
-        near="I {} on the way to the {}.",
-        room="I {} to find a free spot for this.",
-        key="This key opens a locked door: I {}.",
-        obstacle="Something blocks the way: I {}.",
-        need="That is what I need: I {}.",
-        free="My hands must be free: I {}.",
+    key=(
+        "The key fits a locked door, so I {}.",
+        "This key opens a locked door: I {}.",
+        "A locked door needs this key: I {}.",
     ),
-    _Phrases(
-        goal="My task is to {}.",
-        seen="The {} is visible.",
-        unseen="The {} is not visible.",
-        held="I hold the {}.",
-        decide="I {}.",
-        finish="Now I {}.",
-        look="I search: I {}.",
-        behind="It may be behind a door: I {}.",
-        near="To reach the {1} I {0}.",
-        room="I look for a place to put this down: I {}.",
-        key="A locked door needs this key: I {}.",
-        obstacle="I clear the way: I {}.",
-        need="I take what I need: I {}.",
-        free="I no longer need to carry this: I {}.",
-    ),
+    obstacle=("It is in the way, so I {}.", "Something blocks the way: I {}.", "I clear the way: I {}."),
+    need=("I need it, so I {}.", "That is what I need: I {}.", "I take what I need: I {}."),
+    free=("I need free hands, so I {}.", "My hands must be free: I {}.", "I no longer need to carry this: I {}."),
 )
 
 
@@ -119,20 +73,19 @@ class Narrator:
         voice = self._voice
         carries = isinstance(errand, PutNext) and world.carried in errand.targets
         held = f"{voice.held.format(cells.NAMES[world.carried_code])} " if carries else ""
-        names = _in_sight(world, errand)
+        names = in_sight(world)
         if names:
             return held + voice.seen.format(next((name for name in names if name in action), names[0]))
         return held + voice.unseen.format(_wanted(errand, carries=carries))
 
     def _reason(self, world: World, action: str, aim: Aim) -> str:
         voice = self._voice
-        errand = world.scene.clause.current(world.progress)
         if action.startswith("pickup"):
             return {Purpose.FETCH_KEY: voice.key, Purpose.CLEAR_WAY: voice.obstacle}.get(aim.purpose, voice.need)
         if action == "drop":
             return voice.free
         elsewhere = not all(word in action for word in aim.target.split())
-        if "through" in action and not _in_sight(world, errand):
+        if "through" in action and not in_sight(world):
             return voice.near if elsewhere else voice.behind
         if aim.purpose is Purpose.EXPLORE:
             return voice.look
@@ -143,12 +96,7 @@ class Narrator:
 
 def in_sight(world: World) -> list[str]:
     """Names of the things in sight that the errand at hand is about, nearest first."""
-    return _in_sight(world, world.scene.clause.current(world.progress))
-
-
-def _in_sight(world: World, errand: Errand) -> list[str]:
-    """Names of the things in sight that the errand is about, nearest first."""
-    wanted = errand.wanted(world.carried)
+    wanted = world.scene.clause.current(world.progress).wanted(world.carried)
     forward, right = world.scene.steps[world.heading], world.scene.steps[(world.heading + 1) % HEADINGS]
     return [
         sight.name

@@ -173,10 +173,10 @@ class World:
         elif action == RIGHT:
             self.heading = (self.heading + 1) % HEADINGS
         elif action == FORWARD:
-            if code == cells.EMPTY or cells.is_open(code):
+            if code == cells.EMPTY or code in cells.OPEN:
                 self.position = ahead
         elif action == PICKUP:
-            if self.carried is None and cells.is_portable(code):
+            if self.carried is None and code in cells.PORTABLE:
                 things = dict(self.things)
                 self.carried = things.pop(ahead)
                 self.things = things
@@ -187,7 +187,7 @@ class World:
                 self.things = {**self.things, ahead: self.carried}
                 self.carried = None
             self.places = {thing: cell for cell, thing in self.things.items()}
-        elif action == TOGGLE and cells.is_door(code):
+        elif action == TOGGLE and code in cells.DOORS:
             self._set(ahead, cells.toggled(code, self.carried_code))
         self.progress, self.status = self.scene.clause.verify(self.progress, action, self)
 

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fedse.environments.base import (
-    AgentGymSession,
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.maze.board import Place, board
 from fedse.environments.maze.expert import MazeExpert
 from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
-from fedse.environments.maze.session import MazeSession
 from fedse.environments.maze.trips import trip_ids, trips
 from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault
@@ -35,7 +26,7 @@ LONGEST_PATH = 12
 TIMEOUT = StepResult("Failure\n", -1.0, True)
 
 #: Games that AgentTraj's training trajectories start from and that can still be reset.
-_TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
+TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
 #: One test task in so many is a start of ``double_t``.
 _TEST_PERIOD = 8
 #: Demonstrations of the Fed-SE paper.
@@ -60,6 +51,7 @@ class Maze(Environment):
     """
 
     name: ClassVar[str] = "maze"
+    agentgym: ClassVar[str] = "fedse.environments.maze.agentgym:MazeCounterpart"
 
     def __init__(
         self,
@@ -80,7 +72,7 @@ class Maze(Environment):
         self._max_path = max_path
         self._style = layout
         self._only = only
-        self._parity = parity
+        self._options = {"max_path": max_path, "layout": layout, "only": only, "parity": parity}
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
         self._steps = 0
@@ -97,12 +89,7 @@ class Maze(Environment):
             max_response_tokens=64,
             action_rule="first",
             splits={split: len(self.tasks(split)) for split in _SPLITS},
-            options={
-                "max_path": self._max_path,
-                "layout": self._style,
-                "only": self._only,
-                "parity": self._parity,
-            },
+            options=dict(self._options),
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
@@ -119,10 +106,6 @@ class Maze(Environment):
         layout, start = _find(task)
         kind = layout.name if layout.name in NAMED else "loop" if has_loop(layout.free) else "tree"
         return TaskTraits(kind, size=len(layout.free), difficulty=layout.distances[start])
-
-    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
-        """See :class:`~fedse.environments.base.Environment`; AgentGym's game numbers are starts of ``double_t``."""
-        return Task(self.name, f"double_t/{item}" if task_number(item) is not None else item)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds hints and an example."""
@@ -157,33 +140,6 @@ class Maze(Environment):
     def expert(self, seed: int) -> Expert:
         """A planner that knows the map and arrives within the turn limit."""
         return MazeExpert(self._layout, MAX_TURNS - self._steps, seed)
-
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's maze server, which serves ``double_t`` only."""
-        return MazeSession(Maze(), slot, parity=self._parity)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Starts of ``double_t``: those that AgentTraj trains on against all others, and the benchmark's splits."""
-        trained = set(_TRAJECTORY_GAMES)
-        splits = {
-            "train": _TRAJECTORY_GAMES,
-            "test": [game for game in range(len(DOUBLE_T.starts)) if game not in trained],
-            "benchmark-train": _TRAJECTORY_GAMES,
-            "benchmark-test": range(len(DOUBLE_T.starts)),
-        }
-        return {
-            split: {
-                game: Task(self.name, f"double_t/{game}")
-                for game in games
-                if DOUBLE_T.distances[DOUBLE_T.starts[game]] <= self._max_path
-            }
-            for split, games in splits.items()
-        }
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:  # noqa: ARG003
-        """See :class:`~fedse.environments.base.Environment`; recordings were made with the original's faults."""
-        return cls(parity=True).agentgym()
 
 
 @functools.lru_cache(maxsize=512)
@@ -257,7 +213,7 @@ _SPLITS: Mapping[str, Callable[[str], Sequence[str]]] = {
     "test": _test_ids,
     "paper-train": lambda style: _train_ids(style)[:_PAPER_TRAIN],
     "paper-test": _benchmark_test_ids,
-    "benchmark-train": lambda _: [f"double_t/{game}" for game in _TRAJECTORY_GAMES],
+    "benchmark-train": lambda _: [f"double_t/{game}" for game in TRAJECTORY_GAMES],
     "benchmark-test": _benchmark_test_ids,
     "t": lambda _: _within_limit(NAMED["t"]),
     "u": lambda _: _within_limit(NAMED["u"]),

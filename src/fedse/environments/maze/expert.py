@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from fedse.environments.maze.layouts import OPPOSITE, Cell, Layout
 from fedse.environments.maze.navigation import goal_directions, local_move, plan
+from fedse.environments.voices import voices
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
 
@@ -15,57 +15,23 @@ _POSITION = re.compile(r"Your current position is at position (\d+), (\d+)\.")
 SIDES = {"left": "left", "right": "right", "up": "above", "down": "below"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrases:
-    """One way of speaking, kept through an episode."""
-
-    row: str
-    column: str
-    level: str
-    sides: str
-    start: str
-    came: str
-    toward: str
-    only: str
-    on: str
-    back: str
-    other: str
-    seen: str
-
-
 # Short, because every token of a thought is sampled in each turn and trained on in each round; in the words of the
 # actions, so that a small model can copy its decision from its reason; and with what a conclusion rests on right before
 # it (two numbers before a direction, the walls before the open sides), because a small model concludes far better from
 # what it has just copied than from what it must look up.
-VOICES = (
-    _Phrases(
-        row="Row {} to {}: {}.",
-        column="Column {} to {}: {}.",
-        level="same",
-        sides="Walls {}; open {}.",
-        start="First move.",
-        came="Came from {}.",
-        toward="{} is nearer.",
-        only="Only {} is left.",
-        on="{} leads on.",
-        back="Dead end, back {}.",
-        other="Try {}.",
-        seen="Been {}, so {}.",
-    ),
-    _Phrases(
-        row="From row {} to {}: {}.",
-        column="From column {} to {}: {}.",
-        level="there",
-        sides="Blocked {}; free {}.",
-        start="At the start.",
-        came="Back is {}.",
-        toward="{} gets closer.",
-        only="I must go {}.",
-        on="{} goes on.",
-        back="Dead end, return {}.",
-        other="Explore {}.",
-        seen="I know {}, so {}.",
-    ),
+VOICES = voices(
+    row=("Row {} to {}: {}.", "From row {} to {}: {}."),
+    column=("Column {} to {}: {}.", "From column {} to {}: {}."),
+    level=("same", "there"),
+    sides=("Walls {}; open {}.", "Blocked {}; free {}."),
+    start=("First move.", "At the start."),
+    came=("Came from {}.", "Back is {}."),
+    toward=("{} is nearer.", "{} gets closer."),
+    only=("Only {} is left.", "I must go {}."),
+    on=("{} leads on.", "{} goes on."),
+    back=("Dead end, back {}.", "Dead end, return {}."),
+    other=("Try {}.", "Explore {}."),
+    seen=("Been {}, so {}.", "I know {}, so {}."),
 )
 
 

@@ -8,7 +8,7 @@ what the agent sees.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from fedse.environments.maze.layouts import OPPOSITE, Cell, Layout
 
@@ -41,20 +41,6 @@ def local_move(cell: Cell, goal: Cell, exits: Mapping[str, Cell], last: str | No
         if way in ways:
             return way
     return last if last in ways else ways[0]
-
-
-def local_walk(layout: Layout, start: Cell) -> Iterator[Cell]:
-    """The cells that :func:`local_move` visits after ``start``; ends at the goal, or never."""
-    cell, last = start, None
-    while cell != layout.goal:
-        last = local_move(cell, layout.goal, layout.exits[cell], last)
-        cell = layout.exits[cell][last]
-        yield cell
-
-
-def solved_locally(layout: Layout, start: Cell, limit: int) -> bool:
-    """Whether :func:`local_move` reaches the goal within ``limit`` moves."""
-    return any(cell == layout.goal for cell, _ in zip(local_walk(layout, start), range(limit), strict=False))
 
 
 def plan(layout: Layout, start: Cell, last: str | None, limit: int) -> list[str]:

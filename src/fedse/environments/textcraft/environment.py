@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-from fedse.environments.base import (
-    AgentGymSession,
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
 from fedse.environments.textcraft.commands import Opening, opening
 from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import crafting_graph, goal_kinds
 from fedse.environments.textcraft.instructions import CONCISE, FULL
-from fedse.environments.textcraft.recipes import written
-from fedse.environments.textcraft.session import TextCraftSession
 from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import did_you_mean, unknown_name
 from fedse.types import Task
 
 MAX_TURNS = 20
-
-_GOAL = re.compile(r"^Goal: craft (.+)\.$", re.MULTILINE)
 
 
 class TextCraft(Environment):
@@ -49,6 +36,7 @@ class TextCraft(Environment):
     """
 
     name: ClassVar[str] = "textcraft"
+    agentgym: ClassVar[str] = "fedse.environments.textcraft.agentgym:TextCraftCounterpart"
 
     def __init__(self, *, max_depth: int = DEPTHS[-1], missing: str | None = None, parity: bool = False) -> None:
         if isinstance(max_depth, bool) or max_depth not in DEPTHS:
@@ -93,11 +81,6 @@ class TextCraft(Environment):
         depth = crafting_graph(self._missing).depth(task.id)
         return TaskTraits(goal_kinds()[task.id], size=len(shown.commands), difficulty=depth)
 
-    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
-        """See :class:`~fedse.environments.base.Environment`; goals are told in words, whatever their number was."""
-        named = _GOAL.search(observation)
-        return Task(self.name, written(named[1])) if named else None
-
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds hints and an example."""
         return CONCISE if style == "concise" else FULL
@@ -133,21 +116,6 @@ class TextCraft(Environment):
         if self._opening is None:
             raise EnvironmentFault("textcraft: there is no episode for an expert", "call reset with a task first")
         return TextCraftExpert(self._opening.observation, seed)
-
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's TextCraft server."""
-        return TextCraftSession(slot, parity=self._parity)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Numbers of goals in our order of recipe files; the original's order is that of its file system."""
-        numbers = crafting_graph().number
-        return {split: {numbers[task.id]: task for task in self.tasks(split)} for split in SPLITS}
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
-        """See :class:`~fedse.environments.base.Environment`; the record holds the commands."""
-        given = {"commands": "\n".join(record["commands"]), "goal": record["goal"]}
-        return TextCraftSession(0, parity=True, defaults=given)
 
 
 @functools.cache

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil
 
 from fedse.environments.textcraft.planner import Craft, Fetch, Step, listed, parse_command, plan
 from fedse.environments.textcraft.recipes import NAMESPACE, written
+from fedse.environments.voices import voices
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
 
@@ -21,54 +21,23 @@ _FETCH_FIRST = 0.25
 _WORDS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrases:
-    """One way of speaking, kept through an episode."""
-
-    goal: str
-    needs: str
-    part: str
-    fetch: str
-    have: str
-    craft: str
-    again: str
-    finish: str
-    look: str
-
-
-VOICES = (
-    _Phrases(
-        goal="Goal: {}.",
-        needs="It needs {}.",
-        part="For {} {}: {} from {}.",
-        fetch="No command makes {}, so I get {}.",
-        have="I have {}.",
-        craft="I craft {} for {}.",
-        again="I craft {} for {}, {} of {}.",
-        finish="That is all it needs.",
-        look="That is not what I expected. I look at what I have.",
+VOICES = voices(
+    goal=("Goal: {}.", "I want {}.", "The goal is {}."),
+    needs=("It needs {}.", "That takes {}.", "It uses {}."),
+    part=("For {} {}: {} from {}.", "I make {} {}, {} from {}.", "Needed: {} {}, {} from {}."),
+    fetch=("No command makes {}, so I get {}.", "No command for {}: I get {}.", "Nothing crafts {}, so I fetch {}."),
+    have=("I have {}.", "I carry {}.", "I hold {}."),
+    craft=("I craft {} for {}.", "Now I make {} for {}.", "Next is {} for {}."),
+    again=(
+        "I craft {} for {}, {} of {}.",
+        "Now I make {} for {}, time {} of {}.",
+        "Next is {} for {}, number {} of {}.",
     ),
-    _Phrases(
-        goal="I want {}.",
-        needs="That takes {}.",
-        part="I make {} {}, {} from {}.",
-        fetch="No command for {}: I get {}.",
-        have="I carry {}.",
-        craft="Now I make {} for {}.",
-        again="Now I make {} for {}, time {} of {}.",
-        finish="This is enough to craft it.",
-        look="Something went wrong. I check my inventory.",
-    ),
-    _Phrases(
-        goal="The goal is {}.",
-        needs="It uses {}.",
-        part="Needed: {} {}, {} from {}.",
-        fetch="Nothing crafts {}, so I fetch {}.",
-        have="I hold {}.",
-        craft="Next is {} for {}.",
-        again="Next is {} for {}, number {} of {}.",
-        finish="Nothing is missing, so I craft it.",
-        look="I did not expect that. I see what I hold.",
+    finish=("That is all it needs.", "This is enough to craft it.", "Nothing is missing, so I craft it."),
+    look=(
+        "That is not what I expected. I look at what I have.",
+        "Something went wrong. I check my inventory.",
+        "I did not expect that. I see what I hold.",
     ),
 )
 

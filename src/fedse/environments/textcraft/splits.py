@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from fedse.environments.parts import Part
+from fedse.environments.sampling import spread
 from fedse.environments.textcraft.graph import crafting_graph
 from fedse.seeding import python_random
 
@@ -76,8 +77,7 @@ def _test() -> list[str]:
             [goal for goal in part if goal not in BEYOND_LIMIT]
             for part in (goals[: _BENCHMARK_TEST[depth]], goals[_BENCHMARK_TEST[depth] :])
         )
-        more = _TEST[depth] - len(first)
-        held_out.append(first + [rest[position * len(rest) // more] for position in range(more)])
+        held_out.append(first + spread(rest, _TEST[depth] - len(first)))
     return _mixed("test", held_out)
 
 

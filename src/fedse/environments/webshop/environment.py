@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fedse.environments.base import (
-    AgentGymSession,
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
 from fedse.environments.task_numbers import task_number
 from fedse.environments.webshop.expert import WebShopExpert
@@ -25,9 +17,7 @@ from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
 from fedse.environments.webshop.pages import PAGE_SIZE
 from fedse.environments.webshop.products import NO_LIMIT, Goal
-from fedse.environments.webshop.replaying import RecordedSession, recorded_reward
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
-from fedse.environments.webshop.session import WebShopSession
 from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
 from fedse.environments.webshop.taxonomy import DEPARTMENTS
 from fedse.environments.webshop.visit import Visit
@@ -56,11 +46,15 @@ class WebShop(Environment):
         parity: also reproduce what the original gets wrong: how its reward compares options, and, behind the
             AgentGym payloads, hidden searches and sessions that go on after the purchase.
 
+    Attributes:
+        shop: what is sold here, and to whom.
+
     Raises:
         ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "webshop"
+    agentgym: ClassVar[str] = "fedse.environments.webshop.agentgym:WebShopCounterpart"
 
     def __init__(
         self,
@@ -103,10 +97,10 @@ class WebShop(Environment):
         self._limits = _Limits(max_options, max_features)
         self._page_size = page_size
         self._nouns = noun_extractor(nouns)
-        self._shop: Shop = own_shop(catalogue) if data is None else data_shop(Path(data))
+        self.shop: Shop = own_shop(catalogue) if data is None else data_shop(Path(data))
         variant = Variant(_stock(stock), search)
         if variant != Variant():
-            self._shop = varied(self._shop, variant)
+            self.shop = varied(self.shop, variant)
         self._visit: Visit | None = None
         self._turns = 0
 
@@ -121,25 +115,21 @@ class WebShop(Environment):
             success_above=0.99,
             max_response_tokens=96,
             action_rule="bracket",
-            splits={split: len(_tasks(self._shop, split, self._limits)) for split in self._shop.splits},
+            splits={split: len(_tasks(self.shop, split, self._limits)) for split in self.shop.splits},
             options=dict(self._options),
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; a task's id is the catalogue and the index of a goal."""
-        if split not in self._shop.splits:
-            raise unknown_name(f"{self.name} split", split, self._shop.splits)
-        return _tasks(self._shop, split, self._limits)
+        if split not in self.shop.splits:
+            raise unknown_name(f"{self.name} split", split, self.shop.splits)
+        return _tasks(self.shop, split, self._limits)
 
     def traits(self, task: Task) -> TaskTraits:
         """Kind: the department.  Size: words of the instruction.  Difficulty: points that the reward counts."""
-        goal = self._shop.goals[self._goal(task)]
+        goal = self.shop.goals[self._goal(task)]
         points = len(goal.attributes) + len(goal.options) + (goal.price_upper < NO_LIMIT)
         return TaskTraits(goal.product.category, size=len(goal.text.split()), difficulty=points)
-
-    def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002
-        """See :class:`~fedse.environments.base.Environment`; AgentGym's numbers are goals of the catalogue."""
-        return Task(self.name, f"{self._shop.name}/{item}" if task_number(item) is not None else item)
 
     def instruction(self, style: PromptStyle) -> str:
         """The rules; ``full`` adds advice and an example."""
@@ -147,22 +137,25 @@ class WebShop(Environment):
 
     def reset(self, task: Task) -> str:
         """Open a task such as ``1k/17``."""
-        shop = self._shop
-        goal = shop.goals[self._goal(task)]
-        self._visit = Visit(
+        self._visit = self.visit(self._goal(task))
+        self._turns = 0
+        return self._visit.text
+
+    def visit(self, goal: int) -> Visit:
+        """A visit to the shop with the goal of an index, beside the open episode."""
+        shop = self.shop
+        return Visit(
             shop.products,
             shop.ranking,
-            goal,
+            shop.goals[goal],
             nouns=self._nouns,
             parity=self._parity,
             page_size=self._page_size,
         )
-        self._turns = 0
-        return self._visit.text
 
     def _goal(self, task: Task) -> int:
         catalogue, _, text = task.id.partition("/")
-        index, shop = task_number(text), self._shop
+        index, shop = task_number(text), self.shop
         if task.environment != self.name or catalogue != shop.name or index is None or index >= len(shop.goals):
             raise EnvironmentFault(
                 f"webshop: there is no task {task}", f"task ids are {shop.name}/0 to {len(shop.goals) - 1}"
@@ -188,29 +181,6 @@ class WebShop(Environment):
     def expert(self, seed: int) -> Expert:
         """A customer who reads the pages and knows how features may be worded."""
         return WebShopExpert(MAX_TURNS - self._turns, seed)
-
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's WebShop server, over this environment's catalogue."""
-        return WebShopSession(self._shop, self._nouns, slot, parity=self._parity, page_size=self._page_size)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Indices of goals."""
-        return {
-            split: dict(zip(indices, _tasks(self._shop, split, _Limits()), strict=True))
-            for split, indices in self._shop.splits.items()
-        }
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
-        """See :class:`~fedse.environments.base.Environment`; the recorded catalogue lies beside the recording."""
-        return RecordedSession(record)
-
-    @classmethod
-    def replay_case(cls, part: str, record: Mapping[str, Any]) -> dict[str, Any]:
-        """See :class:`~fedse.environments.base.Environment`; the one recorded part is the ``reward``."""
-        if part != "reward":
-            raise unknown_name("recorded part of webshop", part, ["reward"])
-        return recorded_reward(record)
 
 
 def _stock(text: str | None) -> str | Part | None:

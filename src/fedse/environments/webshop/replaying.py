@@ -1,4 +1,4 @@
-"""Recordings of the original WebShop, made ready for :mod:`fedse.environments.replay`."""
+"""Recordings of the original WebShop, made ready for :mod:`fedse.environments.agentgym.replay`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import score
 from fedse.environments.webshop.session import WebShopSession
 from fedse.environments.webshop.shop import Shop
+from fedse.environments.webshop.visit import Visit
 
 
 class RecordedRanking:
@@ -37,7 +38,7 @@ class RecordedRanking:
         return self._found[query]
 
 
-class RecordedSession:
+class RecordedSession(WebShopSession):
     """A session whose payloads have the recording's fields: ``observation``, and what can be clicked.
 
     Args:
@@ -45,28 +46,28 @@ class RecordedSession:
     """
 
     def __init__(self, record: Mapping[str, Any]) -> None:
-        shop = _shop(Path(record["folder"]))
+        shop, nouns = _shop(Path(record["folder"])), noun_extractor(LEXICON)
         ranking = RecordedRanking(record["steps"], shop.positions)
-        self._session = WebShopSession(shop, noun_extractor(LEXICON), 0, parity=True, ranking=ranking)
+
+        def visit(index: int) -> Visit:
+            return Visit(shop.products, ranking, shop.goals[index], nouns=nouns, parity=True)
+
+        super().__init__(shop, visit, slot=0, parity=True)
 
     def reset(self, **kwargs: Any) -> dict[str, Any]:
         """The first page and what can be clicked."""
-        payload = self._session.reset(**kwargs)
-        return {"observation": payload["observation"], "available": self._session.available_actions()}
+        return {"observation": super().reset(**kwargs)["observation"], "available": self.available_actions()}
 
     def step(self, action: str) -> dict[str, Any]:
         """The page after an action."""
-        payload = self._session.step(action)
+        payload = super().step(action)
         if "error" in payload:
             return payload
         return {"observation": payload["state"], "reward": payload["reward"], "done": payload["done"]}
 
     def recorded_fields(self) -> dict[str, Any]:
-        """What recordings note beside the payload of a step."""
-        return {
-            "available": self._session.available_actions(),
-            "search_result_asins": self._session.results(),
-        }
+        """What can be clicked and what the last search found."""
+        return {"available": self.available_actions(), "search_result_asins": self.results()}
 
 
 def recorded_reward(record: Mapping[str, Any]) -> dict[str, Any]:

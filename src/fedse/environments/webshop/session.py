@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from fedse.environments.agentgym.sessions import Session, finished
 from fedse.environments.base import StepResult
-from fedse.environments.webshop.nouns import NounExtractor
-from fedse.environments.webshop.pages import PAGE_SIZE, Page, parsed
-from fedse.environments.webshop.search import MAX_RESULTS, Ranking
+from fedse.environments.webshop.pages import Page, parsed
+from fedse.environments.webshop.search import MAX_RESULTS
 from fedse.environments.webshop.shop import Shop
 from fedse.environments.webshop.visit import Visit
 from fedse.errors import EnvironmentFault
@@ -18,35 +18,22 @@ from fedse.seeding import python_random
 _ATTRIBUTE_SEARCH_FAULT = "TypeError(\"'NoneType' object is not subscriptable\")"
 
 
-class WebShopSession:
+class WebShopSession(Session):
     """One slot of AgentGym's WebShop server.
 
     Args:
         shop: the shop to visit.
-        nouns: for the reward.
+        visit: index of a goal → a visit to the shop with that goal.
         slot: the slot's number, quoted in error messages.
         parity: keep the original's faults: hidden searches for random products (``<r>``), categories (``<c>``) and
-            queries (``<q>``), a crash (``<a>``), sessions that go on after the purchase, the reward's option matching.
-        ranking: a search engine in place of the shop's own.
-        page_size: products on a page of results.
+            queries (``<q>``), a crash (``<a>``), sessions that go on after the purchase.
     """
 
-    def __init__(
-        self,
-        shop: Shop,
-        nouns: NounExtractor,
-        slot: int,
-        *,
-        parity: bool,
-        ranking: Ranking | None = None,
-        page_size: int = PAGE_SIZE,
-    ) -> None:
+    def __init__(self, shop: Shop, visit: Callable[[int], Visit], slot: int, *, parity: bool) -> None:
         self._shop = shop
-        self._nouns = nouns
+        self._begin = visit
         self._slot = slot
         self._parity = parity
-        self._ranking = ranking
-        self._page_size = page_size
         self._visit: Visit | None = None
         self._done = False
 
@@ -58,14 +45,7 @@ class WebShopSession:
         index = kwargs["session_id"]
         if not (isinstance(index, int) and 0 <= index < len(self._shop.goals)):
             return {"error": f"There is no goal {index!r}: the catalogue has {len(self._shop.goals)}."}
-        self._visit = Visit(
-            self._shop.products,
-            self._ranking or self._shop.ranking,
-            self._shop.goals[index],
-            nouns=self._nouns,
-            parity=self._parity,
-            page_size=self._page_size,
-        )
+        self._visit = self._begin(index)
         self._done = False
         return {"observation": self._visit.text, "info": None}
 
@@ -74,7 +54,7 @@ class WebShopSession:
         if self._visit is None:
             return {"error": f"There is no open session in environment {self._slot}."}
         if self._done and not self._parity:
-            return {"error": f"The task with environment {self._slot} has finished."}
+            return finished(self._slot)
         verb, argument = parsed(action)
         result = self._hidden_search(argument) if self._parity and verb == "search" else None
         if isinstance(result, str):

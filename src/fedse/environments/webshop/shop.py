@@ -6,9 +6,9 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from fedse.environments.parts import Part
+from fedse.environments.sampling import in_turns
 from fedse.environments.webshop.files import read_catalogue
 from fedse.environments.webshop.generator import generated
 from fedse.environments.webshop.goals import Goals
@@ -17,8 +17,6 @@ from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES, Ranking
 from fedse.errors import ConfigError
 from fedse.seeding import derive_seed
 from fedse.storage import storage_errors
-
-_Entry = TypeVar("_Entry")
 
 #: Most tasks of the splits; small catalogues have fewer to train on.
 TRAIN_TASKS, TEST_TASKS = 10_000, 500
@@ -159,7 +157,7 @@ def _splits(goals: Iterable[tuple[Product, list[int]]], sold: Set[str]) -> dict[
     drawn = sorted((entry for entry in goals if entry[1]), key=lambda entry: derive_seed("webshop", entry[0].asin))
     held_out, others = drawn[::_HELD_OUT], [entry for place, entry in enumerate(drawn) if place % _HELD_OUT]
     train, test = (
-        _in_turns(_departments_in_turns(entry for entry in entries if entry[0].asin in sold))
+        in_turns(_departments_in_turns(entry for entry in entries if entry[0].asin in sold))
         for entries in (others, held_out)
     )
     return {
@@ -174,10 +172,4 @@ def _departments_in_turns(entries: Iterable[tuple[Product, list[int]]]) -> list[
     departments: dict[str, list[list[int]]] = {}
     for product, indices in entries:
         departments.setdefault(product.category, []).append(indices)
-    return _in_turns([departments[name] for name in sorted(departments)])
-
-
-def _in_turns(rows: Sequence[Sequence[_Entry]]) -> list[_Entry]:
-    """The first of every row, then the second of every row, and so on."""
-    longest = max(map(len, rows), default=0)
-    return [row[place] for place in range(longest) for row in rows if place < len(row)]
+    return in_turns([departments[name] for name in sorted(departments)])

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from fedse.environments.sampling import in_turns
+
 DEPARTMENTS = ("fashion", "beauty", "grocery", "electronics", "garden")
 
 
@@ -40,9 +42,7 @@ class ProductType:
 @functools.cache
 def product_types() -> tuple[ProductType, ...]:
     """All kinds of products; departments in turns, so that any number of families is balanced between them."""
-    departments = [_department(name) for name in DEPARTMENTS]
-    longest = max(map(len, departments))
-    return tuple(kinds[place] for place in range(longest) for kinds in departments if place < len(kinds))
+    return tuple(in_turns([_department(name) for name in DEPARTMENTS]))
 
 
 def _department(name: str) -> list[ProductType]:

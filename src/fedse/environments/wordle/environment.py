@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from fedse.environments.base import (
-    AgentGymSession,
-    Environment,
-    EnvironmentSpec,
-    Expert,
-    PromptStyle,
-    StepResult,
-    TaskTraits,
-)
+from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import parse_part
 from fedse.environments.task_numbers import task_number
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
-from fedse.environments.wordle.session import WordleSession
 from fedse.environments.wordle.vocabulary import (
     DEFAULT_SIZE,
-    LETTERS,
     PATTERNS,
     SOLVED,
     Vocabulary,
@@ -40,7 +30,7 @@ GREETING = "Let's start Wordle!"
 INVALID = StepResult("invalid word", 0.0, False)
 INVALID_LAST = StepResult("invalid word", 0.0, True)
 
-_SPLITS: Mapping[str, Sequence[int]] = {
+SPLITS: Mapping[str, Sequence[int]] = {
     "train": range(1000, 3000),
     "test": range(500),
     "paper-train": range(1000, 1955),
@@ -75,6 +65,7 @@ class Wordle(Environment):
     """
 
     name: ClassVar[str] = "wordle"
+    agentgym: ClassVar[str] = "fedse.environments.wordle.agentgym:WordleCounterpart"
 
     def __init__(
         self,
@@ -91,11 +82,8 @@ class Wordle(Environment):
             raise ConfigError(f"wordle: parity must be true or false, found {parity!r}")
         if vocab is not None and size != DEFAULT_SIZE:
             raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
+        self._options = {"mode": mode, "size": size, "vocab": vocab, "part": part, "parity": parity}
         self._mode: Mode = mode
-        self._size = size
-        self._vocab = vocab
-        self._parity = parity
-        self._part = part
         self._vocabulary: Vocabulary = common_words(size) if vocab is None else read_words(Path(vocab))
         if part is not None:
             self._vocabulary = part_of(self._vocabulary, parse_part(part, option="wordle: part must be"))
@@ -112,20 +100,14 @@ class Wordle(Environment):
             success_above=0.99,
             max_response_tokens=40,
             action_rule="first",
-            splits={split: len(seeds) for split, seeds in _SPLITS.items()},
-            options={
-                "mode": self._mode,
-                "size": self._size,
-                "vocab": self._vocab,
-                "part": self._part,
-                "parity": self._parity,
-            },
+            splits={split: len(seeds) for split, seeds in SPLITS.items()},
+            options=dict(self._options),
         )
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; a task's id is the seed of the draws."""
-        if split not in _SPLITS:
-            raise unknown_name(f"{self.name} split", split, _SPLITS)
+        if split not in SPLITS:
+            raise unknown_name(f"{self.name} split", split, SPLITS)
         return _tasks(split)
 
     def traits(self, task: Task) -> TaskTraits:
@@ -171,6 +153,11 @@ class Wordle(Environment):
             return INVALID_LAST if engine.done else INVALID
         return (_LAST_ANSWERS if engine.done else _ANSWERS)[pattern]
 
+    def use_words(self, words: Sequence[str]) -> None:
+        """Play with other words, from the next game on."""
+        if tuple(words) != self._vocabulary.words:
+            self._vocabulary = Vocabulary(words)
+
     @property
     def possible_words(self) -> list[str]:
         """The words that agree with all feedback of the open game, in vocabulary order; all before the first game."""
@@ -181,36 +168,7 @@ class Wordle(Environment):
         """A player that keeps the possible words and guesses the most informative of them."""
         return WordleExpert(self._vocabulary, seed)
 
-    def agentgym(self, slot: int = 0) -> AgentGymSession:
-        """A slot of AgentGym's Wordle server, over this environment's words."""
-        game = Wordle(mode=self._mode, size=self._size, vocab=self._vocab, part=self._part)
-        return WordleSession(game, slot, parity=self._parity)
-
-    def agentgym_tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Seeds, as they are here."""
-        return {split: {seed: Task(self.name, str(seed)) for seed in seeds} for split, seeds in _SPLITS.items()}
-
-    def match_agentgym(self, ask: Callable[[str], Any]) -> None:
-        """Take the server's words for one's own, since agents are told all of them."""
-        words = ask("filtered_vocab")
-        if not (
-            isinstance(words, list) and words and all(isinstance(word, str) and len(word) == LETTERS for word in words)
-        ):
-            raise EnvironmentFault(f"wordle: the server's words are no list of words: {str(words)[:80]}")
-        if tuple(words) != self._vocabulary.words:
-            self._vocabulary = Vocabulary(words)
-
-    @classmethod
-    def replay_session(cls, record: Mapping[str, Any]) -> AgentGymSession:
-        """See :class:`~fedse.environments.base.Environment`; the field ``vocab`` (``bip39_40``, …) gives the words."""
-        size = str(record["vocab"]).removeprefix("bip39_")
-        if not size.isdigit():
-            raise ConfigError(
-                f"a wordle recording names the vocabulary {record['vocab']!r}", "known: bip39_40, bip39_555"
-            )
-        return cls(size=int(size), parity=True).agentgym()
-
 
 @functools.cache
 def _tasks(split: str) -> Sequence[Task]:
-    return tuple(Task(Wordle.name, str(seed)) for seed in _SPLITS[split])
+    return tuple(Task(Wordle.name, str(seed)) for seed in SPLITS[split])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from fedse.environments.voices import voices
 from fedse.environments.wordle.vocabulary import PATTERNS, Vocabulary
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
@@ -14,34 +13,14 @@ _NEAR = 0.02
 _VARIETY = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class _Phrases:
-    """One way of speaking, kept through a game."""
-
-    opening: str
-    answer: str
-    one: str
-    two: str
-    several: str
-
-
 # Short, because every token is sampled in each turn and trained on in each round.  The answer is repeated as it was
 # written, which a small model can do, and followed at once by the words that fit, the guess first.
-VOICES = (
-    _Phrases(
-        opening="I open with {}.",
-        answer="{} gets {}.",
-        one="Only {} fits.",
-        two="{} or {} fits.",
-        several="{} fits, or {}, or {} more.",
-    ),
-    _Phrases(
-        opening="I start with {}.",
-        answer="{} has {}.",
-        one="{} is left.",
-        two="{} or {} is left.",
-        several="{} is left, or {}, or {} more.",
-    ),
+VOICES = voices(
+    opening=("I open with {}.", "I start with {}."),
+    answer=("{} gets {}.", "{} has {}."),
+    one=("Only {} fits.", "{} is left."),
+    two=("{} or {} fits.", "{} or {} is left."),
+    several=("{} fits, or {}, or {} more.", "{} is left, or {}, or {} more."),
 )
 
 

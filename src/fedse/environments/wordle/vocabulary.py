@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from fedse.environments.parts import Part
+from fedse.environments.sampling import spread
 from fedse.errors import ConfigError, EnvironmentFault
 
 LETTERS = 5
@@ -95,13 +96,6 @@ def _pattern(guess: str, target: str) -> int:
     for letter, other in zip(guess, target, strict=True):
         number = 3 * number + (2 if letter == other else letter in target)
     return number
-
-
-def spread(items: Sequence[int], count: int) -> list[int]:
-    """``count`` items at even distances, in order; all of them if there are no more than that."""
-    if len(items) <= count:
-        return list(items)
-    return [items[position * len(items) // count] for position in range(count)]
 
 
 @functools.cache

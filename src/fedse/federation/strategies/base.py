@@ -45,7 +45,7 @@ class Strategy(ABC):
         name: as in ``method.strategy``.
         citation: where the method comes from.
         needs: names of the scalars that every update must carry, of :data:`fedse.messages.SCALARS`.
-        personal: every site ends with an adapter of its own; there is no global one.
+        personal: sites play with adapters of their own, or with private parts, and are evaluated each by itself.
         mixed_ranks: sites may have adapters of different ranks.
     """
 

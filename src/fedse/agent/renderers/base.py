@@ -1,0 +1,177 @@
+"""From a chat to token ids and loss mask, by the tokenizer's own chat template.
+
+A chat is a stream of pieces.  The opening holds the system message, the first observation and the header of the agent's
+turn.  The agent's own tokens follow.  A continuation is what the template puts between two agent turns, around the next
+observation.  Sampling and the rendering of expert turns build the stream from the same pieces, so a demonstration and a
+rollout with the same text have the same ids and the same mask.
+
+A template must keep its prefix: adding a turn may not change what was there before.  That is checked when a renderer is
+made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+from fedse.errors import ModelError
+from fedse.types import Message, TokenRecord, Trajectory
+
+PROBE = "\u2042probe\u2042"
+_OTHER = "\u2042other\u2042"
+
+
+class Tokenizer(Protocol):
+    """What a renderer needs of a tokenizer; those of transformers have it."""
+
+    chat_template: Any
+    eos_token_id: Any
+
+    def get_vocab(self) -> dict[str, int]:
+        """Token → id."""
+
+    def get_chat_template(self) -> str:
+        """The template that chats are rendered with."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> Sequence[int]:
+        """The ids of a text."""
+
+    def decode(
+        self, token_ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str | list[str]:
+        """The text of ids."""
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], *, tokenize: bool, **options: Any) -> Any:
+        """The text of a chat."""
+
+
+class Renderer:
+    """Renders chats by a tokenizer's template, whatever the model.
+
+    A model family that needs more is a subclass: see :mod:`fedse.agent.renderers`.
+
+    Raises:
+        ModelError: if the template does not keep its prefix, or ends a turn with no token of its own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._check_prefix()
+        suffix = self._ids(self._after_reply("x"))
+        if not suffix:
+            raise ModelError("the chat template puts nothing after an assistant turn", "use an instruction-tuned model")
+        #: The token that closes an agent turn; the agent's last sampled token unless its turn was cut.
+        self.end_token: int = suffix[0]
+        eos = tokenizer.eos_token_id
+        #: Sampling any of these ends the agent's turn.
+        self.stop_tokens: frozenset[int] = frozenset(
+            {self.end_token} | ({eos} if isinstance(eos, int) else set(eos or ()))
+        )
+
+    @classmethod
+    def recognises(cls, tokenizer: Tokenizer) -> bool:  # noqa: ARG003
+        """Whether the tokenizer's template needs what this class does."""
+        return True
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits over the vocabulary and the chat template."""
+        hasher = hashlib.sha256(str(self._tokenizer.chat_template).encode())
+        for token, index in sorted(self._tokenizer.get_vocab().items()):
+            hasher.update(f"{index}:{token}\n".encode())
+        return hasher.hexdigest()[:16]
+
+    def opening(self, instruction: str, observation: str) -> list[int]:
+        """Token ids up to the agent's first turn."""
+        return self._ids(self._text([Message("system", instruction), Message("user", observation)]))
+
+    def continuation(self, observation: str) -> list[int]:
+        """Token ids between the token that closed an agent turn and the agent's next turn."""
+        return self._ids(self._after_reply(observation))[1:]
+
+    def reply(self, response: str) -> list[int]:
+        """Token ids of an agent turn, closed."""
+        return [*self._ids(response), self.end_token]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The reply that sampled ids spell, as :func:`fedse.agent.parse_response` reads it: without stop tokens."""
+        kept = list(ids)
+        while kept and kept[-1] in self.stop_tokens:
+            kept.pop()
+        text = self._tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
+
+    def render(self, trajectory: Trajectory) -> TokenRecord:
+        """Token record of a trajectory that was not sampled: an expert's, a person's or an imported one.
+
+        Raises:
+            ValueError: if it has no turns.
+        """
+        if not trajectory.turns:
+            raise ValueError(f"trajectory of {trajectory.task} has no turns to render")
+        ids = self.opening(trajectory.instruction, trajectory.turns[0].observation)
+        spans: list[tuple[int, int]] = []
+        for index, turn in enumerate(trajectory.turns):
+            if index:
+                ids += self.continuation(turn.observation)
+            reply = self.reply(turn.response)
+            spans.append((len(ids), len(ids) + len(reply)))
+            ids += reply
+        return TokenRecord(tuple(ids), tuple(spans), self.fingerprint)
+
+    def conversation(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the template takes them."""
+        return list(messages)
+
+    def template_options(self) -> dict[str, Any]:
+        """Keywords with which the template is filled in."""
+        return {}
+
+    def around_reply(self, text: str) -> tuple[str, str]:
+        """What stands before and after the reply :data:`PROBE` in a chat that the template made."""
+        before, _, after = text.partition(PROBE)
+        return before, after
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
+        options = {"add_generation_prompt": generate, **self.template_options()}
+        return fill_in(self._tokenizer, self.conversation(messages), **options)
+
+    def _after_reply(self, observation: str) -> str:
+        chat = [
+            Message("system", "s"),
+            Message("user", "u"),
+            Message("assistant", PROBE),
+            Message("user", observation),
+        ]
+        return self.around_reply(self._text(chat))[1]
+
+    def _check_prefix(self) -> None:
+        opening = [Message("system", "s"), Message("user", _OTHER)]
+        longer = [*opening, Message("assistant", PROBE), Message("user", "v")]
+        bare, before, after = self._text(opening, generate=False), self._text(opening), self._text(longer)
+        header, _ = self.around_reply(after.removeprefix(bare))
+        kept = before.startswith(bare) and after.startswith(bare) and PROBE in after
+        if not kept or not before.removeprefix(bare).startswith(header):
+            raise ModelError(
+                "the tokenizer's chat template rewrites earlier turns when a turn is added",
+                "rollouts need a template that only appends; set such a template in tokenizer_config.json",
+            )
+
+
+def fill_in(tokenizer: Tokenizer, messages: Sequence[Message], **options: Any) -> str:
+    """The text that a tokenizer's template makes of a chat."""
+    chat = [{"role": message.role, "content": message.content} for message in messages]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False, **options))
+
+
+def attempt(tokenizer: Tokenizer, *messages: Message) -> str:
+    """The same, to see what a template does; empty if it refuses the chat."""
+    try:
+        return fill_in(tokenizer, messages)
+    except Exception:  # jinja templates raise whatever they like
+        return ""

@@ -1,0 +1,145 @@
+"""Figures of what the sites exchange: bytes, conflict of the updates, and adapters tried on the other sites."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from fedse.evaluation import pooled
+from fedse.report.charts_success import MEAN, pages_of_models
+from fedse.report.drawing import Curve, curve_figure, draw_stack, ranges, values_at
+from fedse.report.figures import Figure, slug
+from fedse.report.marks import Point, draw_heat, draw_points
+from fedse.results.exchange import DOWN, UP, Conflicts, round_conflicts
+from fedse.results.formatting import NONE, percent
+from fedse.results.groups import Group
+from fedse.results.reading import Run
+from fedse.results.standings import Standing
+from fedse.types import SuccessRate
+
+_MIB = 2**20
+_ALIKE = 1.05
+#: Measure of conflict → what it is, and what its axis says; each is a panel.
+_MEASURES = {
+    "cosine_A": ("cosine of the updates' A factors", "mean cosine of pairs"),
+    "cosine_B": ("cosine of the updates' B factors", "mean cosine of pairs"),
+    "dilution": ("κ: what averaging leaves of the updates", "κ"),
+    "error": ("aggregation error, of the change (%)", "error (%)"),
+}
+
+
+def bytes_figures(standings: Sequence[Standing]) -> list[Figure]:
+    """Success of the last round against the size of an update, where methods differ in rank or codec."""
+    points, rows = [], []
+    for standing in {found.group.runs[0].folder: found for found in reversed(standings)}.values():
+        group, size = standing.group, standing.group.bytes_sent() / _MIB
+        if standing.means.macro and not math.isnan(size):
+            mean, rank = standing.means.macro.times(100), group.runs[0].config.lora.rank
+            points.append(Point(group.label, size, mean.value, mean.low, mean.high, group.colour))
+            bounds = f"{mean.low:.1f}–{mean.high:.1f} %"
+            rows.append([group.label, str(rank), f"{size:.3f}", f"{mean.value:.1f} %", bounds])
+    sizes = [point.x for point in points]
+    if not sizes or max(sizes) < _ALIKE * min(sizes):  # the numbers beside an adapter make no method dear
+        return []
+    draw = partial(draw_points, points=points, xlabel="MiB a site sends in a round", ylabel="success (%)")
+    headings = ("method", "rank", "MiB a round", "success", "95 % interval")
+    return [Figure("bytes", f"{MEAN}: success against traffic", draw, headings, rows, height=3.4)]
+
+
+def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
+    """Success of each isolated site's adapter on every site's held-out tasks, pooled over seeds."""
+    figures = []
+    for group in groups:
+        single: dict[str, dict[str, list[SuccessRate]]] = {}
+        for run in group.counted:
+            for site, rates in run.records[-1].transfer.items() if run.records else ():
+                for environment, rate in rates.items():
+                    if rate.episodes:
+                        single.setdefault(site, {}).setdefault(environment, []).append(rate)
+        rows = {
+            site: {environment: pooled(of_seeds).rate for environment, of_seeds in row.items()}
+            for site, row in single.items()
+        }
+        if rows:
+            columns = list(dict.fromkeys(environment for row in rows.values() for environment in row))
+            cells = [
+                [site, *(percent(row[name]) if name in row else NONE for name in columns)] for site, row in rows.items()
+            ]
+            figures.append(
+                Figure(
+                    slug("transfer", group.label),
+                    f"{group.label}: each adapter everywhere (%)",
+                    partial(draw_heat, rows=rows, xlabel="played in", ylabel="adapter of"),
+                    ("adapter of", *columns),
+                    cells,
+                    height=1.3 + 0.38 * len(rows),
+                )
+            )
+    return figures
+
+
+def conflict_figures(groups: Sequence[Group]) -> list[Figure]:
+    """Conflict of the sites' updates over the rounds: a panel for each measure, a line for each group.
+
+    Raises:
+        AdapterError, StorageError: if an adapter is damaged or cannot be read.
+    """
+    conflicts = {group.label: [round_conflicts(run) for run in group.counted] for group in groups}
+    figures = []
+    for page, members in pages_of_models([group for group in groups if any(conflicts[group.label])]):
+        for measure, (title, axis) in _MEASURES.items():
+            curves = [_conflict_curve(group, conflicts[group.label], measure) for group in members]
+            lowest = min((value for curve in curves for value in curve.values.values()), default=0.0)
+            limits = None if measure == "error" else (min(0.0, lowest - 0.05), 1.0)
+            figures += curve_figure(
+                ("conflict", measure, page),
+                title,
+                curves,
+                ("series and round", axis),
+                lambda curve, number: [f"{curve.values[number]:.3g}"],
+                ylabel=axis,
+                limits=limits,
+            )
+    return figures
+
+
+def traffic_figures(groups: Sequence[Group]) -> list[Figure]:
+    """Bytes of the messages with adapters, per round over all sites: a panel for each group."""
+    figures = []
+    for group in groups:
+        run = group.runs[0]  # sizes do not depend on the seed
+        layers = {"sites → server": _traffic(run, UP), "server → sites": _traffic(run, DOWN)}
+        if any(layers.values()):
+            figures.append(
+                Figure(
+                    slug("traffic", group.label),
+                    f"{group.label}: adapters on their way",
+                    partial(draw_stack, layers=layers, ylabel="MiB per round"),
+                    ("round", *(f"{way} (MiB)" for way in layers)),
+                    [
+                        [str(number), *(f"{values.get(number, 0.0):.3f}" for values in layers.values())]
+                        for number in sorted(set().union(*layers.values()))
+                    ],
+                )
+            )
+    return figures
+
+
+def _conflict_curve(group: Group, conflicts: Sequence[Conflicts], measure: str) -> Curve:
+    """The mean over the runs that have the measure; the band spans them."""
+    single: list[Mapping[int, float]] = [
+        {number: values[measure] for number, values in of_run.items() if measure in values} for of_run in conflicts
+    ]
+    rounds = sorted(set().union(*single))
+    at = {number: values_at(single, number) for number in rounds}
+    means = {number: math.fsum(values) / len(values) for number, values in at.items()}
+    return Curve(group.label, means, group.colour, ranges(single, rounds) if len(single) > 1 else {})
+
+
+def _traffic(run: Run, way: str) -> dict[int, float]:
+    total: dict[int, float] = {}
+    for value in run.measurements:
+        if value.metric == way:
+            total[value.round] = total.get(value.round, 0.0) + value.value / _MIB
+    return total

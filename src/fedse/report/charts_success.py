@@ -1,0 +1,159 @@
+"""Figures of what the methods reach: success over the rounds, and differences to the reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from fedse.evaluation import macro_average
+from fedse.evaluation.rates import MEANS
+from fedse.report.drawing import Curve, curve_figure, pages, ranges, values_at
+from fedse.report.figures import PALETTE, Figure, slug
+from fedse.report.marks import draw_differences
+from fedse.results.formatting import bounds, percent, true_minus
+from fedse.results.groups import Course, Group, environments_of, evaluated_in
+from fedse.results.standings import Standing
+from fedse.types import RoundRecord
+
+MEAN = MEANS[0][0]
+_SUCCESS: dict[str, Any] = {"ylabel": "success (%)", "unit": " %", "limits": (0, 100)}
+
+
+def success_figures(groups: Sequence[Group]) -> list[Figure]:
+    """Success on held-out tasks over the rounds: a panel for each environment and their mean, a line for each group."""
+    environments = environments_of(groups)
+    figures = []
+    for page, members in pages_of_models(groups):
+        if len(environments) > 1:
+            figures += _mean_panel(members, page)
+        for environment in environments:
+            courses = {group.label: known(group.evaluated(environment)) for group in members}
+            curves = [_curve(group, environment, courses[group.label]) for group in members if courses[group.label]]
+            figures += rate_figure(
+                ("success", environment, page),
+                f"{environment}: held-out success",
+                curves,
+                courses,
+                "series and round",
+            )
+    return figures
+
+
+def ablation_figures(ablations: Sequence[Group], references: Mapping[str, Group]) -> list[Figure]:
+    """The mean of the environments over the rounds: a few ablations to a panel, each panel with its reference."""
+    figures = []
+    for page, members in pages_of_models(ablations, len(PALETTE) - 1):
+        reference = references.get(members[0].model)
+        shown = ([reference] if reference else []) + list(members)
+        coloured = [replace(group, colour=at) for at, group in enumerate(shown)]
+        figures += _mean_panel(coloured, f"ablation {page}", f"ablations, {MEAN}")
+    return figures
+
+
+def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]:
+    """Differences to each reference, mean of environments, with paired intervals."""
+    figures = []
+    for label in dict.fromkeys(standing.reference.label for standing in standings if standing.reference):
+        gains = {
+            standing.group.label: gain.times(100)
+            for standing in standings
+            if standing.reference and standing.reference.label == label and (gain := standing.gain)
+        }
+        if gains:
+            rows = [
+                [name, true_minus(f"{gain.value:+.1f}"), true_minus(f"{gain.low:+.1f} to {gain.high:+.1f}")]
+                for name, gain in gains.items()
+            ]
+            figures.append(
+                Figure(
+                    slug(part, label),
+                    f"{MEAN}: difference to {label}",
+                    partial(draw_differences, differences=gains, xlabel=f"points against {label}, 95 % interval"),
+                    ("method", "points", "95 % interval"),
+                    rows,
+                    height=1.0 + 0.33 * len(gains),
+                )
+            )
+    return figures
+
+
+def pages_of_models(groups: Sequence[Group], size: int = len(PALETTE)) -> list[tuple[str, Sequence[Group]]]:
+    """At most so many groups, of one model, and a number for all panels but the first."""
+    models = dict.fromkeys(group.model for group in groups)
+    chunks = [
+        chunk for model in models for _, chunk in pages([group for group in groups if group.model == model], size)
+    ]
+    return [(str(number) if number > 1 else "", chunk) for number, chunk in enumerate(chunks, start=1)]
+
+
+def rate_figure(
+    name: Sequence[str], title: str, curves: Sequence[Curve], courses: Mapping[str, Course], heading: str
+) -> list[Figure]:
+    """Success rates over the rounds, with each rate's interval and episodes in the numbers; none without curves.
+
+    Args:
+        name: parts of the figure's name.
+        title: what it shows.
+        curves: what is drawn, in percent.
+        courses: label of a curve → its rates.
+        heading: of the numbers' first column.
+    """
+
+    def cells(curve: Curve, number: int) -> list[str]:
+        rate = courses[curve.label][number]
+        return [percent(rate.rate, 1), f"{bounds(rate, 1)} %", f"{rate.successes}/{rate.episodes}"]
+
+    headings = (heading, "success", "95 % interval", "episodes")
+    return curve_figure(name, title, curves, headings, cells, **_SUCCESS)
+
+
+def known(course: Course) -> Course:
+    """The rounds with episodes that had an outcome."""
+    return {number: rate for number, rate in course.items() if rate.episodes}
+
+
+def in_percent(course: Course) -> dict[int, float]:
+    """Round → rate in percent, where it is known."""
+    return {number: 100 * rate.rate for number, rate in known(course).items()}
+
+
+def intervals(course: Course) -> dict[int, tuple[float, float]]:
+    """Round → bounds of the rate's interval, in percent."""
+    return {number: (100 * rate.low, 100 * rate.high) for number, rate in course.items()}
+
+
+def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Figure]:
+    curves, bands = [], {}
+    for group in groups:
+        single = [_means(run.records) for run in group.measured]
+        rounds = sorted(set.intersection(*map(set, single))) if single else []
+        means = {number: math.fsum(values_at(single, number)) / len(single) for number in rounds}
+        bands[group.label] = ranges(single, rounds)
+        if means:
+            curves.append(Curve(group.label, means, group.colour, bands[group.label] if len(single) > 1 else {}))
+
+    def cells(curve: Curve, number: int) -> list[str]:
+        low, high = bands[curve.label][number]
+        return [f"{curve.values[number]:.1f} %", f"{low:.1f}–{high:.1f} %"]
+
+    headings = ("series and round", "success", "lowest and highest seed")
+    return curve_figure(("success", "mean", page), f"{what}: held-out success", curves, headings, cells, **_SUCCESS)
+
+
+def _means(records: Sequence[RoundRecord]) -> dict[int, float]:
+    """Round → mean of the environments in percent, where all were evaluated and have an outcome."""
+    names = set().union(*(record.evaluation for record in records))
+    means = {
+        record.round: 100 * macro_average(record.evaluation) for record in records if record.evaluation.keys() == names
+    }
+    return {number: mean for number, mean in means.items() if not math.isnan(mean)}
+
+
+def _curve(group: Group, environment: str, course: Course) -> Curve:
+    """Pooled success in percent; the band spans the seeds, or is Wilson's interval where there is one run."""
+    single = [in_percent(evaluated_in(run, environment)) for run in group.measured]
+    bands = ranges(single, course) if len(single) > 1 else intervals(course)
+    return Curve(group.label, in_percent(course), group.colour, bands)

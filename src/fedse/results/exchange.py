@@ -1,0 +1,124 @@
+"""What sites exchange in a run, round by round: conflict of the updates, and bytes.
+
+Both are computed from the adapters in the run folder.  A packed run goes without these, so what was computed is written
+down in it (``exchange.json``), and read from there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedse.adapters.algebra import FACTORS, aggregation_error, conflict, factor_gram
+from fedse.errors import StorageError, boundary
+from fedse.results.method import combined_sites, starting_round, update_weights
+from fedse.storage import read_json, write_json
+
+if TYPE_CHECKING:
+    from fedse.results.reading import Run
+
+#: Round → measure → value.
+Conflicts = Mapping[int, Mapping[str, float]]
+#: (site, round, ``bytes_up`` or ``bytes_down``) → bytes of the message that went that way.
+Traffic = Mapping[tuple[str, int, str], int]
+UP, DOWN = "bytes_up", "bytes_down"
+
+_SCHEMA = 2
+#: Complete rounds stay as they are, and a page that follows a run asks for them again and again.
+_conflicts_of_rounds: dict[tuple[Any, ...], Mapping[str, float]] = {}
+
+
+def round_conflicts(run: Run) -> Conflicts:
+    """Round → measure → value, for rounds in which several sites sent adapters to be combined.
+
+    Measures are ``cosine_A`` and ``cosine_B`` (mean over the pairs of sites), ``dilution`` (κ, of both factors), and
+    ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.adapters.algebra`.
+
+    Raises:
+        AdapterError: if an adapter is damaged.
+        StorageError: if a file cannot be read, or is damaged.
+    """
+    if run.exchange_file.is_file():
+        return _read(run.exchange_file)[0]
+    there = set(run.adapter_rounds())
+    conflicts = {}
+    for record in run.records[1:]:
+        sites, start = combined_sites(record), starting_round(run.config, record.round)
+        if len(sites) > 1 and start in there and all(run.has_update(record.round, site) for site in sites):
+            conflicts[record.round] = _measured(
+                run, record.round, start, sites, update_weights(run.config, record, sites)
+            )
+    return conflicts
+
+
+def traffic(run: Run) -> Traffic:
+    """The bytes of the messages of a round's update, as they are encoded on their way (:mod:`fedse.messages`).
+
+    ``bytes_up`` is what a site sent: its reply.  ``bytes_down`` is what it was sent: the instruction.  Rounds whose
+    messages are gone are left out.
+
+    Raises:
+        RunError: if a round is damaged.
+        StorageError: if a file cannot be read, or is damaged.
+    """
+    if run.exchange_file.is_file():
+        return _read(run.exchange_file)[1]
+    return {
+        (site, record.round, way): size
+        for record in run.records[1:]
+        for site, sizes in run.traffic(record.round).items()
+        for way, size in zip((DOWN, UP), sizes, strict=True)
+    }
+
+
+def write_exchange(path: Path, conflicts: Conflicts, sizes: Traffic) -> None:
+    """Write down what was computed from adapters that a copy of the run goes without.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    content = {
+        "schema_version": _SCHEMA,
+        "conflicts": [{"round": number, **values} for number, values in conflicts.items()],
+        "traffic": [
+            {"site": site, "round": number, "way": way, "bytes": size} for (site, number, way), size in sizes.items()
+        ],
+    }
+    write_json(path, content)
+
+
+def _read(path: Path) -> tuple[Conflicts, Traffic]:
+    content = read_json(path, schema_version=_SCHEMA)
+    with boundary(StorageError, f"{path} is damaged", "restore it from a copy of the folder"):
+        conflicts = {
+            int(row["round"]): {name: float(value) for name, value in row.items() if name != "round"}
+            for row in content["conflicts"]
+        }
+        rows = content["traffic"] if content["schema_version"] > 1 else []  # these were sizes of folders, not messages
+        return conflicts, {(str(row["site"]), int(row["round"]), str(row["way"])): int(row["bytes"]) for row in rows}
+
+
+def _measured(
+    run: Run, number: int, start: int, sites: tuple[str, ...], weights: tuple[float, ...]
+) -> Mapping[str, float]:
+    """The measures of one round.
+
+    Args:
+        run: the run.
+        number: of the round, from 1.
+        start: the round whose global adapter the updates began from.
+        sites: those whose updates were combined.
+        weights: of their updates.
+    """
+    key = (run.folder, number, start, sites, weights)
+    if key not in _conflicts_of_rounds:
+        before = run.adapter(start)
+        updates = [run.update(number, site, expect=before.meta) for site in sites]
+        grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
+        values = {f"cosine_{factor}": conflict(gram).mean_cosine for factor, gram in grams.items()}
+        values["dilution"] = conflict(grams["A"] + grams["B"]).dilution
+        values["error"] = 100 * aggregation_error(before, updates, weights).of_update
+        _conflicts_of_rounds[key] = {measure: value for measure, value in values.items() if math.isfinite(value)}
+    return _conflicts_of_rounds[key]

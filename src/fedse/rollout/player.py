@@ -1,0 +1,71 @@
+"""What plays episodes with a model: an adapter and requests go in, trajectories come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedse.adapters.state import AdapterState
+from fedse.environments.base import Environment
+from fedse.rollout.episode import EpisodeRequest
+from fedse.types import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all episodes of a phase.
+
+    Attributes:
+        make_environment: makes an environment instance; one serves one episode at a time.
+        instruction: the system message.
+        greedy: take the most likely token instead of sampling.
+        max_turns: of an episode, instead of the configured number.
+        temperature: of sampling, instead of the configured one.
+    """
+
+    make_environment: Callable[[], Environment]
+    instruction: str
+    greedy: bool
+    max_turns: int | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutProgress:
+    """Where a rollout stands: episodes done of total, successes among them, tokens generated, seconds so far."""
+
+    done: int
+    total: int
+    successes: int
+    tokens: int
+    seconds: float
+
+
+class Player(Protocol):
+    """Plays many episodes with one adapter."""
+
+    def play(
+        self,
+        adapter: AdapterState | None,
+        requests: Sequence[EpisodeRequest],
+        rules: Rules,
+        *,
+        on_progress: Callable[[RolloutProgress], None] | None = None,
+    ) -> list[Trajectory]:
+        """Play one episode per request.
+
+        Args:
+            adapter: plays; ``None`` is the bare base model.
+            requests: what to play.
+            rules: how.
+            on_progress: told after every finished episode, and now and then in between.
+
+        Returns:
+            Trajectories in the order of the requests.  An environment's fault, or a prompt that leaves no room for a
+            reply within ``max_context``, comes back as a trajectory with ``stop`` ``ERROR``.
+
+        Raises:
+            AdapterError: if the adapter does not fit the model.
+            ModelError: if the player cannot play with the model.
+        """

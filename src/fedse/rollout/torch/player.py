@@ -1,0 +1,78 @@
+"""The player that decodes here, with torch: many multi-turn episodes side by side on one model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fedse.adapters.state import AdapterState
+from fedse.agent.renderers import Renderer
+from fedse.config import RolloutConfig
+from fedse.errors import ConfigError
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.lora import LoraModel
+from fedse.models.plain import check_head
+from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.player import RolloutProgress, Rules
+from fedse.rollout.schedule import Schedule
+from fedse.rollout.torch.cache import ATTENTION_NAME
+from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.prepack import prepacked
+from fedse.types import Trajectory
+
+
+class TorchPlayer:
+    """A :class:`~fedse.rollout.player.Player` on a base model with an adapter slot.
+
+    The adapter is merged into the base weights for the whole phase.  Trajectories carry token records, without
+    log-probabilities.
+
+    Args:
+        lora: the model; the adapter to play with is loaded into it and stays there.
+        renderer: of the model's tokenizer.
+        config: slots, limits and sampling.
+
+    Raises:
+        ConfigError: if ``max_context`` exceeds what the model was made for.
+        ModelError: if the model changes its logits after the output embedding.
+    """
+
+    def __init__(self, lora: LoraModel, renderer: Renderer, config: RolloutConfig) -> None:
+        window = getattr(lora.base.model.config, "max_position_embeddings", None)
+        if window is not None and config.max_context > window:
+            raise ConfigError(
+                f"rollout.max_context is {config.max_context}, but {lora.base.name!r} has a context of {window} tokens",
+                f"set rollout.max_context to at most {window}",
+            )
+        check_head(lora.base.model)
+        self._lora = lora
+        self._renderer = renderer
+        self._config = config
+
+    def play(
+        self,
+        adapter: AdapterState | None,
+        requests: Sequence[EpisodeRequest],
+        rules: Rules,
+        *,
+        on_progress: Callable[[RolloutProgress], None] | None = None,
+    ) -> list[Trajectory]:
+        """See :class:`~fedse.rollout.player.Player`.
+
+        Raises:
+            AdapterError: if the adapter does not fit the model.
+            ModelError: if the model's attention is another than the decoder computes.
+        """
+        if not requests:
+            return []
+        model, slots = self._lora.base.model, min(self._config.slots, len(requests))
+        # A fresh adapter has a zero factor B: with it the model is the bare base model.
+        self._lora.load(self._lora.initial_state(0) if adapter is None else adapter)
+        with self._lora.merged(), prepacked(model, slots), attention_implementation(model, ATTENTION_NAME):
+            decoder = SlotDecoder(
+                model,
+                slots + 1,
+                self._config.max_context,
+                temperature=rules.temperature or self._config.temperature,
+                min_p=self._config.min_p,
+            )
+            return Schedule(decoder, self._renderer, self._config, requests, rules, on_progress).play()
