@@ -150,6 +150,8 @@ class TestCanaries:
     @pytest.mark.parametrize("disclosed", SETTINGS.values(), ids=list(SETTINGS))
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_none_leaves_a_site(self, strategy: str, disclosed: list[str] | None, tmp_path: Path) -> None:
+        if strategy == "weighted_mean" and disclosed is not None:  # which needs it of every site
+            disclosed = sorted({*disclosed, "examples"})
         runtime, server = serve(config_of(strategy, *whispering(disclose=disclosed)), tmp_path)
         assert [record.round for record in read_records(ServerFolder(server))] == [0, 1]
         nothing_left(runtime, server, tmp_path / "at-the-sites")
@@ -185,6 +187,12 @@ class TestCanaries:
         broken = [client | {"options": {"broken": "always"}} for client in whispering()]
         runtime, server = serve(config_of("mean", *broken), tmp_path)
         assert "refused: EnvironmentFault" in (server / "error.txt").read_text()
+        assert found_in(all_bytes(runtime, server), CANARIES.values()) == []
+
+    def test_what_a_site_keeps_back_a_strategy_does_not_get_either(self, tmp_path: Path) -> None:
+        runtime, server = serve(config_of("weighted_mean", *whispering(disclose=[])), tmp_path)
+        assert "refused: ConfigError" in (server / "error.txt").read_text()
+        assert read_records(ServerFolder(server)) == ()
         assert found_in(all_bytes(runtime, server), CANARIES.values()) == []
 
     def test_on_one_machine_the_error_is_whole(self, tmp_path: Path) -> None:

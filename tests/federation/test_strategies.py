@@ -183,6 +183,14 @@ class TestPrivateB:
                 assert adapter.digest == AdapterState(expected, own.meta).digest
 
 
+def test_sites_with_the_same_tasks_are_evaluated_each_with_its_own_b(tmp_path: Path) -> None:
+    sites = [toy_client("alpha"), toy_client("beta")]
+    result = run(toy_config(*sites, rounds=1, method={"strategy": "private_b"}), tmp_path)
+    assert set(result.after) == {"toy@alpha", "toy@beta"}
+    assert result.records[1].adapter == load_state(RunFolder(tmp_path).server, 1).adapter().digest
+    assert result.records[1].transfer == {}, "no site has the B of another"
+
+
 class TestMixedRanks:
     def test_every_site_trains_and_sends_its_own_rank(self, finished: dict[str, Path]) -> None:
         for number in (1, 2, 3):
