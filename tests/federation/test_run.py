@@ -369,6 +369,7 @@ class TestFolder:
 class TestResume:
     """A resumed run is the uninterrupted one, byte for byte but for seconds."""
 
+    @pytest.mark.long
     def test_after_an_interruption_at_any_event(self, finished: Path, tmp_path: Path) -> None:
         expected = fingerprint(finished)
         after = 0
@@ -413,6 +414,7 @@ class TestResume:
         ],
         ids=["mean", "several-environments", "isolated"],
     )
+    @pytest.mark.long
     def test_after_a_stop_at_any_write(
         self,
         tmp_path: Path,

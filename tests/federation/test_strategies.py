@@ -73,6 +73,7 @@ class TestAll:
         run(config, tmp_path / "run", resume=True)
         assert fingerprint(tmp_path / "run") == fingerprint(finished[strategy])
 
+    @pytest.mark.long
     def test_killed_and_resumed_it_ends_with_the_same_bytes(
         self, strategy: str, finished: dict[str, Path], toy_distribution: Path, tmp_path: Path
     ) -> None:

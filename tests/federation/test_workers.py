@@ -22,7 +22,7 @@ from fedse.settings import dump_config
 from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = [pytest.mark.usefixtures("toy"), pytest.mark.long]  # a process loads its libraries for seconds
 SITES = (toy_client("alpha"), toy_client("beta"), toy_client("gamma"))
 
 

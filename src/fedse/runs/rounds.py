@@ -105,7 +105,7 @@ def save_round(
         for site, data in replies.items():
             atomic_write(scratch / "replies" / site, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
-        content["sent"] = dict(sent or {})
+        content["sent"] = dict(sorted((sent or {}).items()))
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
 
 
