@@ -16,7 +16,7 @@ from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.page import LARGEST_PAGE
 from fedse.results.groups import group_runs
 from fedse.results.reading import read_runs
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.seeding import numpy_generator
 from helpers.report_runs import Page, begin, config, episode, finish_round, made_run
 
@@ -93,7 +93,9 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     text = HOSTILE.replace("\ud800", "")  # which YAML cannot hold
     clients = [{"name": "west", "environment": "maze", "options": {"look": text}}]
     folder = made_run(tmp_path / "<b>run", name=text, clients=clients)
-    write_trajectories(RunLayout(folder).evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
+    write_trajectories(
+        RunFolder(folder).site("west").environment("west").evaluation(2), [episode(HOSTILE, success=True, text=HOSTILE)]
+    )
     target = tmp_path / "page.html"
     write_page(target, read_study([folder]))
     page = Page(target.read_text())
@@ -194,7 +196,7 @@ def test_without_room_for_a_task_no_browser_is_shown_but_a_notice(
 def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
     """What the server of a real federation has: no file of a site."""
     folder = made_run(tmp_path / "run")
-    for path in sorted((folder / "clients").rglob("*"), reverse=True):
+    for path in sorted((folder / "sites").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     page = Page(rendered(folder))
     assert "75 % [41–93]" in page.texts["td"]

@@ -9,7 +9,7 @@ from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
 from fedse.results.standings import Standing
 from fedse.runs.folder import is_at_work, locked
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend
@@ -125,9 +125,9 @@ def test_a_packed_suite_has_the_same_figures_but_the_timelines(
 def test_a_damaged_note_of_the_adapters_is_named(suite: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     pack_suite(suite, packed)
-    [*_, note] = sorted(packed.glob("cells/*/together/seed-*/exchange.json"))
+    [*_, note] = sorted(packed.glob("cells/*/together/seed-*/server/exchange.json"))
     note.write_text('{"schema_version": 1, "conflicts": [{}]}')
-    with pytest.raises(StorageError, match=r"seed-1/exchange\.json is damaged"):
+    with pytest.raises(StorageError, match=r"seed-1/server/exchange\.json is damaged"):
         read_study([packed])
 
 
@@ -164,7 +164,7 @@ def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_p
 
 def test_a_process_at_work_is_known_by_its_lock(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0, 2))
-    lock = RunLayout(folder).lock
+    lock = RunFolder(folder).server.lock
     assert not is_at_work(lock)
     with locked(lock):
         assert is_at_work(lock)
@@ -179,7 +179,7 @@ def test_a_page_tells_when_a_run_that_is_followed_dies_and_comes_back(tmp_path: 
     finish_round(layout, run, 0, [episode("a", success=False)])
     states: list[bool] = []
     steps = iter(["begin", "nothing", "end", "finish"])
-    lock = locked(layout.lock)
+    lock = locked(layout.server.lock)
 
     def go_on(_: float) -> None:
         match next(steps):
