@@ -225,7 +225,8 @@ def _left_the_sites(origin: Origin) -> str:
         )
     if has_own_adapters(config):
         return (
-            "No site learnt from another: each trained its own adapter on its own experience, and this is one of them."
+            "Its adapter, to the server, which gave it to no other site to train on. Each site trained its own adapter "
+            "on its own experience."
         )
     names = scalar_names(config)
     numbers = f"; with each, {', '.join(names)} as a number" if names else " and nothing else"
