@@ -94,4 +94,4 @@ def test_another_sites_adapter_is_really_the_one_that_plays(tmp_path: Path) -> N
 
 
 def episodes_of(folder: Path, host: str, number: int, owner: str) -> Path:
-    return RunFolder(folder).site(host).environment(host, alone=True).evaluation(number, owner)
+    return RunFolder(folder).site(host).environment(host).evaluation(number, owner)

@@ -384,11 +384,12 @@ class TestTasks:
         found = self.asked(tmp_path, {site: self.told() for site in SITES})
         assert {part for asked in found.values() for each in asked for part in each.parts.values()} == {(0, 1)}
 
-    def test_a_site_that_tells_nothing_divides_nothing(self, tmp_path: Path) -> None:
+    def test_what_a_site_keeps_back_cannot_be_divided(self, tmp_path: Path) -> None:
         told = {"a": self.told(), "b": TaskSummary(), "c": self.told()}
-        found = self.asked(tmp_path, told, partition={"scheme": "iid"})
-        assert found["b"][-1].parts == {"b": (0, 1)}
-        assert (found["a"][-1].parts, found["c"][-1].parts) == ({"a": (0, 2)}, {"c": (1, 2)})
+        with pytest.raises(RunError, match="site 'b' keeps back which tasks it has") as caught:
+            self.asked(tmp_path / "iid", told, partition={"scheme": "iid"})
+        assert "partition.scheme=shared" in caught.value.mend
+        assert self.asked(tmp_path / "shared", told)["b"][-1].parts == {"b": (0, 1)}
 
     def test_environments_of_one_site_divide_them_too(self, tmp_path: Path) -> None:
         clients = [toy_client("x", site="one"), toy_client("y", site="one"), toy_client("z")]

@@ -45,6 +45,7 @@ class PrivateB(Strategy):
 
     name: ClassVar[str] = "private_b"
     citation: ClassVar[str] = "Guo et al. 2024, arXiv 2410.01463"
+    personal: ClassVar[bool] = True
 
     def instruct(self, state: State, site: str) -> Sent:
         whole = state.adapter()

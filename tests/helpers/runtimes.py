@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fedse.adapters.state import AdapterState
 from fedse.federation.runtimes import Runtime
 from fedse.messages import Done, Instruction, Purpose, Rates, Reply, SiteReport, Update
-from fedse.sites.host import SiteHost
+
+if TYPE_CHECKING:
+    from fedse.sites.host import SiteHost
 
 #: What a site that is asked for an update sends, or a function of what it was asked.
 Answer = bytes | None | Callable[[Instruction], bytes | None]

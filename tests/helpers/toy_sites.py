@@ -54,6 +54,6 @@ class AskedSite:
 
 def reports(folder: Path, number: int, name: str = "alpha") -> dict[Phase, PhaseReport]:
     """The phases of a round that are complete at a site with one environment."""
-    environment = RunFolder(folder).site(name).environment(name, alone=True)
+    environment = RunFolder(folder).site(name).environment(name)
     markers = {phase: environment.marker(number, phase) for phase in Phase}
     return {phase: completed(marker) for phase, marker in markers.items() if marker.exists()}

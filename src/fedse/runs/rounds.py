@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 
 from fedse.adapters.files import load_adapter, save_adapter
@@ -98,7 +99,9 @@ def save_round(
                 save_adapter(adapter, scratch / written[adapter.digest], base_name=base_name)
             places[name] = written[adapter.digest]
         if state.arrays:
-            (scratch / _ARRAYS).write_bytes(safetensors.numpy.save(dict(sorted(state.arrays.items()))))
+            # In C order: safetensors writes the memory of an array as it lies, whatever its strides.
+            arrays = {name: np.asarray(array, order="C") for name, array in sorted(state.arrays.items())}
+            (scratch / _ARRAYS).write_bytes(safetensors.numpy.save(arrays))
         for site, data in replies.items():
             atomic_write(scratch / "replies" / site, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}

@@ -1,0 +1,223 @@
+"""Strategies that keep something from round to round, at the server or at the sites, or serve different ranks.
+
+They stand in :mod:`helpers.own_strategies`, each in one short class, and come by the entry points of the toy
+distribution.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedse.adapters.files import load_adapter
+from fedse.adapters.state import SUFFIX_A, AdapterState
+from fedse.config import RunConfig
+from fedse.federation.run import run
+from fedse.federation.runtimes.process import ProcessRuntime
+from fedse.federation.strategies import strategy_class
+from fedse.messages import Purpose, Reply, Update
+from fedse.models.lora import LoraModel
+from fedse.runs.layout import RunFolder
+from fedse.runs.rounds import load_state
+from fedse.settings import dump_config
+from fedse.sites.environment import SiteEnvironment
+from helpers.own_strategies import resized
+from helpers.runtimes import Recorded
+from helpers.subprocesses import HELPERS, environment
+from helpers.toy_runs import fingerprint, interrupted, toy_client, toy_config, update
+
+pytestmark = pytest.mark.usefixtures("toy", "without_flushing")
+
+OWN = ("momentum", "private_b", "mixed_ranks")
+
+
+def config_of(strategy: str, **changes: Any) -> RunConfig:
+    """Three rounds of two sites, of ranks 4 and 8 where the strategy serves such."""
+    ranks: dict[str, Any] = {}
+    clients = [toy_client("alpha"), toy_client("beta", options={"secret": "b"})]
+    if strategy == "mixed_ranks":
+        ranks = {"lora": {"rank": 8, "alpha": 16.0}}
+        clients[0]["rank"] = 4
+    return toy_config(*clients, method={"strategy": strategy}, **({"rounds": 3} | ranks | changes))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path) -> dict[str, Path]:
+    """Strategy → an uninterrupted run."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(toy_distribution))
+        return {strategy: run(config_of(strategy), root / strategy).folder for strategy in OWN}
+
+
+@pytest.mark.parametrize("strategy", OWN)
+class TestAll:
+    def test_it_is_written_in_less_than_60_lines(self, strategy: str) -> None:
+        helpers = inspect.getsource(resized) if strategy == "mixed_ranks" else ""
+        source = inspect.getsource(strategy_class(strategy)) + helpers
+        assert len(source.splitlines()) < 60
+
+    @pytest.mark.parametrize("after", [24, 48, 66])
+    def test_interrupted_and_resumed_it_ends_with_the_same_bytes(
+        self, strategy: str, after: int, finished: dict[str, Path], tmp_path: Path
+    ) -> None:
+        config = config_of(strategy)
+        assert interrupted(config, tmp_path / "run", after=after)
+        run(config, tmp_path / "run", resume=True)
+        assert fingerprint(tmp_path / "run") == fingerprint(finished[strategy])
+
+    def test_killed_and_resumed_it_ends_with_the_same_bytes(
+        self, strategy: str, finished: dict[str, Path], toy_distribution: Path, tmp_path: Path
+    ) -> None:
+        file, killed = tmp_path / "config.yaml", tmp_path / "killed"
+        file.write_text(dump_config(config_of(strategy)))
+        script = [sys.executable, HELPERS / "killed_run.py", file, tmp_path / "whole", killed, "0"]
+        variables = environment(toy_distribution, OMP_NUM_THREADS="1")
+        done = subprocess.run(script, env=variables, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) >= 3
+        assert fingerprint(killed) == fingerprint(tmp_path / "whole") == fingerprint(finished[strategy])
+
+    def test_every_round_moves_the_adapter(self, strategy: str, finished: dict[str, Path]) -> None:
+        states = [load_state(RunFolder(finished[strategy]).server, number) for number in range(4)]
+        assert len({state.adapter().digest for state in states}) == 4
+
+
+class TestMomentum:
+    def test_its_state_lies_with_every_round(self, finished: dict[str, Path]) -> None:
+        server = RunFolder(finished["momentum"]).server
+        states = [load_state(server, number) for number in range(4)]
+        assert [state.numbers for state in states] == [{}, {"rounds": 1.0}, {"rounds": 2.0}, {"rounds": 3.0}]
+        for before, after in itertools.pairwise(states):
+            for name, array in after.adapter().tensors.items():
+                assert (array == before.adapter().tensors[name] + after.arrays[name]).all()
+
+    def test_it_remembers_the_rounds_before(self, finished: dict[str, Path]) -> None:
+        server = RunFolder(finished["momentum"]).server
+        first, second = load_state(server, 1), load_state(server, 2)
+        sent = [update(finished["momentum"], 2, site) for site in ("alpha", "beta")]
+        for name, velocity in second.arrays.items():
+            change = np.mean([adapter.tensors[name].astype(np.float64) for adapter in sent], axis=0)
+            change -= first.adapter().tensors[name]
+            assert velocity == pytest.approx(0.5 * first.arrays[name] + change, rel=1e-4, abs=1e-6)
+
+    def test_another_option_makes_another_run(self, finished: dict[str, Path], tmp_path: Path) -> None:
+        changed = config_of("momentum", rounds=2)
+        method = changed.method.model_copy(update={"options": {"beta": 0.0}})
+        run(changed.model_copy(update={"method": method}), tmp_path)
+        plain = run(config_of("mean", rounds=2), tmp_path / "mean")
+        ours = load_state(RunFolder(tmp_path).server, 2).adapter()
+        for name, array in load_adapter(plain.adapter).tensors.items():
+            assert ours.tensors[name] == pytest.approx(array, rel=1e-4, abs=1e-6), "without momentum it is the mean"
+
+
+@pytest.fixture(scope="module")
+def recorded(
+    tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path
+) -> tuple[Path, Recorded, list[tuple[str, int, AdapterState]]]:
+    """A run, what passed its runtime, and (environment, round, adapter) of all evaluations."""
+    folder = tmp_path_factory.mktemp("private")
+    runtimes: list[Recorded] = []
+    played: list[tuple[str, int, AdapterState]] = []
+    evaluate = SiteEnvironment._evaluate
+
+    def recording(host: Any) -> Recorded:
+        runtimes.append(Recorded(ProcessRuntime(host)))
+        return runtimes[-1]
+
+    def watched(self: SiteEnvironment, number: int, adapter: AdapterState, *rest: Any) -> Any:
+        played.append((self.name, number, adapter))
+        return evaluate(self, number, adapter, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(toy_distribution))
+        patch.setattr("fedse.federation.run.ProcessRuntime", recording)
+        patch.setattr(SiteEnvironment, "_evaluate", watched)
+        run(config_of("private_b"), folder / "run")
+    [runtime] = runtimes
+    return folder / "run", runtime, played
+
+
+class TestPrivateB:
+    def own(self, folder: Path, site: str, number: int) -> AdapterState:
+        return load_adapter(RunFolder(folder).site(site).adapter(number))
+
+    def test_no_b_leaves_a_site(self, recorded: tuple[Path, Recorded, Any]) -> None:
+        folder, runtime, _ = recorded
+        for _, _, data in runtime.sent:
+            reply = Reply.decode(data)
+            if isinstance(reply.answer, Update):
+                names = reply.answer.adapter.tensors
+                beginning = reply.purpose is Purpose.INITIAL  # a function of the seed, in which every B is zero
+                assert all(name.endswith(SUFFIX_A) or (beginning and not array.any()) for name, array in names.items())
+                assert reply.answer.tensors == {}
+        wires = b"".join(reply for _, _, reply in runtime.sent)
+        for site in ("alpha", "beta"):
+            for number in (2, 3):  # the last two are kept
+                for name, array in self.own(folder, site, number).tensors.items():
+                    assert (array.tobytes() in wires) == name.endswith(SUFFIX_A)
+
+    def test_every_site_has_another_b(self, recorded: tuple[Path, Recorded, Any]) -> None:
+        folder, _, _ = recorded
+        alpha, beta = (self.own(folder, site, 3) for site in ("alpha", "beta"))
+        for name, array in alpha.tensors.items():
+            if not name.endswith(SUFFIX_A):
+                assert array.any()
+                assert (array != beta.tensors[name]).any()
+
+    def test_each_is_evaluated_with_its_own_b_and_the_common_a(self, recorded: tuple[Path, Recorded, Any]) -> None:
+        folder, _, played = recorded
+        for number in (2, 3):
+            common = load_state(RunFolder(folder).server, number).adapter()
+            for site in ("alpha", "beta"):
+                [adapter] = [adapter for name, when, adapter in played if (name, when) == (site, number)]
+                own = self.own(folder, site, number)
+                expected = {name: (common if name.endswith(SUFFIX_A) else own).tensors[name] for name in common.tensors}
+                assert adapter.digest == AdapterState(expected, own.meta).digest
+
+
+def test_sites_with_the_same_tasks_are_evaluated_each_with_its_own_b(tmp_path: Path) -> None:
+    sites = [toy_client("alpha"), toy_client("beta")]
+    result = run(toy_config(*sites, rounds=1, method={"strategy": "private_b"}), tmp_path)
+    assert set(result.after) == {"toy@alpha", "toy@beta"}
+    assert result.records[1].adapter == load_state(RunFolder(tmp_path).server, 1).adapter().digest
+    assert result.records[1].transfer == {}, "no site has the B of another"
+
+
+class TestMixedRanks:
+    def test_every_site_trains_and_sends_its_own_rank(self, finished: dict[str, Path]) -> None:
+        for number in (1, 2, 3):
+            alpha, beta = (update(finished["mixed_ranks"], number, site).meta for site in ("alpha", "beta"))
+            assert (alpha.rank, alpha.alpha, beta.rank, beta.alpha) == (4, 8.0, 8, 16.0)
+
+    def test_the_small_one_moves_its_components_alone(self, finished: dict[str, Path]) -> None:
+        server = RunFolder(finished["mixed_ranks"]).server
+        alpha, beta = (update(finished["mixed_ranks"], 1, site) for site in ("alpha", "beta"))
+        after = load_state(server, 1).adapter()
+        for name, array in after.tensors.items():
+            padded = resized(alpha, 8).tensors[name].astype(np.float64)
+            assert (array == ((padded + beta.tensors[name]) / 2).astype(np.float32)).all()
+
+    def test_each_site_plays_with_its_own_rank(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        ranks: list[tuple[str, int]] = []
+        for work in ("_play", "_evaluate"):
+            whole = getattr(SiteEnvironment, work)
+
+            def watched(self: SiteEnvironment, *arguments: Any, whole: Any = whole) -> Any:
+                found = whole(self, *arguments)
+                lora: LoraModel = self._shared.lora
+                ranks.append((self.name, lora.meta.rank))
+                assert {layer.scaling["default"] for layer in lora.layers.values()} == {2.0}
+                return found
+
+            monkeypatch.setattr(SiteEnvironment, work, watched)
+        run(config_of("mixed_ranks", rounds=1), tmp_path)
+        assert set(ranks) == {("alpha", 4), ("beta", 8)}
+        assert len(ranks) == 6
