@@ -23,7 +23,7 @@ from fedse.sites.host import Job, Task
 from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
-pytestmark = pytest.mark.usefixtures("toy")
+pytestmark = pytest.mark.usefixtures("toy", "warm_workers")
 SITES = (toy_client("alpha"), toy_client("beta"), toy_client("gamma"))
 
 

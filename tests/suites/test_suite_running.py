@@ -30,9 +30,11 @@ from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, warm_workers: None) -> Path:
     """The folder of the small suite, done without interruption, two cells side by side."""
     root = tmp_path_factory.mktemp("suite") / "whole"
     events: list[SuiteEvent] = []
