@@ -111,9 +111,10 @@ methods: [fedit, fed-se]
 """
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("warm_workers")
 def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but for the presets and suites, whose place small ones take, and the numbers of tasks and episodes."""
+    """As written, but with a small preset and a small suite, and few tasks, episodes and tokens."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(SUITE)
     for line, arguments in documented_commands("fedse"):

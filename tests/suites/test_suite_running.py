@@ -125,6 +125,7 @@ def test_a_finished_suite_is_not_run_again(finished: Path) -> None:
         run_suite(SMALL, finished)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
 def test_a_suite_killed_again_and_again_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
