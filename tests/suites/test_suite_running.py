@@ -31,9 +31,11 @@ from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, warm_workers: None) -> Path:
     """The folder of the small suite, done without interruption, two cells side by side."""
     root = tmp_path_factory.mktemp("suite") / "whole"
     events: list[SuiteEvent] = []
@@ -127,6 +129,7 @@ def test_a_finished_suite_is_not_run_again(finished: Path) -> None:
         run_suite(SMALL, finished)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
 def test_a_suite_killed_again_and_again_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
