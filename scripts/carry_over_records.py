@@ -36,7 +36,7 @@ from fedse.storage import atomic_directory, atomic_write
 from fedse.suites.loading import dump_suite, parse_suite
 
 #: The keys of the old ``method`` section that became a strategy, with their defaults.
-OLD = {"sharing": "federated", "aggregator": "mean", "server_lr": 1.0, "restart": False}
+OLD: Mapping[str, Any] = {"sharing": "federated", "aggregator": "mean", "server_lr": 1.0, "restart": False}
 #: The site that has all environments where experience was pooled.
 ALL = "all"
 #: What a packed run had at its root.
@@ -45,7 +45,7 @@ ROOT_FILES = ("config.yaml", "exchange.json", "metrics.jsonl", "versions.json")
 
 def new_config(old: Mapping[str, Any]) -> RunConfig:
     """The configuration of a run, from the data of its old one."""
-    method = OLD | old["method"]
+    method = {**OLD, **old["method"]}
     sharing, aggregator, server_lr, restart = (method.pop(key) for key in OLD)
     options = {}
     if sharing == "federated" and server_lr != 1:
@@ -76,7 +76,7 @@ def new_settings(old: Mapping[str, Any], base: dict[str, Any]) -> dict[str, Any]
     """
     flat = flat_settings(old)
     said = {key: flat.pop(f"method.{key}") for key in OLD if f"method.{key}" in flat}
-    method = OLD | base | said
+    method = {**OLD, **base, **said}
     new: dict[str, Any] = {}
     if said.get("sharing") == "pooled":
         new["clients.*.site"] = ALL

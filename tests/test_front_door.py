@@ -19,11 +19,6 @@ def test_every_name_resolves(name: str) -> None:
     assert getattr(fedse, name) is not None
 
 
-@pytest.mark.parametrize("name", ["run", "load_config", "make", "Environment", "Strategy", "State", "Player", "Example"])
-def test_what_a_reader_of_other_libraries_looks_for_is_there(name: str) -> None:
-    assert name in NAMES
-
-
 def test_the_names_are_listed_for_people() -> None:
     assert set(NAMES) | {"__version__"} <= set(dir(fedse))
     assert fedse.__version__ == version("fedse")
