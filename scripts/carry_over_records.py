@@ -7,10 +7,12 @@ it is, so a script that was interrupted can be started again.
 
 * Files move below ``server/`` and ``sites/<site>/`` (:mod:`fedse.runs.layout`).
 * ``method.sharing``, ``aggregator``, ``server_lr`` and ``restart`` become ``method.strategy`` and ``method.options``.
-  Options that equal the strategy's defaults are left out, unless the suite names them.  A run with pooled experience
+  Options that change nothing are left out, but for a ``server_lr`` that the suite names.  A run with pooled experience
   becomes a run of one site, ``all``, that has every environment.
 * In ``metrics.jsonl`` the figures of a pooled update become those of site ``all``.  ``scalars`` says what the weighted
   mean was told.  No other figure changes.
+* ``exchange.json`` stays as it is.  Its traffic was the size of adapter folders and not of messages, so readers leave it
+  out.
 
 A cell gets the configuration that its suite gives it now, with the number of workers that it was run with.  The script
 stops if that is not the run that was recorded.  A run whose name says its method, as those of ``fedse run --method``
@@ -86,7 +88,7 @@ def new_settings(old: Mapping[str, Any], base: dict[str, Any]) -> dict[str, Any]
         new["method.options"] = {}
     if "server_lr" in said and method["sharing"] == "federated":
         new["method.options.server_lr"] = _number(said["server_lr"])
-    if "restart" in said and (said["restart"] or method["sharing"] == "federated"):
+    if "restart" in said and said["restart"] != base.get("restart", False):
         new["method.options.restart"] = said["restart"]
     return new | flat
 
