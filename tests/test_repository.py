@@ -38,6 +38,7 @@ def test_import_rules_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
+        ("fedse", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
         ("fedse.cli.main", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
         ("fedse.types", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
         ("fedse.settings", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
