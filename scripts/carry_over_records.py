@@ -11,8 +11,8 @@ it is, so a script that was interrupted can be started again.
   becomes a run of one site, ``all``, that has every environment.
 * In ``metrics.jsonl`` the figures of a pooled update become those of site ``all``.  ``scalars`` says what the weighted
   mean was told.  No other figure changes.
-* ``exchange.json`` stays as it is.  Its traffic was the size of adapter folders and not of messages, so readers leave it
-  out.
+* ``exchange.json`` stays as it is.  Its traffic was in sizes of adapter folders and not of messages, so readers leave
+  it out.
 
 A cell gets the configuration that its suite gives it now, with the number of workers that it was run with.  The script
 stops if that is not the run that was recorded.  A run whose name says its method, as those of ``fedse run --method``

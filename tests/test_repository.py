@@ -103,23 +103,19 @@ def test_documented_commands_are_accepted(line: str, arguments: list[str]) -> No
         command.make_context("fedse", list(arguments))
 
 
-#: The shipped suite ``tiny`` with two cells of one round.
-SUITE = """
-name: tiny
-preset: tiny
-config: {rounds: 1, evaluation: {tasks: 2}}
-methods: [fedit, fed-se]
-"""
+def quickstart() -> tuple[str, list[str]]:
+    """What ``make quickstart`` runs once everything is installed."""
+    [words] = re.findall(r"^quickstart:.*\n\t\$\(BIN\)/fedse (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return "make quickstart", shlex.split(words)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("warm_workers")
 def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but with a small preset and a small suite, and few tasks, episodes and tokens."""
+    """As written, but with a small preset, and few tasks, episodes and tokens."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(SUITE)
-    for line, arguments in documented_commands("fedse"):
-        if not line.startswith("README.md:") or arguments[:2] == ["model", "pull"]:
+    for line, arguments in [quickstart(), *documented_commands("fedse")]:
+        if not line.startswith(("make", "README.md:")):
             continue
         words = [re.sub("quickstart", "tiny", word) for word in arguments]
         words = ["2" if before == "--tasks" else word for before, word in zip(["", *words], words, strict=False)]
@@ -127,7 +123,6 @@ def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: py
             few = ("rounds=1", "training.steps=1", "rollout.max_turns=1", "rollout.max_response_tokens=4")
             few += ("evaluation.tasks=2", "clients.*.demonstrations=2", "clients.*.episodes_per_round=2")
             words += [word for change in few for word in ("--set", change)]
-        words = ["tiny.yaml" if words[:2] == ["suite", "run"] and word == "tiny" else word for word in words]
         result = CliRunner().invoke(app, words, input="")
         assert result.exit_code == 0, f"{line}\n{result.output}"
 
