@@ -57,7 +57,8 @@ def warm_workers() -> Iterator[None]:
     For tests of what workers do; that they start as they do outside the tests, other tests show.
     """
     warm = multiprocessing.get_context("forkserver")
-    warm.set_forkserver_preload(["fedse.federation.runtimes.local", "scipy.stats"])
+    # pytest as well: every worker imports the main module of the process that asked for it.
+    warm.set_forkserver_preload(["fedse.federation.runtimes.workers", "fedse.suites.workers", "scipy.stats", "pytest"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda method=None: warm)
         yield
