@@ -7,10 +7,12 @@ it is, so a script that was interrupted can be started again.
 
 * Files move below ``server/`` and ``sites/<site>/`` (:mod:`fedse.runs.layout`).
 * ``method.sharing``, ``aggregator``, ``server_lr`` and ``restart`` become ``method.strategy`` and ``method.options``.
-  Options that equal the strategy's defaults are left out, unless the suite names them.  A run with pooled experience
+  Options that change nothing are left out, but for a ``server_lr`` that the suite names.  A run with pooled experience
   becomes a run of one site, ``all``, that has every environment.
 * In ``metrics.jsonl`` the figures of a pooled update become those of site ``all``.  ``scalars`` says what the weighted
   mean was told.  No other figure changes.
+* ``exchange.json`` stays as it is.  Its traffic was in sizes of adapter folders and not of messages, so readers leave
+  it out.
 
 A cell gets the configuration that its suite gives it now, with the number of workers that it was run with.  The script
 stops if that is not the run that was recorded.  A run whose name says its method, as those of ``fedse run --method``
@@ -36,7 +38,7 @@ from fedse.storage import atomic_directory, atomic_write
 from fedse.suites.loading import dump_suite, parse_suite
 
 #: The keys of the old ``method`` section that became a strategy, with their defaults.
-OLD = {"sharing": "federated", "aggregator": "mean", "server_lr": 1.0, "restart": False}
+OLD: Mapping[str, Any] = {"sharing": "federated", "aggregator": "mean", "server_lr": 1.0, "restart": False}
 #: The site that has all environments where experience was pooled.
 ALL = "all"
 #: What a packed run had at its root.
@@ -45,7 +47,7 @@ ROOT_FILES = ("config.yaml", "exchange.json", "metrics.jsonl", "versions.json")
 
 def new_config(old: Mapping[str, Any]) -> RunConfig:
     """The configuration of a run, from the data of its old one."""
-    method = OLD | old["method"]
+    method = {**OLD, **old["method"]}
     sharing, aggregator, server_lr, restart = (method.pop(key) for key in OLD)
     options = {}
     if sharing == "federated" and server_lr != 1:
@@ -76,7 +78,7 @@ def new_settings(old: Mapping[str, Any], base: dict[str, Any]) -> dict[str, Any]
     """
     flat = flat_settings(old)
     said = {key: flat.pop(f"method.{key}") for key in OLD if f"method.{key}" in flat}
-    method = OLD | base | said
+    method = {**OLD, **base, **said}
     new: dict[str, Any] = {}
     if said.get("sharing") == "pooled":
         new["clients.*.site"] = ALL
@@ -86,7 +88,7 @@ def new_settings(old: Mapping[str, Any], base: dict[str, Any]) -> dict[str, Any]
         new["method.options"] = {}
     if "server_lr" in said and method["sharing"] == "federated":
         new["method.options.server_lr"] = _number(said["server_lr"])
-    if "restart" in said and (said["restart"] or method["sharing"] == "federated"):
+    if "restart" in said and said["restart"] != base.get("restart", False):
         new["method.options.restart"] = said["restart"]
     return new | flat
 

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 from fedse.evaluation import macro_average
-from fedse.runs.folder import read_records
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.storage import atomic_directory
 from fedse.suites.packing import pack_run
 from fedse.types import RoundRecord
@@ -29,7 +29,7 @@ def run(preset: str, seed: int, folder: Path) -> tuple[RoundRecord, ...]:
     """The records of a run, which is begun or gone on with if it is not complete."""
     command = ["run", "--preset", preset, "--set", f"seed={seed}", "--out", str(folder), "--resume", "--quiet"]
     subprocess.run([sys.executable, "-m", "fedse", *command], check=True, stdout=subprocess.DEVNULL)
-    return read_records(RunLayout(folder))
+    return read_records(RunFolder(folder).server)
 
 
 def row(method: str, seed: int, records: tuple[RoundRecord, ...]) -> str:

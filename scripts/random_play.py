@@ -18,7 +18,7 @@ from fedse.environments import make
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.scripted import play
 from fedse.runs.folder import read_config
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.seeding import python_random
 from fedse.settings import load_config
 from fedse.types import Source
@@ -54,7 +54,7 @@ def main() -> None:
     subject.add_argument("--run", type=Path, help="a run folder, packed ones included")
     parser.add_argument("--repeats", type=int, default=50)
     options = parser.parse_args()
-    config = read_config(RunLayout(options.run)) if options.run else load_config(options.preset, None, [])
+    config = read_config(RunFolder(options.run).server) if options.run else load_config(options.preset, None, [])
     for client in config.clients:
         won, tasks, turns = rate(config, client, options.repeats)
         print(f"{client.name:<9} {won:.0%} of {tasks} tasks, {options.repeats} times each, {turns} turns", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -47,3 +48,17 @@ def toy(toy_distribution: Path) -> Iterator[None]:
     sys.path.append(str(toy_distribution))
     yield
     sys.path.remove(str(toy_distribution))
+
+
+@pytest.fixture(scope="module")
+def warm_workers() -> Iterator[None]:
+    """Worker processes are forked from one that has loaded PyTorch, which takes five seconds, once and for all tests.
+
+    For tests of what workers do; that they start as they do outside the tests, other tests show.
+    """
+    warm = multiprocessing.get_context("forkserver")
+    # pytest as well: every worker imports the main module of the process that asked for it.
+    warm.set_forkserver_preload(["fedse.federation.runtimes.workers", "fedse.suites.workers", "scipy.stats", "pytest"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda method=None: warm)
+        yield

@@ -38,6 +38,7 @@ def test_import_rules_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
+        ("fedse", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
         ("fedse.cli.main", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
         ("fedse.types", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
         ("fedse.settings", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
@@ -102,16 +103,25 @@ def test_documented_commands_are_accepted(line: str, arguments: list[str]) -> No
         command.make_context("fedse", list(arguments))
 
 
+def quickstart() -> tuple[str, list[str]]:
+    """What ``make quickstart`` runs once everything is installed."""
+    [words] = re.findall(r"^quickstart:.*\n\t\$\(BIN\)/fedse (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return "make quickstart", shlex.split(words)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("warm_workers")
 def test_the_commands_of_the_readme_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As written, but for the preset, whose place a small one takes, and the numbers of tasks and episodes."""
+    """As written, but with a small preset, and few tasks, episodes and tokens."""
     monkeypatch.chdir(tmp_path)
-    for line, arguments in documented_commands("fedse"):
-        if not line.startswith("README.md:") or arguments[:2] == ["model", "pull"]:
+    for line, arguments in [quickstart(), *documented_commands("fedse")]:
+        if not line.startswith(("make", "README.md:")):
             continue
         words = [re.sub("quickstart", "tiny", word) for word in arguments]
         words = ["2" if before == "--tasks" else word for before, word in zip(["", *words], words, strict=False)]
         if words[0] == "run":
-            few = ("rounds=1", "evaluation.tasks=2", "clients.*.demonstrations=2", "clients.*.episodes_per_round=2")
+            few = ("rounds=1", "training.steps=1", "rollout.max_turns=1", "rollout.max_response_tokens=4")
+            few += ("evaluation.tasks=2", "clients.*.demonstrations=2", "clients.*.episodes_per_round=2")
             words += [word for change in few for word in ("--set", change)]
         result = CliRunner().invoke(app, words, input="")
         assert result.exit_code == 0, f"{line}\n{result.output}"

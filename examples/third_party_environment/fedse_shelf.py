@@ -7,11 +7,19 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from fedse.environments import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
-from fedse.errors import ConfigError, EnvironmentFault
-from fedse.names import unknown_name
-from fedse.seeding import python_random
-from fedse.types import Task
+from fedse import (
+    ConfigError,
+    Environment,
+    EnvironmentFault,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    Task,
+    TaskTraits,
+    python_random,
+    unknown_name,
+)
 
 SPLITS: Mapping[str, range] = {"train": range(1000), "test": range(1000, 1500)}
 _SWAP = re.compile(r"swap ([1-9]) ([1-9])")

@@ -28,7 +28,8 @@ def test_transfer_plays_the_last_updates(cli: Cli, run_folder: Path) -> None:
 
 def test_what_cannot_be_diagnosed_is_told(cli: Cli, run_folder: Path, tmp_path: Path) -> None:
     assert cli("diagnose", run_folder, "--tasks", "1").exit_code == 2
-    shutil.copy(run_folder / "config.yaml", tmp_path)
+    (tmp_path / "server").mkdir()
+    shutil.copy(run_folder / "server/config.yaml", tmp_path / "server")
     result = cli("diagnose", tmp_path)
     assert result.exit_code == 1
     assert "no complete round" in result.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.types import Task
 from helpers.cli_calls import Cli
 
@@ -20,7 +20,7 @@ class TestView:
     def test_the_last_round_of_a_run_is_shown_with_its_verdicts(self, cli: Cli, run_folder: Path) -> None:
         result = cli("view", run_folder)
         assert result.exit_code == 0, result.stderr
-        episode = read_trajectories(RunLayout(run_folder).trajectories("site", 2))[0]
+        episode = read_trajectories(RunFolder(run_folder).site("site").environment("site").trajectories(2))[0]
         assert episode.final_observation in result.stdout
         assert "client site  round 2" in result.stdout
         assert "failure, 2 turns, reward 0, out of turns" in result.stdout
@@ -35,14 +35,17 @@ class TestView:
 
     def test_held_out_episodes_can_be_seen_too(self, cli: Cli, run_folder: Path) -> None:
         result = cli("view", run_folder, "--evaluation")
-        assert read_trajectories(RunLayout(run_folder).evaluation("site", 2))[0].task.id in result.stdout
+        assert (
+            read_trajectories(RunFolder(run_folder).site("site").environment("site").evaluation(2))[0].task.id
+            in result.stdout
+        )
 
     def test_an_experience_store_can_be_viewed(self, cli: Cli, run_folder: Path) -> None:
-        result = cli("view", RunLayout(run_folder).experience("site"))
+        result = cli("view", RunFolder(run_folder).site("site").environment("site").experience)
         assert "2 episodes, 2 successes" in result.stdout
 
     def test_the_mask_counts_the_tokens_that_carry_loss_and_shows_them_all(self, cli: Cli, run_folder: Path) -> None:
-        path = RunLayout(run_folder).trajectories("site", 0)
+        path = RunFolder(run_folder).site("site").environment("site").trajectories(0)
         episode = read_trajectories(path)[0]
         result = cli("view", path, "--mask", "--limit", "1")
         assert result.exit_code == 0, result.stderr
@@ -53,7 +56,7 @@ class TestView:
             assert message.content.splitlines()[0] in result.stdout
 
     def test_tokens_of_another_tokenizer_are_refused(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
-        path = RunLayout(run_folder).trajectories("site", 0)
+        path = RunFolder(run_folder).site("site").environment("site").trajectories(0)
         foreign = tmp_path / "foreign.jsonl.gz"
         lines = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
         for line in lines:
@@ -78,7 +81,7 @@ class TestView:
         assert mend in result.stderr
 
     def test_task_names_are_shown_as_they_are(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
-        episode = read_trajectories(RunLayout(run_folder).trajectories("site", 0))[0]
+        episode = read_trajectories(RunFolder(run_folder).site("site").environment("site").trajectories(0))[0]
         strange = tmp_path / "strange.jsonl.gz"
         write_trajectories(strange, [replace(episode, task=Task("wordle", "[/x]"))])
         result = cli("view", strange)
@@ -96,13 +99,16 @@ class TestEval:
         assert result.exit_code == 0, result.stderr
         row = next(line for line in result.stdout.splitlines() if line.startswith("wordle"))
         assert row.split() == ["wordle", "0", "%", "[0–66]", "0", "%", "[0–66]", "2"]
-        found, recorded = (read_trajectories(file) for file in (episodes, RunLayout(run_folder).evaluation("site", 2)))
+        found, recorded = (
+            read_trajectories(file)
+            for file in (episodes, RunFolder(run_folder).site("site").environment("site").evaluation(2))
+        )
         assert [episode.tokens for episode in found] == [episode.tokens for episode in recorded]
         assert f"2 episodes are in {episodes}" in result.stdout
 
     def test_a_single_adapter_names_its_own_base_model(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         adapter = tmp_path / "[/x]"  # which is a name and not a closing tag
-        shutil.copytree(RunLayout(run_folder).global_adapter(1), adapter)
+        shutil.copytree(RunFolder(run_folder).server.global_adapter(1), adapter)
         result = cli("eval", adapter, "--env", "wordle", "--tasks", "1")
         assert result.exit_code == 0, result.stderr
         assert f"Success of {adapter}" in result.stdout
@@ -110,7 +116,7 @@ class TestEval:
     def test_a_foreign_configuration_above_an_adapter_is_not_that_of_its_run(
         self, cli: Cli, run_folder: Path, tmp_path: Path
     ) -> None:
-        shutil.copytree(RunLayout(run_folder).global_adapter(1), tmp_path / "mine" / "adapter")
+        shutil.copytree(RunFolder(run_folder).server.global_adapter(1), tmp_path / "mine" / "adapter")
         (tmp_path / "mine" / "config.yaml").write_text("foo: 1\n")
         result = cli("eval", tmp_path / "mine" / "adapter", "--env", "wordle", "--tasks", "1")
         assert result.exit_code == 0, result.stderr
@@ -210,7 +216,7 @@ class TestList:
     def test_a_damaged_run_does_not_hide_the_others(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(run_folder, tmp_path / "good")
         shutil.copytree(run_folder, tmp_path / "bad")
-        RunLayout(tmp_path / "bad").metrics.write_text("{")
+        RunFolder(tmp_path / "bad").server.metrics.write_text("{")
         result = cli("ls", tmp_path)
         assert result.exit_code == 0
         assert "damaged" in result.stdout
@@ -218,7 +224,7 @@ class TestList:
 
     def test_a_damaged_run_is_shown_as_it_is_written(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(run_folder, tmp_path / "[bold]")
-        config = RunLayout(tmp_path / "[bold]").config
+        config = RunFolder(tmp_path / "[bold]").server.config
         config.write_text(config.read_text() + '"[/x]": 1\n')
         result = cli("ls", tmp_path)
         assert result.exit_code == 0, result.output

@@ -11,8 +11,7 @@ from helpers.cli_calls import Cli
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the tiny model, one round of one site with nothing but a demonstration."""
-    from fedse.federation.runtimes.local import run as run_federation
-
+    from fedse.federation.run import run as run_federation
     from fedse.progress import silent
     from fedse.settings import load_config
 
@@ -73,7 +72,9 @@ def test_a_run_tells_tensorboard_while_it_goes_on(cli: Cli, run: Path, tmp_path:
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard: fedse[tensorboard]"
     )
-    result = cli("run", "-c", run / "config.yaml", "-o", tmp_path / "again", "--tensorboard", tmp_path / "logs", "-q")
+    result = cli(
+        "run", "-c", run / "server/config.yaml", "-o", tmp_path / "again", "--tensorboard", tmp_path / "logs", "-q"
+    )
     assert result.exit_code == 0, result.output
     found = reader.EventAccumulator(str(tmp_path / "logs" / "again"))
     found.Reload()

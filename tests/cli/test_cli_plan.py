@@ -49,7 +49,7 @@ def test_a_dry_run_checks_sites_and_memory_beside_the_configuration(cli: Cli, tm
     [
         ("clients.maze.environment=mase", "did you mean maze"),
         ("clients.maze.train_split=trian", "trian"),
-        ("method.aggregator=median", "median"),
+        ("method.strategy=median", "median"),
         ("lora.target_modules=[c_attn]", "names c_attn"),
     ],
 )

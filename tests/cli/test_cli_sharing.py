@@ -10,7 +10,7 @@ from click.testing import Result
 from fedse.cli.results import show_result
 from fedse.config import EvaluationConfig
 from fedse.experience.trajectory_files import read_trajectories
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.types import RoundRecord, SuccessRate
 from helpers.cli_calls import Cli
 
@@ -24,7 +24,7 @@ SITES = (
 def isolated(cli: Cli, config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The folder of a run with two isolated sites, and what ``fedse run`` printed."""
     folder = tmp_path_factory.mktemp("runs") / "isolated"
-    settings = ["--set", f"clients={SITES}", "--set", "method.sharing=isolated", "--set", "rounds=1"]
+    settings = ["--set", f"clients={SITES}", "--set", "method.strategy=isolated", "--set", "rounds=1"]
     return folder, cli("run", "--config", config_file, *settings, "--out", folder)
 
 
@@ -41,10 +41,10 @@ def test_an_isolated_run_shows_transfer_and_where_the_adapters_are(isolated: tup
 
 def test_a_site_of_it_is_evaluated_by_name(cli: Cli, isolated: tuple[Path, Result], tmp_path: Path) -> None:
     folder, _ = isolated
-    layout = RunLayout(folder)
+    layout = RunFolder(folder)
     for name, environment, recorded in (
-        ("east", "wordle", layout.evaluation("east", 1)),
-        ("west", "wordle", layout.transfer("east", 1, "west")),
+        ("east", "wordle", layout.site("east").environment("east").evaluation(1)),
+        ("west", "wordle", layout.site("east").environment("east").evaluation(1, "west")),
     ):
         file = tmp_path / f"{name}.jsonl.gz"
         result = cli("eval", folder, "--client", name, "--env", environment, "--episodes-to", file)
@@ -71,13 +71,13 @@ def test_a_site_cannot_be_named_where_all_have_one_adapter(cli: Cli, run_folder:
     result = cli("eval", run_folder, "--client", "site")
     assert result.exit_code == 2
     assert "leave --client out" in result.stderr
-    single = cli("eval", RunLayout(run_folder).global_adapter(1), "--client", "site")
+    single = cli("eval", RunFolder(run_folder).server.global_adapter(1), "--client", "site")
     assert "no sites" in single.stderr
 
 
 def test_playing_takes_the_adapter_of_the_site_with_the_environment(cli: Cli, isolated: tuple[Path, Result]) -> None:
     folder, _ = isolated
-    recorded = read_trajectories(RunLayout(folder).evaluation("east", 1))[0]
+    recorded = read_trajectories(RunFolder(folder).site("east").environment("east").evaluation(1))[0]
     words = ["play", "wordle", "--who", "model", "--adapter", folder, "--task", recorded.task.id]
     found = cli(*words)
     assert found.exit_code == 0, found.stderr
@@ -106,7 +106,7 @@ def test_a_run_without_rounds_shows_what_the_base_model_does(cli: Cli, config_fi
 
 
 def test_a_pooled_run_is_evaluated_and_diagnosed(cli: Cli, config_file: Path, tmp_path: Path) -> None:
-    words = ["--set", "method.sharing=pooled", "--set", "rounds=1", "--out", tmp_path / "run"]
+    words = ["--set", "clients.*.site=all", "--set", "rounds=1", "--out", tmp_path / "run"]
     assert cli("run", "--config", config_file, *words).exit_code == 0
     assert cli("eval", tmp_path / "run", "--tasks", "1").exit_code == 0
     result = cli("diagnose", tmp_path / "run", "--transfer", "--tasks", "1")

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedse.federation.runtimes.local import run
 
 from fedse.adapters.files import load_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.diagnostics.experience import LengthBin, buffer_at, rewards_by_length
 from fedse.diagnostics.records import COLUMNS, as_csv
 from fedse.diagnostics.rounds import RoundDiagnostics, diagnose
 from fedse.diagnostics.transfer import AFTER, BEFORE, transfer_matrix
 from fedse.errors import RunError
-from fedse.runs.folder import read_records
-from fedse.runs.layout import RunLayout
+from fedse.federation.run import run
+from fedse.results.reading import run_at
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.types import Source, StopReason, Task, Trajectory, Turn
 
 CONFIG = RunConfig.model_validate(
@@ -31,7 +33,7 @@ CONFIG = RunConfig.model_validate(
         ],
         "rollout": {"slots": 4, "max_turns": 2, "max_response_tokens": 4},
         "training": {"steps": 2, "batch_size": 1, "learning_rate": 1e-2, "schedule": "constant", "b_ratio": 2.0},
-        "method": {"aggregator": "weighted_mean"},
+        "method": {"strategy": "weighted_mean", "options": {"restart": False}},
         "evaluation": {"tasks": 2},
     }
 )
@@ -49,8 +51,8 @@ def rounds(folder: Path) -> list[RoundDiagnostics]:
     return diagnose(folder)
 
 
-def flat(folder: Path, factor: str) -> np.ndarray:
-    tensors = load_adapter(folder).tensors
+def flat(state: AdapterState, factor: str) -> np.ndarray:
+    tensors = state.tensors
     return np.concatenate([array.ravel().astype(float) for name, array in tensors.items() if f"lora_{factor}" in name])
 
 
@@ -58,13 +60,13 @@ class TestRounds:
     def test_every_round_compares_what_was_sent_with_what_was_broadcast(
         self, folder: Path, rounds: list[RoundDiagnostics]
     ) -> None:
-        layout = RunLayout(folder)
+        run_ = run_at(folder)
         assert [found.round for found in rounds] == [1, 2]
         for found in rounds:
             assert found.clients == ("labyrinth", "words")
             for factor in ("A", "B"):
-                before = flat(layout.global_adapter(found.round - 1), factor)
-                one, two = (flat(layout.update(found.round, name), factor) - before for name in found.clients)
+                before = flat(run_.adapter(found.round - 1), factor)
+                one, two = (flat(run_.update(found.round, name), factor) - before for name in found.clients)
                 cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
                 assert found.conflicts[factor].mean_cosine == pytest.approx(cosine)
                 assert found.sign_agreement[factor] == pytest.approx(np.mean(np.abs(np.sign(one) + np.sign(two))) / 2)
@@ -72,22 +74,22 @@ class TestRounds:
     def test_gradients_are_scaled_by_the_learning_rates_of_the_run(
         self, folder: Path, rounds: list[RoundDiagnostics]
     ) -> None:
-        layout = RunLayout(folder)
+        run_ = run_at(folder)
         expected = 0.0
         for factor, walked in (("A", 2 * 1e-2), ("B", 2 * 2e-2)):  # two steps, those of B twice as long
-            before = flat(layout.global_adapter(1), factor)
-            one, two = ((flat(layout.update(2, name), factor) - before) / walked for name in rounds[1].clients)
+            before = flat(run_.adapter(1), factor)
+            one, two = ((flat(run_.update(2, name), factor) - before) / walked for name in rounds[1].clients)
             expected += np.sum((one - two) ** 2) / 4
         assert rounds[1].gradient_heterogeneity == pytest.approx(expected)
 
     def test_the_error_explains_what_the_server_made_of_the_products(
         self, folder: Path, rounds: list[RoundDiagnostics]
     ) -> None:
-        layout, record = RunLayout(folder), read_records(RunLayout(folder))[2]
+        run_, record = run_at(folder), read_records(RunFolder(folder).server)[2]
         weights = np.array([record.clients[name]["train"]["examples"] for name in rounds[1].clients], dtype=float)
         assert weights[0] != weights[1]
-        states = [load_adapter(layout.update(2, name)).tensors for name in rounds[1].clients]
-        combined = load_adapter(layout.global_adapter(2)).tensors
+        states = [run_.update(2, name).tensors for name in rounds[1].clients]
+        combined = run_.adapter(2).tensors
         error = whole = 0.0
         for name in combined:
             if "lora_A" in name:
@@ -100,7 +102,7 @@ class TestRounds:
         assert rounds[1].error.of_product == pytest.approx(math.sqrt(error / whole), rel=1e-3)
 
     def test_traffic_is_the_adapter_and_a_manifest(self, folder: Path, rounds: list[RoundDiagnostics]) -> None:
-        size = load_adapter(RunLayout(folder).global_adapter(0)).nbytes
+        size = load_adapter(RunFolder(folder).server.global_adapter(0)).nbytes
         for found in rounds:
             for sizes in (found.bytes_up, found.bytes_down):
                 assert sizes.keys() == {"labyrinth", "words"}
@@ -109,7 +111,7 @@ class TestRounds:
     def test_experience_grows_by_what_the_rounds_say_they_added(
         self, folder: Path, rounds: list[RoundDiagnostics]
     ) -> None:
-        records = read_records(RunLayout(folder))
+        records = read_records(RunFolder(folder).server)
         for name, shown in (("labyrinth", 3), ("words", 2)):
             total = shown
             for found in rounds:
@@ -124,7 +126,7 @@ class TestRounds:
 
         copy = tmp_path / "run"
         shutil.copytree(folder, copy)
-        metrics = RunLayout(copy).metrics
+        metrics = RunFolder(copy).server.metrics
         lines = metrics.read_text().splitlines(keepends=True)
         metrics.write_text("".join(lines[:2]))
         assert [found.round for found in diagnose(copy)] == [1]
@@ -136,7 +138,7 @@ class TestRounds:
 
         copy = tmp_path / "run"
         shutil.copytree(folder, copy)
-        metrics = RunLayout(copy).metrics
+        metrics = RunFolder(copy).server.metrics
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
         lines[1]["clients"]["words"]["outcome"] = "rejected: too large"
         metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -148,20 +150,21 @@ class TestRounds:
         import shutil
 
         shutil.copytree(folder, tmp_path / "run")
-        layout = RunLayout(tmp_path / "run")
-        layout.config.write_text(layout.config.read_text().replace("restart: false", "restart: true"))
-        _, second = diagnose(layout.root)
-        one, two = (flat(layout.update(2, name), "A") - flat(layout.global_adapter(0), "A") for name in second.clients)
+        config = RunFolder(tmp_path / "run").server.config
+        config.write_text(config.read_text().replace("restart: false", "restart: true"))
+        _, second = diagnose(tmp_path / "run")
+        run_ = run_at(tmp_path / "run")
+        one, two = (flat(run_.update(2, name), "A") - flat(run_.adapter(0), "A") for name in second.clients)
         cosine = one @ two / np.sqrt((one @ one) * (two @ two))
         assert second.conflicts["A"].mean_cosine == pytest.approx(cosine)
 
-    @pytest.mark.parametrize("sharing", ["pooled", "isolated"])
-    def test_without_updates_there_is_experience(self, folder: Path, tmp_path: Path, sharing: str) -> None:
+    def test_without_updates_there_is_experience(self, folder: Path, tmp_path: Path) -> None:
         import shutil
 
         shutil.copytree(folder, tmp_path / "run")
-        config = RunLayout(tmp_path / "run").config
-        config.write_text(config.read_text().replace("sharing: federated", f"sharing: {sharing}"))
+        metrics = RunFolder(tmp_path / "run").server.metrics
+        lines = [json.loads(line) | {"adapter": ""} for line in metrics.read_text().splitlines()]
+        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
         found = diagnose(tmp_path / "run")
         assert [part.clients for part in found] == [(), ()]
         assert found[1].buffers == diagnose(folder)[1].buffers
@@ -187,7 +190,7 @@ class TestTransfer:
     def test_the_global_adapters_do_as_in_the_run(self, folder: Path) -> None:
         told: list[tuple[str, str]] = []
         found = transfer_matrix(folder, on_rate=lambda adapter, environment, _: told.append((adapter, environment)))
-        records = read_records(RunLayout(folder))
+        records = read_records(RunFolder(folder).server)
         assert found.round == 2
         assert found.rates[BEFORE] == records[1].evaluation
         assert found.rates[AFTER] == records[2].evaluation
@@ -199,7 +202,8 @@ class TestTransfer:
         assert {rate.episodes for rates in found.rates.values() for rate in rates.values()} == {1}
 
     def test_a_run_without_a_round_is_told(self, folder: Path, tmp_path: Path) -> None:
-        (tmp_path / "config.yaml").write_text(RunLayout(folder).config.read_text())
+        (tmp_path / "server").mkdir()
+        (tmp_path / "server/config.yaml").write_text(RunFolder(folder).server.config.read_text())
         with pytest.raises(RunError, match="no complete round"):
             transfer_matrix(tmp_path)
 

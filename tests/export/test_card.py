@@ -60,8 +60,7 @@ def test_a_round_without_evaluation_claims_nothing(tmp_path: Path) -> None:
     ("method", "left"),
     [
         ({}, "and nothing else"),
-        ({"aggregator": "weighted_mean"}, "with each, examples as a number"),
-        ({"sharing": "pooled"}, "Everything that the sites kept"),
+        ({"strategy": "weighted_mean"}, "with each, examples as a number"),
     ],
 )
 def test_what_left_the_sites_follows_the_method(tmp_path: Path, method: dict[str, Any], left: str) -> None:
@@ -69,9 +68,9 @@ def test_what_left_the_sites_follows_the_method(tmp_path: Path, method: dict[str
 
 
 def test_an_isolated_sites_card_tells_of_that_site(tmp_path: Path) -> None:
-    card = card_of(tmp_path, client="west", method={"sharing": "isolated"})
+    card = card_of(tmp_path, client="west", method={"strategy": "isolated"})
     assert "at the site west" in card
-    assert section(card, "What left the sites").strip().startswith("Nothing")
+    assert section(card, "What left the sites").strip().startswith("Its adapter, to the server")
     own, _, others = section(card, "Results").partition("other sites")
     assert "wordle" in own
     assert "maze" not in own
@@ -113,7 +112,7 @@ def test_several_samples_of_a_task_are_no_tasks(tmp_path: Path) -> None:
 def test_the_configuration_is_there_to_run_again(tmp_path: Path) -> None:
     text = re.search(r"```yaml\n(.*?)```", section(card_of(tmp_path), "How it was made"), re.DOTALL)
     assert text is not None
-    assert text[1] == (tmp_path / "config.yaml").read_text()
+    assert text[1] == (tmp_path / "server/config.yaml").read_text()
 
 
 def test_the_code_of_the_card_names_the_base(tmp_path: Path) -> None:

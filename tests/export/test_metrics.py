@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from export_runs import made_run
 
 from fedse.errors import ConfigError, StorageError
 from fedse.export import EventLog, export_events, write_parquet
@@ -13,6 +12,7 @@ from fedse.export.tensorboard import tag
 from fedse.progress import Event, Phase
 from fedse.results.measures import Measurement, write_csv
 from fedse.results.reading import read_run, read_runs
+from helpers.export_runs import made_run
 
 
 def test_parquet_has_the_rows_of_the_csv_table(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_tensorboard_reads_every_number(tmp_path: Path) -> None:
 def test_a_log_follows_a_run(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard: fedse[tensorboard]")
     whole = made_run(tmp_path / "run")
-    metrics = whole / "metrics.jsonl"
+    metrics = whole / "server/metrics.jsonl"
     lines = metrics.read_text().splitlines(keepends=True)
     for _ in range(2):  # the second time as a resumed run does, which begins its log anew
         metrics.write_text(lines[0])

@@ -11,8 +11,8 @@ from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import adapters, fingerprint, toy_config
 
 
-@pytest.mark.usefixtures("toy")
 @pytest.mark.long
+@pytest.mark.usefixtures("toy")
 def test_a_run_killed_at_random_moments_is_the_uninterrupted_run(toy_distribution: Path, tmp_path: Path) -> None:
     config = toy_config()
     file, whole, killed = tmp_path / "config.yaml", tmp_path / "whole", tmp_path / "killed"

@@ -22,7 +22,7 @@ from fedse.settings import dump_config
 from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
-pytestmark = [pytest.mark.usefixtures("toy"), pytest.mark.long]  # a process loads its libraries for seconds
+pytestmark = pytest.mark.usefixtures("toy", "warm_workers")
 SITES = (toy_client("alpha"), toy_client("beta"), toy_client("gamma"))
 
 
@@ -85,6 +85,7 @@ def test_a_dead_worker_is_reported_and_the_run_goes_on_later(tmp_path: Path) -> 
     assert [record.round for record in read_records(RunFolder(tmp_path / "run").server)] == [0, 1]
 
 
+@pytest.mark.long
 def test_workers_end_with_their_parent(toy_distribution: Path, tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(dump_config(toy_run(workers=2)))

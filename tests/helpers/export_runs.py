@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fedse.adapters.files import save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import LoraConfig, ModelConfig, RunConfig
 from fedse.evaluation.rates import wilson_interval
@@ -17,11 +16,10 @@ from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.models.tiny import tiny_model, tiny_tokenizer
 from fedse.results.reading import read_run
-from fedse.runs.folder import append_record
-from fedse.runs.layout import RunLayout
-from fedse.settings import dump_config
-from fedse.storage import atomic_write, write_json
+from fedse.runs.records import append_record
+from fedse.runs.rounds import GLOBAL
 from fedse.types import RoundRecord, SuccessRate
+from helpers.made_folders import begin_run, keep_round
 
 SITES = ("east", "west")
 
@@ -57,22 +55,20 @@ def config(model: str, dtype: str, **changes: Any) -> RunConfig:
 
 def made_run(folder: Path, model: str = "tiny", *, dtype: str = "auto", evaluated: bool = True, **changes: Any) -> Path:
     """A finished run: 5 demonstrations, then 4 episodes a round of which as many succeed as the round's number."""
-    run, layout = config(model, dtype, **changes), RunLayout(folder)
-    atomic_write(layout.config, dump_config(run))
-    write_json(layout.versions, {"schema_version": 1, "fedse": "0.1.0", "torch": "2.13.0"})
-    isolated = run.method.sharing == "isolated"
+    run = config(model, dtype, **changes)
+    layout = begin_run(folder, run)
+    isolated = run.method.strategy == "isolated"
     for round in range(run.rounds + 1):
         explored = {"episodes": 4, "errors": 0, "successes": round, "kept": round, "added": round}
         done = {"explore": explored} if round else {"demonstrate": {"episodes": 5, "successes": 5, "added": 5}}
-        if not (isolated and round):
-            save_adapter(adapter(round), layout.global_adapter(round), base_name=model)
-        for number, site in enumerate(SITES if round else ()):
-            save_adapter(adapter(10 * number + round), layout.update(round, site), base_name=model)
+        updates = {site: adapter(10 * number + round) for number, site in enumerate(SITES if round else ())}
+        adapters = updates if isolated and round else {GLOBAL: adapter(round)}
+        keep_round(layout, round, adapters, updates, base_name=model)
         played = {"maze": rate(2 * round), "wordle": rate(round)} if evaluated or not round else {}
         last = isolated and round == run.rounds
         transfer = {"east": {"maze": rate(4), "wordle": rate(0)}, "west": {"maze": rate(1), "wordle": rate(2)}}
         append_record(
-            layout,
+            layout.server,
             RoundRecord(round, dict.fromkeys(SITES, done), played, "digest", {}, transfer=transfer if last else {}),
         )
     return folder

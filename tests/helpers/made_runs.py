@@ -8,11 +8,12 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.experience.trajectory_files import write_trajectories
-from fedse.runs.folder import append_record
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import append_record
 from fedse.settings import dump_config
 from fedse.storage import atomic_write
 from fedse.types import RoundRecord, Source, StopReason, Task, Trajectory
+from helpers.made_folders import place
 
 #: Environment → verdict of each held-out episode, in the order of the tasks.
 Verdicts = Mapping[str, Sequence[bool | None]]
@@ -32,17 +33,17 @@ def make_run(
     """A run whose episodes of the last round have these verdicts; those of earlier rounds all succeed."""
     clients = [{"name": name, "environment": name} | dict((sites or {}).get(name, {})) for name in verdicts]
     config = RunConfig.model_validate({"rounds": rounds, "clients": clients} | sections)
-    layout = RunLayout(folder)
+    layout = RunFolder(folder)
     folder.mkdir(parents=True)
-    atomic_write(layout.config, dump_config(config))
+    atomic_write(layout.server.config, dump_config(config))
     for round in range((rounds if done is None else done) + 1):
-        append_record(layout, RoundRecord(round, {}, {}, "", {}))
+        append_record(layout.server, RoundRecord(round, {}, {}, "", {}))
         for name, outcomes in verdicts.items():
             told = outcomes if round == rounds else [True] * len(outcomes)
             episodes = [
                 _episode(Task(name, str(tasks_from + index // samples)), success) for index, success in enumerate(told)
             ]
-            write_trajectories(layout.evaluation(name, round), episodes)
+            write_trajectories(place(layout, name).evaluation(round), episodes)
     return folder
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fedse.runs.evaluators import evaluators
-
 from fedse.evaluation import success_rate
 from fedse.experience.trajectory_files import write_trajectories
-from fedse.runs.folder import append_record
-from fedse.runs.layout import RunLayout
+from fedse.federation.evaluators import evaluators
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import append_record
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, write_json
 from fedse.suites import Cell, Suite, SuiteLayout, dump_suite
 from fedse.suites.loading import parse_suite
 from fedse.types import RoundRecord, Source, StopReason, SuccessRate, Task, Trajectory, Turn
+from helpers.made_folders import place
 
 #: Runs in a few seconds on the tiny model.
 TINY = """
@@ -74,11 +74,11 @@ def finish(
         for label in evaluators(found.config)
     }
     for round in range(found.config.rounds + 1):
-        for label, site in evaluators(found.config).items():
-            write_trajectories(layout.evaluation(site, round), episodes[label])
+        for label, client in evaluators(found.config).items():
+            write_trajectories(place(layout, client.name).evaluation(round), episodes[label])
         is_last = round == found.config.rounds
         append_record(
-            layout,
+            layout.server,
             RoundRecord(
                 round=round,
                 clients={},
@@ -90,9 +90,9 @@ def finish(
         )
 
 
-def begin_cell(found: Cell, root: Path) -> RunLayout:
-    layout = RunLayout(found.folder(root))
-    atomic_write(layout.config, dump_config(found.config))
+def begin_cell(found: Cell, root: Path) -> RunFolder:
+    layout = RunFolder(found.folder(root))
+    atomic_write(layout.server.config, dump_config(found.config))
     return layout
 
 

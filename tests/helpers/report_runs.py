@@ -11,22 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedse.runs.evaluators import evaluators
 
-from fedse.adapters.files import save_adapter
 from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.config import RunConfig
 from fedse.evaluation import success_rate
 from fedse.experience.trajectory_files import write_trajectories
+from fedse.federation.evaluators import evaluators
 from fedse.progress import Phase
-from fedse.runs.folder import append_record
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import append_record
+from fedse.runs.rounds import GLOBAL
 from fedse.seeding import numpy_generator
-from fedse.settings import dump_config
-from fedse.storage import atomic_write, write_json
+from fedse.storage import atomic_write
 from fedse.suites import SuiteLayout, dump_suite
 from fedse.suites.loading import parse_suite
 from fedse.types import RoundRecord, Source, StopReason, Task, TokenRecord, Trajectory, Turn
+from helpers.made_folders import begin_run, keep_round, mark, place
 
 SECONDS = {Phase.DEMONSTRATE: 1.0, Phase.EXPLORE: 2.0, Phase.TRAIN: 3.0, Phase.EVALUATE: 4.0}
 
@@ -61,16 +61,14 @@ def episode(
     )
 
 
-def begin(folder: Path, run: RunConfig) -> RunLayout:
-    layout = RunLayout(folder)
-    atomic_write(layout.config, dump_config(run))
-    write_json(layout.versions, {"schema_version": 1, "fedse": "0.1.0", "torch": "2.13.0"})
-    return layout
+def begin(folder: Path, run: RunConfig) -> RunFolder:
+    return begin_run(folder, run)
 
 
-def finish_phase(layout: RunLayout, site: str, round: int, phase: Phase, metrics: dict[str, Any]) -> dict[str, Any]:
-    marker = {"schema_version": 1, "metrics": metrics, "seconds": SECONDS[phase]}
-    write_json(layout.marker(site, round, phase), marker)
+def finish_phase(
+    layout: RunFolder, site: str, round: int, phase: Phase, metrics: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    mark(layout, site, round, phase, metrics, SECONDS[phase], **more)
     return {**metrics, "seconds": SECONDS[phase]}
 
 
@@ -84,14 +82,15 @@ def adapter(run: RunConfig, *parts: str | int) -> AdapterState:
 
 
 def finish_round(
-    layout: RunLayout, run: RunConfig, round: int, held_out: list[Trajectory] | Mapping[str, list[Trajectory]]
+    layout: RunFolder, run: RunConfig, round: int, held_out: list[Trajectory] | Mapping[str, list[Trajectory]]
 ) -> None:
     """Round ``round`` of every site: 4 episodes explored, of which one is lost and ``round``, at most 3, succeed.
 
     ``held_out`` are the episodes of the first site, or site → episodes.
     """
     clients: dict[str, Any] = {}
-    sharing = run.method.sharing
+    isolated = run.method.strategy == "isolated"
+    updates = {client.name: adapter(run, client.name, round) for client in run.clients} if round else {}
     for client in run.clients:
         done: dict[str, Any] = {}
         if round == 0:
@@ -102,23 +101,23 @@ def finish_round(
             explored = {"episodes": 4, "errors": 1, "successes": wins, "added": 1, "dropped": {"failure": 3 - wins}}
             trained = {"examples": 5 + round, "steps": 2, "first_loss": 2.0 / round, "last_loss": 1.0 / round}
             done["explore"] = finish_phase(layout, client.name, round, Phase.EXPLORE, explored)
-            if sharing != "pooled":
-                done["train"] = finish_phase(layout, client.name, round, Phase.TRAIN, trained)
-                save_adapter(adapter(run, client.name, round), layout.update(round, client.name))
-                done["outcome"] = "ok"
+            done["train"] = finish_phase(layout, client.name, round, Phase.TRAIN, trained)
+            done["outcome"] = "ok"
         clients[client.name] = done
-    if round == 0 or sharing != "isolated":
-        save_adapter(adapter(run, "global", round), layout.global_adapter(round))
+    shared = round == 0 or not isolated
+    keep_round(layout, round, {GLOBAL: adapter(run, "global", round)} if shared else updates, updates)
     played = held_out if isinstance(held_out, Mapping) else {run.clients[0].name: held_out}
     evaluation = {}
-    for label, site in evaluators(run).items():
-        if episodes := played.get(site):
-            write_trajectories(layout.evaluation(site, round), episodes)
-            finish_phase(layout, site, round, Phase.EVALUATE, {})
+    for label, client in evaluators(run).items():
+        if episodes := played.get(client.name):
+            write_trajectories(place(layout, client.name).evaluation(round), episodes)
+            finish_phase(layout, client.name, round, Phase.EVALUATE, {})
             evaluation[label] = success_rate(episodes)
-    is_last = sharing == "isolated" and round == run.rounds and round > 0
+    is_last = isolated and round == run.rounds and round > 0
     transfer = dict.fromkeys(clients, evaluation) if is_last else {}
-    append_record(layout, RoundRecord(round, clients, evaluation, "digest", {"aggregate": 0.5}, transfer=transfer))
+    digest = "digest" if shared else ""
+    record = RoundRecord(round, clients, evaluation, digest, {"aggregate": 0.5}, transfer=transfer)
+    append_record(layout.server, record)
 
 
 def made_run(folder: Path, *, successes: tuple[int, ...] = (0, 4, 6), tasks: int = 8, **changes: Any) -> Path:
@@ -140,7 +139,7 @@ config:
   clients: [{name: west, environment: maze}, {name: east, environment: wordle}]
 methods:
   - {name: nothing, label: Nothing, set: {rounds: 0}}
-  - {name: alone, label: Alone, set: {method: {sharing: isolated}}}
+  - {name: alone, label: Alone, set: {method: {strategy: isolated}}}
   - {name: together, label: Together, set: {}}
 ablations:
   - {name: rank-2, label: Rank 2, set: {lora: {rank: 2}}}

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
+import multiprocessing
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +16,6 @@ from fedse.learning.update import StepReport, local_update, planned_steps
 from fedse.models.lora import LoraModel
 from fedse.types import TokenRecord
 from helpers.learning_reference import examples, records, tiny_lora
-from helpers.subprocesses import environment
 
 CONFIG = TrainingConfig(steps=4, batch_size=2, learning_rate=1e-2)
 
@@ -117,12 +114,16 @@ def test_the_same_update_twice_is_the_same_bit_for_bit() -> None:
     assert trained(lora, seed=1) != first
 
 
-def test_another_process_computes_the_same_bits(tmp_path: Path) -> None:
-    script = tmp_path / "once.py"
-    script.write_text("import test_update; print(test_update.trained(test_update.tiny_lora()))")
-    variables = environment(Path(__file__).parent, OMP_NUM_THREADS=str(torch.get_num_threads()))
-    found = subprocess.run([sys.executable, str(script)], env=variables, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == trained(tiny_lora())
+@pytest.mark.usefixtures("warm_workers")
+def test_another_process_computes_the_same_bits() -> None:
+    """One that is not forked from this one, so that hashes may differ."""
+    with multiprocessing.get_context().Pool(1, torch.set_num_threads, (torch.get_num_threads(),)) as process:
+        found = process.apply(_trained_here)
+    assert found == trained(tiny_lora())
+
+
+def _trained_here() -> str:
+    return trained(tiny_lora())
 
 
 def test_two_updates_are_not_one_longer_update() -> None:

@@ -44,7 +44,7 @@ def test_it_reads_pages_that_it_has_never_seen(base):
     renderer = renderer_for(base.tokenizer)
     lookup = next(make for make in TASKS if make.__name__ == "lookup")
     right = asked = 0
-    for seed in range(4):
+    for seed in range(2):
         (_, system), *turns = lookup(Lexicon(WORDS, random.Random(f"test {seed}")), 4)
         ids: list[int] = []
         for (_, page), (_, answer) in zip(turns[::2], turns[1::2], strict=True):
@@ -55,5 +55,5 @@ def test_it_reads_pages_that_it_has_never_seen(base):
             asked += 1
             right += content is not None and content[0] in renderer.decode(made[0, len(ids) :].tolist())
             ids += renderer.reply(answer)
-    assert asked > 15
+    assert asked > 10
     assert right / asked > 0.5, f"{right} of {asked}"

@@ -11,7 +11,7 @@ from fedse.settings import load_config
 
 
 def test_training_on_tasks_that_are_tested_on_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"would learn from \d+ of its test tasks"):
+    with pytest.raises(ConfigError, match=r"would learn from \d+ of its own test tasks"):
         check_run(load_config("tiny", None, ["clients.0.train_split=test"]))
 
 

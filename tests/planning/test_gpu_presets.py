@@ -37,7 +37,7 @@ def test_the_settings_are_the_papers(name: str) -> None:
     assert (config.rounds, config.rollout.temperature, config.rollout.max_context) == (20, 1.0, 4096)
     assert (config.agent.prompt, config.model.dtype) == ("full", "bfloat16")
     method = config.method
-    assert (method.explore, method.filter, method.history, method.aggregator) == (True, "success", True, "mean")
+    assert (method.explore, method.filter, method.history, method.strategy) == (True, "success", True, "mean")
     assert config.evaluation.tasks is None
 
 

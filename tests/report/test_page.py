@@ -16,7 +16,7 @@ from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.page import LARGEST_PAGE
 from fedse.results.groups import group_runs
 from fedse.results.reading import read_runs
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.seeding import numpy_generator
 from helpers.report_runs import Page, begin, config, episode, finish_round, made_run
 
@@ -93,7 +93,9 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     text = HOSTILE.replace("\ud800", "")  # which YAML cannot hold
     clients = [{"name": "west", "environment": "maze", "options": {"look": text}}]
     folder = made_run(tmp_path / "<b>run", name=text, clients=clients)
-    write_trajectories(RunLayout(folder).evaluation("west", 2), [episode(HOSTILE, success=True, text=HOSTILE)])
+    write_trajectories(
+        RunFolder(folder).site("west").environment("west").evaluation(2), [episode(HOSTILE, success=True, text=HOSTILE)]
+    )
     target = tmp_path / "page.html"
     write_page(target, read_study([folder]))
     page = Page(target.read_text())
@@ -135,6 +137,7 @@ def test_episodes_are_paired_by_task(page: Page) -> None:
     assert episodes["texts"][episodes["episodes"][after]["instruction"]] == "Find the goal."
 
 
+@pytest.mark.usefixtures("sketched")
 def test_samples_of_one_task_are_paired_in_their_order(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
     finish_round(layout, run, 0, [episode("same", success=False), episode("same", success=True)])
@@ -155,6 +158,7 @@ def noisy_run(folder: Path, *, tasks: int, length: int, name: str = "made") -> P
     return folder
 
 
+@pytest.mark.usefixtures("sketched")
 def test_big_runs_make_a_page_of_bounded_size_that_says_what_is_left_out(tmp_path: Path) -> None:
     write_page(tmp_path / "page.html", read_study([noisy_run(tmp_path / "run", tasks=MOST_TASKS + 5, length=6000)]))
     assert (tmp_path / "page.html").stat().st_size < LARGEST_PAGE
@@ -191,16 +195,18 @@ def test_without_room_for_a_task_no_browser_is_shown_but_a_notice(
     assert any("not one task of each run fits on this page" in text for text in page.texts["p"])
 
 
+@pytest.mark.usefixtures("sketched")
 def test_sites_may_keep_their_files_to_themselves(tmp_path: Path) -> None:
     """What the server of a real federation has: no file of a site."""
     folder = made_run(tmp_path / "run")
-    for path in sorted((folder / "clients").rglob("*"), reverse=True):
+    for path in sorted((folder / "sites").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     page = Page(rendered(folder))
     assert "75 % [41–93]" in page.texts["td"]
     assert not [found for found in page.all("section") if found["id"] == "episodes"]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_seeds_are_pooled_and_methods_compared(tmp_path: Path) -> None:
     folders = [
         made_run(tmp_path / "a", seed=0, successes=(0, 2, 4)),
@@ -227,6 +233,7 @@ def test_different_configurations_of_one_name_stay_apart(tmp_path: Path) -> None
     assert len(names) == len(set(names))
 
 
+@pytest.mark.usefixtures("sketched")
 def test_of_several_runs_of_one_seed_the_first_that_is_complete_counts(tmp_path: Path) -> None:
     folders = [
         made_run(tmp_path / "stopped", successes=(0, 7)),
@@ -246,6 +253,7 @@ def test_of_several_runs_of_one_seed_the_first_that_is_complete_counts(tmp_path:
     assert [shelf["seed"] for shelf in page.episodes["shelves"]] == [0, 0]  # one run of each method
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     ("further", "shown", "rounds"),
     [((1, 2, 7), "1 of 2 runs", "0 → 4"), ((1, 2), "2 runs pooled", "0 → 1")],
@@ -277,12 +285,14 @@ def test_exploration_of_several_seeds_has_no_interval_of_independent_episodes(tm
     assert (both.low, both.high) == (single.low, single.high)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_sites_own_steps_are_told(tmp_path: Path) -> None:
     clients = [{"name": "west", "environment": "maze", "steps": 12}]
     page = Page(rendered(made_run(tmp_path / "run", clients=clients, training={"steps": 3})))
     assert any("3 steps a round (12 at west), batches of" in text for text in page.texts["td"])
 
 
+@pytest.mark.usefixtures("sketched")
 def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config())
     finish_round(layout, run, 0, [episode("a", success=True), episode("b", success=None)])
@@ -292,6 +302,7 @@ def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     assert any("1 held-out episodes of round 0 were lost to faults" in text for text in notices)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_page_follows_a_run_until_it_is_complete(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
     target = tmp_path / "page.html"

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from fedse.messages.codec import encode_update
-from fedse.messages.update import ClientUpdate
-from report_runs import begin, config, episode, finish_phase, finish_round, made_run
 from typer.testing import CliRunner
 
 from fedse.cli.main import app
@@ -16,7 +13,8 @@ from fedse.errors import RunError
 from fedse.progress import Phase
 from fedse.results.measures import write_csv
 from fedse.results.reading import read_run, read_runs
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
+from helpers.report_runs import begin, config, episode, finish_phase, finish_round, made_run
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -25,7 +23,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_has_every_number_once(tmp_path: Path) -> None:
-    write_csv(tmp_path / "metrics.csv", runs := read_runs([made_run(tmp_path / "run", seed=3)]))
+    write_csv(tmp_path / "metrics.csv", read_runs([made_run(tmp_path / "run", seed=3)]))
     rows = rows_of(tmp_path / "metrics.csv")
     keys = [(row["round"], row["site"], row["phase"], row["metric"]) for row in rows]
     assert len(keys) == len(set(keys))
@@ -34,26 +32,16 @@ def test_the_table_has_every_number_once(tmp_path: Path) -> None:
     assert values["2", "west", "evaluate", "seconds"] == 4
     assert values["2", "west", "train", "last_loss"] == 0.5
     assert values["1", "west", "explore", "dropped.failure"] == 2
-    sent = [ClientUpdate("west", 1, state, {}) for state in (runs[0].update(1, "west"), runs[0].adapter(0))]
-    assert values["1", "west", "aggregate", "bytes_up"] == len(encode_update(sent[0]))
-    assert values["1", "west", "aggregate", "bytes_down"] == len(encode_update(sent[1]))
+    reply = RunFolder(tmp_path / "run").server.reply(1, "west").read_bytes()
+    assert values["1", "west", "aggregate", "bytes_up"] == values["1", "west", "aggregate", "bytes_down"] == len(reply)
     assert values["1", "west", "aggregate", "accepted"] == 1
     assert values["1", "", "aggregate", "seconds"] == 0.5
     assert {(row["name"], row["seed"], row["environment"]) for row in rows if row["site"]} == {("made", "3", "maze")}
 
 
-def test_the_table_has_the_update_on_pooled_experience(tmp_path: Path) -> None:
-    folder = made_run(tmp_path / "run")
-    metrics = RunLayout(folder).metrics
-    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    lines[1]["pooled"] = {"examples": 12, "steps": 8, "seconds": 3.5}
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert read_run(folder).series(Phase.TRAIN, "steps", site="") == {1: 8}
-
-
 def test_the_round_under_way_is_read_from_its_phases(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0,))
-    finish_phase(RunLayout(folder), "west", 1, Phase.EXPLORE, {"episodes": 4, "errors": 0, "successes": 3, "added": 3})
+    finish_phase(RunFolder(folder), "west", 1, Phase.EXPLORE, {"episodes": 4, "errors": 0, "successes": 3, "added": 3})
     assert read_run(folder).series(Phase.EXPLORE, "successes", site="west") == {1: 3}
     assert not read_run(folder).is_complete
 
@@ -83,7 +71,7 @@ def test_a_run_without_round_0_is_refused_unless_it_is_followed(tmp_path: Path) 
 )
 def test_damaged_metrics_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
     folder = made_run(tmp_path / "run", successes=(0,))
-    metrics = RunLayout(folder).metrics
+    metrics = RunFolder(folder).server.metrics
     metrics.write_text(json.dumps(json.loads(metrics.read_text()) | change) + "\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
         read_run(folder)
@@ -91,7 +79,7 @@ def test_damaged_metrics_are_refused(tmp_path: Path, change: dict[str, object]) 
 
 def test_metrics_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0,))
-    metrics = RunLayout(folder).metrics
+    metrics = RunFolder(folder).server.metrics
     metrics.write_bytes(metrics.read_bytes()[:-9])
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
         read_run(folder)
@@ -99,7 +87,7 @@ def test_metrics_that_are_cut_off_are_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_marker_is_refused(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0,))
-    RunLayout(folder).marker("west", 0, Phase.DEMONSTRATE).write_text("{")
+    RunFolder(folder).site("west").marker(0, Phase.DEMONSTRATE).write_text("{")
     with pytest.raises(RunError, match="does not say what its phase did"):
         read_run(folder)
 

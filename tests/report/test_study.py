@@ -9,7 +9,7 @@ from fedse.report import Study, follow, read_study, render_page
 from fedse.report.charts import all_figures
 from fedse.results.standings import Standing
 from fedse.runs.folder import is_at_work, locked
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.rendering import legend
@@ -30,6 +30,11 @@ def study(suite: Path) -> Study:
 @pytest.fixture(scope="module")
 def found(study: Study) -> dict[str, Standing]:
     return {standing.group.label: standing for standing in study.standings()}
+
+
+@pytest.fixture(scope="module")
+def page(study: Study) -> Page:
+    return Page(render_page(study))
 
 
 def test_a_suite_is_read_with_its_methods_ablations_and_reference(study: Study) -> None:
@@ -61,6 +66,7 @@ def test_differences_have_paired_intervals_and_tests(found: dict[str, Standing])
     assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
+@pytest.mark.usefixtures("sketched")
 def test_methods_that_do_not_pair_say_why(tmp_path: Path) -> None:
     runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", name="other", tasks=6)]
     page = Page(render_page(read_study(runs)))
@@ -125,14 +131,13 @@ def test_a_packed_suite_has_the_same_figures_but_the_timelines(
 def test_a_damaged_note_of_the_adapters_is_named(suite: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     pack_suite(suite, packed)
-    [*_, note] = sorted(packed.glob("cells/*/together/seed-*/exchange.json"))
+    [*_, note] = sorted(packed.glob("cells/*/together/seed-*/server/exchange.json"))
     note.write_text('{"schema_version": 1, "conflicts": [{}]}')
-    with pytest.raises(StorageError, match=r"seed-1/exchange\.json is damaged"):
+    with pytest.raises(StorageError, match=r"seed-1/server/exchange\.json is damaged"):
         read_study([packed])
 
 
-def test_the_table_marks_what_is_significant(study: Study) -> None:
-    page = Page(render_page(study))
+def test_the_table_marks_what_is_significant(page: Page) -> None:
     marks = [found for found in page.all("span") if found.get("class") == "worse"]
     assert len(marks) == 4  # two methods in two environments
     assert all("worse than the reference" in str(found["aria-label"]) for found in marks)
@@ -141,12 +146,13 @@ def test_the_table_marks_what_is_significant(study: Study) -> None:
     assert any(text.startswith("−") and "[−" in text for text in page.texts["strong"])
 
 
-def test_the_page_explains_intervals_as_the_suites_own_table_does(suite: Path, study: Study) -> None:
+def test_the_page_explains_intervals_as_the_suites_own_table_does(suite: Path, page: Page) -> None:
     words = "or Wilson's for an environment with one episode a task, or with nothing but failures or successes"
     assert words in legend(suite_table(read_suite(suite)))
-    assert any(words in text for text in Page(render_page(study)).texts["p"])
+    assert any(words in text for text in page.texts["p"])
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_path: Path) -> None:
     missing = [f"smollm2-135m/{cell}" for cell in ("nothing/seed-0", "nothing/seed-1", "alone/seed-1")]
     study = read_study([made_suite(tmp_path / "suite", leave_out=missing)])
@@ -162,9 +168,10 @@ def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_p
     assert alone.comparison.seeds == 1
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_process_at_work_is_known_by_its_lock(tmp_path: Path) -> None:
     folder = made_run(tmp_path / "run", successes=(0, 2))
-    lock = RunLayout(folder).lock
+    lock = RunFolder(folder).server.lock
     assert not is_at_work(lock)
     with locked(lock):
         assert is_at_work(lock)
@@ -174,12 +181,13 @@ def test_a_process_at_work_is_known_by_its_lock(tmp_path: Path) -> None:
     assert f"it has stopped. It goes on with fedse run --resume --out {folder}" in dead
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_page_tells_when_a_run_that_is_followed_dies_and_comes_back(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
     finish_round(layout, run, 0, [episode("a", success=False)])
     states: list[bool] = []
     steps = iter(["begin", "nothing", "end", "finish"])
-    lock = locked(layout.lock)
+    lock = locked(layout.server.lock)
 
     def go_on(_: float) -> None:
         match next(steps):
@@ -197,6 +205,7 @@ def test_a_page_tells_when_a_run_that_is_followed_dies_and_comes_back(tmp_path: 
     assert states == [False, True, False, False]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_suite_is_followed_until_it_is_complete(tmp_path: Path) -> None:
     missing = "smollm2-135m/alone/seed-1"
     folder = made_suite(tmp_path / "suite", tasks=3, leave_out={missing})
@@ -213,6 +222,7 @@ def test_a_suite_is_followed_until_it_is_complete(tmp_path: Path) -> None:
     assert counts == [1, 0]
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_suite_without_results_is_refused_unless_it_is_followed(tmp_path: Path) -> None:
     cells = [str(cell) for cell in read_suite(made_suite(tmp_path / "whole", tasks=1)).suite.cells()]
     folder = made_suite(tmp_path / "suite", leave_out=cells)

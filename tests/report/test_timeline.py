@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from fedse.progress import Phase
 from fedse.report.timeline import timeline
 from fedse.results.reading import read_run
-from fedse.runs.folder import append_record
+from fedse.runs.records import append_record
 from fedse.types import RoundRecord
 from helpers.report_runs import SECONDS, begin, config, finish_phase
 
@@ -25,9 +24,8 @@ def folder_with(root: Path, ends: list[float]) -> Path:
     """A run whose phases were marked at these times, in the order of ``ROUND``."""
     layout = begin(root, config(clients=CLIENTS))
     for (site, round, phase), end in zip(ROUND, ends, strict=True):
-        finish_phase(layout, site, round, phase, {})
-        os.utime(layout.marker(site, round, phase), (end, end))
-    append_record(layout, RoundRecord(0, {}, {}, "digest", {}))
+        finish_phase(layout, site, round, phase, {}, ended=end)
+    append_record(layout.server, RoundRecord(0, {}, {}, "digest", {}))
     return root
 
 

@@ -32,16 +32,16 @@ def test_fed_se_is_what_a_configuration_does_by_itself() -> None:
 
 def test_methods_of_the_paper_differ_in_what_is_shared_and_explored() -> None:
     found = {name: load_config("tiny", None, [], method=name) for name in PAPER | {"self-evolution"}}
-    assert {name: (config.method.sharing, config.method.explore) for name, config in found.items()} == {
-        "pre-trained": ("federated", True),
+    assert {name: (config.method.strategy, config.method.explore) for name, config in found.items()} == {
+        "pre-trained": ("mean", True),
         "local": ("isolated", False),
-        "centralized": ("pooled", False),
-        "fedit": ("federated", False),
-        "fed-se": ("federated", True),
+        "centralized": ("mean", False),
+        "fedit": ("weighted_mean", False),
+        "fed-se": ("mean", True),
         "self-evolution": ("isolated", True),
     }
     assert found["pre-trained"].rounds == 0
-    assert found["fedit"].method.aggregator == "weighted_mean"
+    assert {name for name, config in found.items() if list(config.sites) == ["all"]} == {"centralized"}
 
 
 @pytest.mark.parametrize("rank", [2, 4, 8, 16])
@@ -57,8 +57,8 @@ def test_without_expert_no_site_demonstrates_and_none_waits_for_it() -> None:
 
 
 def test_overrides_come_after_the_method() -> None:
-    config = load_config("tiny", None, ["method.server_lr=3", "name=mine"], method="server-lr-2")
-    assert (config.method.server_lr, config.name) == (3, "mine")
+    config = load_config("tiny", None, ["method.options.server_lr=3", "name=mine"], method="server-lr-2")
+    assert (config.method.options["server_lr"], config.name) == (3, "mine")
 
 
 def test_an_unknown_method_is_met_with_the_nearest() -> None:

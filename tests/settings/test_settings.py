@@ -162,6 +162,23 @@ def test_a_problem_says_where_what_was_found_and_what_is_allowed(override, probl
     assert any(problem in line for line in problems(override)), problems(override)
 
 
+@pytest.mark.parametrize(
+    ("old", "value", "new"),
+    [
+        ("aggregator", "mean", "method.strategy"),
+        ("sharing", "isolated", "method.strategy (isolated"),
+        ("server_lr", "2", "method.options.server_lr"),
+        ("restart", "true", "method.options.restart"),
+    ],
+)
+def test_a_key_that_was_renamed_leads_to_the_one_that_took_its_place(old, value, new, tmp_path):
+    said = [
+        problems(f"method.{old}={value}"),
+        problems(preset=None, file=write(tmp_path, f"preset: tiny\nmethod: {{{old}: {value}}}\n")),
+    ]
+    assert all(line.startswith(f"method.{old}: unknown key, found") and f"it is now {new}" in line for [line] in said)
+
+
 def test_a_long_value_is_cut_in_the_message():
     (line,) = problems(f"agent.prompt={'x' * 500}")
     assert len(line) < 200

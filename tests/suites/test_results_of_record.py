@@ -8,8 +8,9 @@ import pytest
 from figures_of_record import FIGURES, SHOWN, figures_of
 
 from fedse.report.figures import write_figures
-from fedse.runs.folder import read_config, read_records
-from fedse.runs.layout import RunLayout
+from fedse.runs.folder import read_config
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.rendering import as_csv, markdown
 from fedse.suites.table import suite_table
@@ -39,13 +40,13 @@ def test_a_page_shows_the_rows_of_a_published_table(folder: Path) -> None:
     assert rows <= shown
 
 
-QUICKSTART = sorted(path.parent for path in (RESULTS / "quickstart").glob("*/config.yaml"))
+QUICKSTART = sorted(path.parents[1] for path in (RESULTS / "quickstart").glob("*/server/config.yaml"))
 LABELS = {"quickstart": "Fed-SE", "quickstart-demonstrations": "demonstrations alone"}
 
 
 @pytest.mark.parametrize("folder", QUICKSTART, ids=lambda folder: folder.name)
 def test_the_quickstarts_page_shows_what_its_records_say(folder: Path) -> None:
-    config, records = read_config(RunLayout(folder)), read_records(RunLayout(folder))
+    config, records = read_config(RunFolder(folder).server), read_records(RunFolder(folder).server)
     cells = []
     for name, after in records[-1].evaluation.items():
         low, high = (f"{100 * bound:.0f}" for bound in (after.low, after.high))

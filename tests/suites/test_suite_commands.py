@@ -57,7 +57,7 @@ def instead_of_running(monkeypatch: pytest.MonkeyPatch, work: Callable[..., Suit
 def test_methods_are_listed_with_their_settings() -> None:
     printed = cli("methods").stdout
     assert all(name in printed for name in method_names())
-    assert "method.sharing=isolated" in printed
+    assert "method.strategy=isolated" in printed
 
 
 def test_suites_are_listed_and_shown_as_files_that_run_them_again(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_dry_run_lists_the_runs_and_makes_nothing(file: Path, tmp_path: Path) 
 
 
 def test_a_dry_run_estimates_from_what_is_done(file: Path, root: Path) -> None:
-    (root / "cells/tiny/fedit/seed-1/metrics.jsonl").unlink()
+    (root / "cells/tiny/fedit/seed-1/server/metrics.jsonl").unlink()
     printed = cli("suite", "run", file, "--out", root, "--dry-run").stdout
     assert "tiny/fedit/seed-1" in next(line for line in printed.splitlines() if "partial" in line)
     assert "about 0:10" in printed  # two rounds of five seconds, as the other seed
@@ -100,7 +100,7 @@ def test_a_dry_run_refuses_a_folder_as_the_run_would(file: Path, root: Path, tmp
 
 
 def test_a_run_that_was_resumed_by_itself_with_more_workers_is_still_the_suites(file: Path, root: Path) -> None:
-    config = root / "cells/tiny/fedit/seed-0/config.yaml"
+    config = root / "cells/tiny/fedit/seed-0/server/config.yaml"
     config.write_text(config.read_text().replace("workers: 1", "workers: 2"))
     assert cli("suite", "run", file, "--resume", "--out", root, "--dry-run").exit_code == 0
 
@@ -121,10 +121,10 @@ def test_a_dry_run_checks_methods_that_learn_beside_one_that_does_not(file: Path
 
 
 def test_a_dry_run_finds_what_could_not_begin(file: Path) -> None:
-    file.write_text(TWO_SITES.replace("fedit,", "{name: odd, set: {method.aggregator: median-of-means}},"))
+    file.write_text(TWO_SITES.replace("fedit,", "{name: odd, set: {method.strategy: median-of-means}},"))
     result = cli("suite", "run", file, "--dry-run")
     assert result.exit_code == 2
-    assert "odd: there is no aggregator 'median-of-means'" in result.stderr
+    assert "odd: there is no strategy 'median-of-means'" in result.stderr
 
 
 def test_a_finished_suite_prints_its_table(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +156,7 @@ def test_a_table_in_a_pipe_is_not_cut_off(root: Path) -> None:
 
 
 def test_a_suite_with_a_failure_says_so_and_ends_with_1(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "cells/tiny/fedit/seed-1/metrics.jsonl").unlink()
+    (root / "cells/tiny/fedit/seed-1/server/metrics.jsonl").unlink()
     fail(cell(MADE, "fedit", 1), root, "the disk [sda] is full\n  → free some")
     instead_of_running(monkeypatch, lambda *_, **__: read_suite(root))
     result = cli("suite", "run", "--resume", "--out", root, "--quiet")

@@ -80,11 +80,11 @@ def test_the_folder_of_a_model_without_a_name_of_its_own_is_speakable() -> None:
 
 
 def test_an_entry_may_begin_from_a_shipped_method_and_set_more() -> None:
-    more = "{name: long, method: fedit, label: FedIT long, set: {training: {steps: 9}, method: {server_lr: 2}}}"
+    more = "{name: long, method: fedit, label: FedIT long, set: {training: {steps: 9}, method.options.server_lr: 2}}"
     found = configs(TINY.replace("fedit", f"fedit, {more}"))
     assert found["long"].training.steps == 9
-    assert (found["long"].method.aggregator, found["long"].method.server_lr) == ("weighted_mean", 2)
-    assert (found["fedit"].training.steps, found["fedit"].method.server_lr) == (1, 1)
+    assert (found["long"].method.strategy, found["long"].method.options) == ("weighted_mean", {"server_lr": 2})
+    assert (found["fedit"].training.steps, found["fedit"].method.options) == (1, {})
 
 
 def test_an_ablation_is_the_reference_with_its_own_settings_over_it() -> None:

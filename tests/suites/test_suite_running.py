@@ -12,14 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fedse.federation.runtimes.local import run
 
 from fedse.cli.subject import find
 from fedse.diagnostics.rounds import diagnose
 from fedse.errors import RunError
+from fedse.federation.run import run
 from fedse.progress import Phase
-from fedse.runs.folder import locked, read_records
-from fedse.runs.layout import RunLayout
+from fedse.runs.folder import locked
+from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.packing import pack_suite
@@ -30,9 +31,11 @@ from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, warm_workers: None) -> Path:
     """The folder of the small suite, done without interruption, two cells side by side."""
     root = tmp_path_factory.mktemp("suite") / "whole"
     events: list[SuiteEvent] = []
@@ -47,7 +50,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digests(root: Path, made: Suite) -> dict[str, list[str]]:
     """Cell → digests of its adapters, round by round."""
     return {
-        str(found): [record.adapter for record in read_records(RunLayout(found.folder(root)))] for found in made.cells()
+        str(found): [record.adapter for record in read_records(RunFolder(found.folder(root).server))]
+        for found in made.cells()
     }
 
 
@@ -86,7 +90,7 @@ def members(group: int) -> list[int]:
 
 def test_cells_are_ordinary_runs_and_the_table_is_written(finished: Path) -> None:
     folder = cell(SMALL, "fedit", 1).folder(finished)
-    assert [record.round for record in read_records(RunLayout(folder))] == [0, 1, 2]
+    assert [record.round for record in read_records(RunFolder(folder).server)] == [0, 1, 2]
     assert load_suite(finished) == SMALL
     assert "| FedIT | 2 |" in SuiteLayout(finished).markdown.read_text()
     assert not (finished / "cells" / "tiny" / "rank-8").exists()
@@ -106,10 +110,12 @@ def test_the_base_model_is_evaluated_once_for_all_methods_of_a_seed(tmp_path: Pa
     alone = tmp_path / "alone"
     found = cell(SMALL, "fed-se", 1)
     run(found.config, alone)
-    begun, kept = (RunLayout(folder).evaluation("site", 0) for folder in (alone, found.folder(root)))
+    begun, kept = (
+        RunFolder(folder).site("site").environment("site").evaluation(0) for folder in (alone, found.folder(root))
+    )
     assert begun.read_bytes() == kept.read_bytes()
-    assert [record.evaluation for record in read_records(RunLayout(alone))] == [
-        record.evaluation for record in read_records(RunLayout(found.folder(root)))
+    assert [record.evaluation for record in read_records(RunFolder(alone).server)] == [
+        record.evaluation for record in read_records(RunFolder(found.folder(root).server))
     ]
 
 
@@ -123,18 +129,19 @@ def test_a_finished_suite_is_not_run_again(finished: Path) -> None:
         run_suite(SMALL, finished)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for orphans in /proc")
 def test_a_suite_killed_again_and_again_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
 
     process = start(root, "--jobs", "1")
-    wait_for(lambda: list(root.glob("cells/*/*/*/clients/*/phases/*")))
+    wait_for(lambda: list(root.glob("cells/*/*/*/sites/*/phases/*")))
     process.kill()  # the parent alone: its children must follow
     process.wait()
     wait_for(lambda: not members(process.pid), seconds=60)
 
     process = start(root, "--jobs", "2", "--resume")
-    wait_for(lambda: list(root.glob("cells/*/fedit/seed-0/rounds/001/global")))
+    wait_for(lambda: list(root.glob("cells/*/fedit/seed-0/server/rounds/001/global")))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert pending_cells(read_results(SMALL, root))
@@ -207,7 +214,7 @@ def test_finished_runs_of_other_suites_are_taken_over(finished: Path, tmp_path: 
     taken = [(method, Step.TAKEN_OVER) for method in ("pre-trained", "fedit", "fed-se")]
     assert told == [*taken, ("no-history", Step.STARTED), ("no-history", Step.DONE)]
     for method, _ in taken:
-        copied, original = (RunLayout(cell(SMALL, method, 1).folder(folder)) for folder in (root, donor))
+        copied, original = (RunFolder(cell(SMALL, method, 1).folder(folder)) for folder in (root, donor))
         assert read_records(copied) == read_records(original)
         assert copied.global_adapter(0).exists() is original.global_adapter(0).exists() is not is_packed
         assert not copied.lock.exists()
@@ -262,12 +269,12 @@ def test_a_packed_run_is_not_begun_anew(finished: Path, tmp_path: Path) -> None:
     packed = tmp_path / "packed"
     pack_suite(finished, packed)
     folder = cell(SMALL, "fed-se", 1).folder(packed)
-    before = RunLayout(folder).config.read_bytes(), RunLayout(folder).versions.read_bytes()
+    before = RunFolder(folder).server.config.read_bytes(), RunFolder(folder).server.versions.read_bytes()
     other = cell(SMALL, "fedit", 0).config
     for resume in (False, True):
         with pytest.raises(RunError, match="was packed"):
             run(other, folder, resume=resume)
-    assert before == (RunLayout(folder).config.read_bytes(), RunLayout(folder).versions.read_bytes())
+    assert before == (RunFolder(folder).server.config.read_bytes(), RunFolder(folder).server.versions.read_bytes())
 
 
 def test_a_packed_suite_goes_on_but_not_with_other_cells(finished: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fedse.errors import RunError
 from fedse.evaluation.rates import wilson_interval
-from fedse.runs.layout import RunLayout
+from fedse.runs.layout import RunFolder
 from fedse.storage import write_json
 from fedse.suites import CellState, SuiteLayout, read_suite
 from fedse.suites.packing import pack_suite
@@ -197,7 +197,7 @@ def test_runs_of_different_versions_are_told_apart_and_still_compared(root: Path
     assert row(table(root), "fedit").notes == ()
     for method, arithmetic in (("fed-se", "float32"), ("fedit", "bfloat16")):
         for seed in (0, 1):
-            versions = RunLayout(cell(MADE, method, seed).folder(root)).versions
+            versions = RunFolder(cell(MADE, method, seed).folder(root)).server.versions
             write_json(versions, {"schema_version": 1, "torch": "2.13.0", "arithmetic": arithmetic})
     found = table(root)
     assert row(found, "fed-se").notes == ()

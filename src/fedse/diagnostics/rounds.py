@@ -22,8 +22,8 @@ from fedse.adapters.algebra import (
 from fedse.config import RunConfig
 from fedse.diagnostics.experience import Buffer, LengthBin, buffer_at, rewards_by_length
 from fedse.learning.schedule import learning_rate_factor, round_factor
-from fedse.results.exchange import DOWN, UP, Traffic, traffic
-from fedse.results.method import combined_sites, has_own_adapters, starting_round, update_weights
+from fedse.results.exchange import DOWN, UP, Traffic, combined_updates, traffic
+from fedse.results.method import update_weights
 from fedse.results.reading import Run, run_at
 from fedse.types import RoundRecord, Trajectory
 
@@ -83,11 +83,11 @@ def _round(
         buffers={name: buffer_at(stored, number) for name, stored in stores.items()},
         lengths={name: _lengths(run, name, number) for name in stores},
     )
-    if has_own_adapters(run.config):
+    combined = combined_updates(run, record)
+    if combined is None:
         return alone
-    clients = combined_sites(record)
-    before = run.adapter(starting_round(run.config, number))
-    updates = [run.update(number, name, expect=before.meta) for name in clients]
+    before, sent = combined
+    clients, updates = tuple(sent), [*sent.values()]
     grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
     return replace(
         alone,

@@ -224,7 +224,10 @@ def _left_the_sites(origin: Origin) -> str:
             "baseline that federated learning exists to avoid."
         )
     if has_own_adapters(config):
-        return "Nothing: each site trained its own adapter on its own experience, and this is one of them."
+        return (
+            "Its adapter, to the server, which gave it to no other site to train on. Each site trained its own adapter "
+            "on its own experience."
+        )
     names = scalar_names(config)
     numbers = f"; with each, {', '.join(names)} as a number" if names else " and nothing else"
     size = origin.adapter.nbytes / 2**20

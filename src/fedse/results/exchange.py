@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedse.adapters.algebra import FACTORS, aggregation_error, conflict, factor_gram
+from fedse.adapters.checks import shape_problems
+from fedse.adapters.state import AdapterState
 from fedse.errors import StorageError, boundary
 from fedse.results.method import combined_sites, starting_round, update_weights
 from fedse.storage import read_json, write_json
+from fedse.types import RoundRecord
 
 if TYPE_CHECKING:
     from fedse.results.reading import Run
@@ -42,22 +45,38 @@ def round_conflicts(run: Run) -> Conflicts:
     """
     if run.exchange_file.is_file():
         return _read(run.exchange_file)[0]
-    there = set(run.adapter_rounds())
     conflicts = {}
     for record in run.records[1:]:
-        sites, start = combined_sites(record), starting_round(run.config, record.round)
-        if len(sites) > 1 and start in there and all(run.has_update(record.round, site) for site in sites):
-            conflicts[record.round] = _measured(
-                run, record.round, start, sites, update_weights(run.config, record, sites)
-            )
+        combined = combined_updates(run, record)
+        if combined is not None and len(combined[1]) > 1:
+            conflicts[record.round] = _measured(run, record, *combined)
     return conflicts
+
+
+def combined_updates(run: Run, record: RoundRecord) -> tuple[AdapterState, dict[str, AdapterState]] | None:
+    """The adapter that a round's updates began from, and site → its update; None where there are none to compare.
+
+    That is where every site goes on by itself, where sites keep parts of their adapters to themselves or have other
+    ranks, and where the messages are gone.
+
+    Raises:
+        RunError, AdapterError: if a file is damaged.
+    """
+    sites, start = combined_sites(record), starting_round(run.config, record.round)
+    if not (sites and run.has_round(start) and all(run.has_update(record.round, site) for site in sites)):
+        return None
+    before = run.adapter(start)
+    updates = {site: run.update(record.round, site) for site in sites}
+    if any(shape_problems(update, before) for update in updates.values()):
+        return None
+    return before, updates
 
 
 def traffic(run: Run) -> Traffic:
     """The bytes of the messages of a round's update, as they are encoded on their way (:mod:`fedse.messages`).
 
     ``bytes_up`` is what a site sent: its reply.  ``bytes_down`` is what it was sent: the instruction.  Rounds whose
-    messages are gone are left out.
+    messages are gone are left out, and those after which every site goes on by itself, for which it needs no server.
 
     Raises:
         RunError: if a round is damaged.
@@ -68,7 +87,7 @@ def traffic(run: Run) -> Traffic:
     return {
         (site, record.round, way): size
         for record in run.records[1:]
-        for site, sizes in run.traffic(record.round).items()
+        for site, sizes in (run.traffic(record.round) if record.adapter else {}).items()
         for way, size in zip((DOWN, UP), sizes, strict=True)
     }
 
@@ -101,24 +120,16 @@ def _read(path: Path) -> tuple[Conflicts, Traffic]:
 
 
 def _measured(
-    run: Run, number: int, start: int, sites: tuple[str, ...], weights: tuple[float, ...]
+    run: Run, record: RoundRecord, before: AdapterState, updates: Mapping[str, AdapterState]
 ) -> Mapping[str, float]:
-    """The measures of one round.
-
-    Args:
-        run: the run.
-        number: of the round, from 1.
-        start: the round whose global adapter the updates began from.
-        sites: those whose updates were combined.
-        weights: of their updates.
-    """
-    key = (run.folder, number, start, sites, weights)
+    """The measures of one round: of the updates of its sites, which began from an adapter."""
+    weights = update_weights(run.config, record, tuple(updates))
+    key = (run.folder, record.round, before.digest, *updates, weights)
     if key not in _conflicts_of_rounds:
-        before = run.adapter(start)
-        updates = [run.update(number, site, expect=before.meta) for site in sites]
-        grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
+        sent = [*updates.values()]
+        grams = {factor: factor_gram(before, sent, factor) for factor in FACTORS}
         values = {f"cosine_{factor}": conflict(gram).mean_cosine for factor, gram in grams.items()}
         values["dilution"] = conflict(grams["A"] + grams["B"]).dilution
-        values["error"] = 100 * aggregation_error(before, updates, weights).of_update
+        values["error"] = 100 * aggregation_error(before, sent, weights).of_update
         _conflicts_of_rounds[key] = {measure: value for measure, value in values.items() if math.isfinite(value)}
     return _conflicts_of_rounds[key]

@@ -190,6 +190,10 @@ class Run:
         numbers = sorted(int(path.name) for path in (self._server.root / "rounds").glob("[0-9][0-9][0-9]*"))
         return [number for number in numbers if has_adapter(self._server, number, site)]
 
+    def has_round(self, number: int) -> bool:
+        """What the server keeps of a round is here."""
+        return self._server.round(number).is_dir()
+
     def adapter(self, number: int, site: str = "") -> AdapterState:
         """The adapter after a round: the site's own where sites have their own, or the global one; 0: the initial one.
 

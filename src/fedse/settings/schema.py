@@ -15,6 +15,13 @@ from fedse.config import RunConfig
 from fedse.names import did_you_mean
 
 _LONGEST_VALUE = 80
+#: Keys of earlier versions → what says the same now.
+_RENAMED = {
+    "method.aggregator": "method.strategy",
+    "method.sharing": "method.strategy (isolated: nothing is shared), or clients.*.site (all experience at one site)",
+    "method.server_lr": "method.options.server_lr",
+    "method.restart": "method.options.restart",
+}
 _KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null"}
 
 
@@ -79,11 +86,13 @@ def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel]) -> str:
         value: what was found there.
         model: the section.
     """
-    key = path[-1]
+    where, key = ".".join(path), path[-1]
+    if where in _RENAMED:
+        return f"{where}: unknown key, found {show(value)}; it is now {_RENAMED[where]}"
     keys = list(model.model_fields)
     elsewhere = [f"{place}.{key}".lstrip(".") for place, other in sections() if key in other.model_fields]
     hint = did_you_mean(key, keys) or (f"did you mean {' or '.join(elsewhere)}? " if elsewhere else "")
-    return f"{'.'.join(path)}: unknown key, found {show(value)}; {hint}allowed: {', '.join(keys)}"
+    return f"{where}: unknown key, found {show(value)}; {hint}allowed: {', '.join(keys)}"
 
 
 def show(value: Any) -> str:
