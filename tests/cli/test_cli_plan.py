@@ -39,7 +39,7 @@ def test_a_dry_run_checks_sites_and_memory_beside_the_configuration(cli: Cli, tm
     assert result.exit_code == 0, result.output
     (tmp_path / "resolved.yaml").write_text(result.stdout)
     assert load_config(None, tmp_path / "resolved.yaml", []) == load_config("tiny", None, [])
-    assert "training tasks" in result.stderr
+    assert "training" in result.stderr
     assert "24 GB: fits" in result.stderr
     assert cli("run", "--preset", "tiny", "--dry-run", "--quiet").stderr == ""
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from click.testing import Result
 
-from fedse.federation.runtimes import local
+from fedse.federation import run as federation_run
 from fedse.progress import Event, Phase
 from fedse.settings import load_config
 from helpers.cli_calls import Cli
@@ -18,7 +18,7 @@ def test_a_run_ends_with_its_result_and_what_to_do_next(finished: tuple[Path, Re
     row = next(line for line in result.stdout.splitlines() if line.startswith("wordle"))
     assert row.split() == ["wordle", "0", "%", "[0–66]", "0", "%", "[0–66]", "2", "▁▁▁"]
     assert f"fedse view {folder}" in result.stdout
-    assert str(folder / "rounds" / "002" / "global") in result.stdout
+    assert str(folder / "server" / "rounds" / "002" / "global") in result.stdout
 
 
 def test_progress_goes_to_stderr_one_line_per_phase(finished: tuple[Path, Result]) -> None:
@@ -72,7 +72,7 @@ def test_the_default_folder_names_the_run_and_its_seed(
         asked.append(folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "run", stop)
+    monkeypatch.setattr(federation_run, "run", stop)
     cli("run", "--config", config_file, "--set", "seed=3")
     assert asked == [Path("runs/mini-seed3")]
 
@@ -82,7 +82,7 @@ def test_an_interrupted_run_says_how_to_go_on(cli: Cli, config_file: Path, monke
         listener(Event(Phase.EXPLORE, 1, "site", 1, 2))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "run", interrupted)
+    monkeypatch.setattr(federation_run, "run", interrupted)
     result = cli("run", "--config", config_file, "--out", "somewhere")
     assert result.exit_code == 130
     assert "fedse run --resume --out somewhere" in result.stderr

@@ -34,7 +34,7 @@ def test_an_isolated_run_shows_transfer_and_where_the_adapters_are(isolated: tup
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "adapter of wordle maze" in lines
     assert {"east 0 % 0 %", "west 0 % 0 %"} <= set(lines)
-    assert f"{folder}/rounds/001/clients, one for each site" in result.stdout
+    assert f"{folder}/server/rounds/001/adapters, one for each site" in result.stdout
     assert f"fedse eval {folder} --client east" in result.stdout
     assert "adapter of east" in result.stderr
 
@@ -111,7 +111,7 @@ def test_a_pooled_run_is_evaluated_and_diagnosed(cli: Cli, config_file: Path, tm
     assert cli("eval", tmp_path / "run", "--tasks", "1").exit_code == 0
     result = cli("diagnose", tmp_path / "run", "--transfer", "--tasks", "1")
     assert result.exit_code == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines() if "[" in line] == ["before", "after"]
+    assert [line.split()[0] for line in result.stdout.splitlines() if "[" in line] == ["before", "client", "after"]
 
 
 def test_updates_that_came_to_nothing_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def transfer_matrix(
 
 def _adapters(run: Run, last: RoundRecord) -> dict[str, AdapterState]:
     if has_own_adapters(run.config):
-        return {f"client {name}": run.adapter(last.round, name) for name in sorted(last.clients)}
+        return {f"client {name}": run.adapter(last.round, name) for name in sorted(run.config.sites)}
     return {
         BEFORE: run.adapter(starting_round(run.config, last.round)),
         **{f"client {name}": run.update(last.round, name) for name in combined_sites(last)},
