@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.lora import LoraModel
 from fedse.sites.environment import SiteEnvironment
-from fedse.types import Trajectory
 
 #: What a local update was given: the digest of its start, its examples and its steps.
-LocalUpdate = tuple[str, list[Trajectory], int | None]
+LocalUpdate = tuple[str, list[Example], int | None]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def local_updates(monkeypatch: pytest.MonkeyPatch) -> list[LocalUpdate]:
     """All local updates, as they are made."""
     found: list[LocalUpdate] = []
 
-    def watched(lora: LoraModel, examples: Sequence[Trajectory], settings: Any, **options: Any) -> Any:
+    def watched(lora: LoraModel, examples: Sequence[Example], settings: Any, **options: Any) -> Any:
         found.append((lora.state().digest, list(examples), settings.steps))
         return local_update(lora, examples, settings, **options)
 

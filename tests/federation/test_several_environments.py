@@ -9,8 +9,10 @@ import pytest
 
 from fedse.adapters.files import load_adapter
 from fedse.config import RunConfig
+from fedse.experience.identity import task_and_actions
 from fedse.experience.store import ExperienceStore
 from fedse.federation.run import run
+from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.lora import LoraModel
 from fedse.progress import Phase
@@ -18,6 +20,8 @@ from fedse.runs.layout import RunFolder
 from fedse.seeding import derive_seed
 from fedse.settings import load_config
 from fedse.sites.shared_model import SharedModel
+from fedse.types import Trajectory
+from helpers.toy_environment import ToyExpert, succeeds
 from helpers.toy_runs import adapters, toy_client, toy_config, update
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -29,20 +33,30 @@ def pooled(*clients: dict[str, Any], **changes: Any) -> RunConfig:
     return toy_config(*(client | {"site": "all"} for client in clients or SITES), **changes)
 
 
+def stored(config: RunConfig, folder: Path) -> list[Trajectory]:
+    """All experience of a run, environment by environment."""
+    found: list[Trajectory] = []
+    for client in config.clients:
+        with ExperienceStore(RunFolder(folder).environment(client).experience) as store:
+            found += store.trajectories()
+    return found
+
+
 def test_one_update_learns_from_all_environments(tmp_path: Path, local_updates: list[Any]) -> None:
     result = run(pooled(), tmp_path)
+    origin = {episode.tokens: (episode.client, episode.round) for episode in stored(pooled(), tmp_path)}
     assert len(local_updates) == 2
     for record, (start, examples, steps) in zip(result.records[1:], local_updates, strict=True):
         assert start == result.records[record.round - 1].adapter
-        origins = {(example.client, example.round) for example in examples}
+        origins = {origin[example.tokens] for example in examples}
         assert {(name, 0) for name in ("alpha", "beta")} <= origins
         assert {made_in for _, made_in in origins} <= set(range(record.round + 1))
-        stored = sum(
+        kept = sum(
             record.clients[name]["explore"]["added"]
             for record in result.records[1 : record.round + 1]
             for name in ("alpha", "beta")
         )
-        assert len(examples) == 6 + stored
+        assert len(examples) == 6 + kept
         assert record.clients["all"]["train"]["examples"] == len(examples)
         assert steps == record.clients["all"]["train"]["steps"] == 4
         assert record.clients["all"]["outcome"] == "ok"
@@ -56,16 +70,13 @@ def test_one_update_learns_from_all_environments(tmp_path: Path, local_updates: 
 def test_it_is_what_training_once_on_all_experience_gives(tmp_path: Path) -> None:
     config = pooled(rounds=1)
     result = run(config, tmp_path)
-    found = []
-    for client in config.clients:
-        with ExperienceStore(RunFolder(tmp_path).environment(client).experience) as store:
-            found += store.trajectories(rounds=range(2))
+    examples = [Example.of(episode) for episode in stored(config, tmp_path) if episode.turns]
     shared = SharedModel.load(config)
     lora: LoraModel = shared.lora
     lora.load(shared.initial_adapter(config))
     settings = config.training.model_copy(update={"steps": 4})
     seed = derive_seed(config.seed, "alpha+beta", 1, Phase.TRAIN.value)
-    local_update(lora, [trajectory for trajectory in found if trajectory.turns], settings, seed=seed)
+    local_update(lora, examples, settings, seed=seed)
     assert lora.state().digest == result.records[1].adapter
 
 
@@ -93,12 +104,21 @@ def test_it_takes_the_steps_that_the_environments_would_take(tmp_path: Path, loc
         ]
 
 
-def test_an_episode_that_two_environments_found_counts_once(tmp_path: Path, local_updates: list[Any]) -> None:
+def test_an_episode_that_two_environments_found_counts_once(
+    tmp_path: Path, local_updates: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(self: ToyExpert, _: str) -> tuple[str, str]:
+        """Whatever the seed is."""
+        return "", next(action for action in ("go", "go.", "go..") if succeeds(action, self._number))
+
+    monkeypatch.setattr(ToyExpert, "act", act)
     client = {"demonstrations": 7, "episodes_per_round": 0}
-    run(pooled(toy_client("a", **client), toy_client("b", **client), rounds=1), tmp_path)
+    config = pooled(toy_client("a", **client), toy_client("b", **client), rounds=1)
+    run(config, tmp_path)
     [(_, examples, _)] = local_updates
-    keys = [example.key for example in examples]
-    assert len(keys) == len(set(keys))
+    found = stored(config, tmp_path)
+    assert len(examples) == len({task_and_actions(episode) for episode in found}) == 7
+    assert len(found) == 14
 
 
 def test_the_order_of_environments_does_not_matter(tmp_path: Path) -> None:
