@@ -31,11 +31,7 @@ def examples(*commands: str) -> str:
 
 
 def made_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str | Text]],
-    *,
-    title: str = "",
-    texts: Sequence[str] = (),
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "", texts: Sequence[str] = ()
 ) -> Table:
     """A table whose first column is text, and all others are numbers.
 
@@ -56,11 +52,7 @@ def made_table(
 
 
 def show_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str | Text]],
-    *,
-    title: str = "",
-    texts: Sequence[str] = (),
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "", texts: Sequence[str] = ()
 ) -> None:
     """Print a table as :func:`made_table` makes it."""
     print_table(made_table(headings, rows, title=title, texts=texts))

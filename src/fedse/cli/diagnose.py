@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
+import fedse
+from fedse.cli import model as models
 from fedse.cli.console import examples, note, refuse_idle, say, show_table
+from fedse.results.formatting import percent, rate_with_interval, size
+from fedse.storage import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fedse.diagnostics.rounds import RoundDiagnostics
-    from fedse.types import SuccessRate
 
 EXAMPLES = examples(
     "fedse diagnose runs/quickstart-seed0",
@@ -24,15 +26,15 @@ EXAMPLES = examples(
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; the run may still be under way.")],
+    run: Annotated[Path, Argument(metavar="RUN", help="A run folder; the run may still be under way.")],
     csv: Annotated[
-        Path | None, typer.Option(help="Write every figure to this file: round, client, other, metric, value.")
+        Path | None, Option(help="Write every figure to this file: round, client, other, metric, value.")
     ] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Also play each client's last update in every environment.")
+        bool, Option("--transfer", help="Also play each client's last update in every environment.")
     ] = False,
     tasks: Annotated[
-        int | None, typer.Option(min=1, help="Tasks per environment of --transfer.", show_default="as in the run")
+        int | None, Option(min=1, help="Tasks per environment of --transfer.", show_default="as in the run")
     ] = None,
 ) -> None:
     """Show drift and conflict of the updates, aggregation error, experience and traffic by round."""
@@ -45,7 +47,6 @@ def diagnose(
     run_at(run).check_begun()
     if csv is not None:
         from fedse.diagnostics.records import as_csv
-        from fedse.storage import atomic_write
 
         atomic_write(csv, as_csv(rounds))
     if any(of_round.clients for of_round in rounds):
@@ -60,7 +61,6 @@ def diagnose(
 
 def _show_updates(rounds: Sequence[RoundDiagnostics]) -> None:
     from fedse.adapters.algebra import random_sign_agreement
-    from fedse.results.formatting import percent, size
 
     rows = []
     for of_round in rounds:
@@ -100,8 +100,6 @@ def _show_experience(rounds: Sequence[RoundDiagnostics]) -> None:
 
 
 def _show_lengths(last: RoundDiagnostics) -> None:
-    from fedse.results.formatting import percent
-
     rows = [
         (
             client,
@@ -119,14 +117,12 @@ def _show_lengths(last: RoundDiagnostics) -> None:
 
 
 def _show_transfer(run: Path, tasks: int | None) -> None:
-    from fedse.cli import model as models
     from fedse.diagnostics.transfer import transfer_matrix
-    from fedse.results.formatting import rate_with_interval
     from fedse.results.reading import run_at
 
     models.ensure(run_at(run).config.model)
 
-    def tell(adapter: str, environment: str, rate: SuccessRate) -> None:
+    def tell(adapter: str, environment: str, rate: fedse.SuccessRate) -> None:
         note(f"{adapter} in {environment}: {rate_with_interval(rate)}")
 
     matrix = transfer_matrix(run, tasks=tasks, on_rate=tell)

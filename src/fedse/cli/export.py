@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
+from fedse.cli import model as models
+from fedse.cli import subject
 from fedse.cli.console import examples, refuse_idle, say
 from fedse.cli.options import Client, RoundNumber
+from fedse.errors import ConfigError, RunError
+from fedse.storage import read_json
 
 if TYPE_CHECKING:
     from fedse.export import Origin
@@ -26,28 +30,26 @@ _KINDS = (".csv", ".parquet")
 
 
 def export(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    folders: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the adapter or the model here, with a model card.")
+        Path | None, Option("--out", "-o", help="Write the adapter or the model here, with a model card.")
     ] = None,
     merged: Annotated[
-        bool, typer.Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
+        bool, Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
     ] = False,
     number: RoundNumber = None,
     client: Client = None,
     base: Annotated[
-        str | None,
-        typer.Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path"),
+        str | None, Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path")
     ] = None,
     metrics: Annotated[
-        list[Path] | None, typer.Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
+        list[Path] | None, Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Write the metrics here for TensorBoard, a folder for each run.")
+        Path | None, Option(help="Write the metrics here for TensorBoard, a folder for each run.")
     ] = None,
 ) -> None:
     """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
-    from fedse.errors import ConfigError
     from fedse.results.reading import read_runs
 
     if out is None and not metrics and tensorboard is None:
@@ -72,23 +74,19 @@ def export(
 
 
 def _origin(run: Run, number: int | None, client: str | None) -> Origin:
-    from fedse.cli.subject import of_run
-    from fedse.errors import RunError
     from fedse.export import Origin
 
     last = run.records[-1].round
     chosen = last if number is None else number
     if chosen > last:
         raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds 0 to {last}")
-    adapter = of_run(run, chosen, client).adapter
+    adapter = subject.of_run(run, chosen, client).adapter
     assert adapter is not None  # a run folder's subject has one
     return Origin(run, chosen, client or "", adapter)
 
 
 def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) -> None:
-    from fedse.cli import model as models
     from fedse.export import export_adapter, export_merged
-    from fedse.storage import read_json
 
     if merged:
         models.ensure(origin.run.config.model)
@@ -110,7 +108,6 @@ def _export_metrics(path: Path, runs: list[Run]) -> None:
 
 
 def _export_events(folder: Path, runs: list[Run]) -> None:
-    from fedse.errors import ConfigError
     from fedse.export import export_events
 
     names = [run.folder.resolve().name for run in runs]

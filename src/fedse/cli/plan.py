@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.console import Console
 from rich.text import Text
+from typer import Option
 
+import fedse
 from fedse.cli.console import examples, made_table, stdout
 from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset
+from fedse.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
-
-    from fedse.config import RunConfig
     from fedse.planning import MemoryPlan
 
 EXAMPLES = examples(
@@ -32,29 +31,20 @@ def plan(
     overrides: Overrides = None,
     memory: Annotated[
         list[float] | None,
-        typer.Option(min=0.1, metavar="GB", help="Memory to fit into; can be repeated.", show_default="24, 48 and 80"),
+        Option(min=0.1, metavar="GB", help="Memory to fit into; can be repeated.", show_default="24, 48 and 80"),
     ] = None,
 ) -> None:
     """Compute the memory of a run from its model's shapes, say where it fits, and what to change where it does not.
 
     No weights are loaded. With model.device=auto the plan is for this machine: set it to cuda to plan for a GPU.
     """
-    from fedse.errors import ConfigError
-    from fedse.settings import load_config
-
     if preset is None and config is None:
         raise ConfigError("there is no configuration to plan", "name one: --preset NAME or --config FILE")
-    resolved = load_config(preset, config, overrides or [], method=method)
-    show_plan(resolved, memory or [], stdout)
+    show_plan(fedse.load_config(preset, config, overrides or [], method=method), memory or [], stdout)
 
 
-def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
-    """Print a run's memory, item by item, and what it fits into.
-
-    Args:
-        config: the run.
-        memory: sizes to fit into, in GB; common cards if empty.
-        console: where to print.
+def show_plan(config: fedse.RunConfig, memory: list[float], console: Console) -> None:
+    """Print a run's memory, item by item, and what it fits into: sizes in GB, common cards if there are none.
 
     Raises:
         ModelError, AdapterError: if the model's shapes cannot be told, or the adapter does not fit them.

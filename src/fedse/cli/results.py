@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import fedse
 from fedse.cli.console import say, show_table
+from fedse.results.formatting import percent, rate_with_interval, sparkline
 
 if TYPE_CHECKING:
     from fedse.config import EvaluationConfig
-    from fedse.types import RoundRecord, SuccessRate
+    from fedse.types import RoundRecord
 
 _BY_ROUND = "by round"
 
@@ -17,11 +19,7 @@ _BY_ROUND = "by round"
 def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> None:
     """Print success rates on held-out tasks: before the first round, after the last, and after every evaluated one.
 
-    Then warn of updates that came to nothing.
-
-    Args:
-        records: the completed rounds, from round 0.
-        settings: of the run's evaluation.
+    Then warn of updates that came to nothing.  The records are those of the completed rounds, from round 0.
     """
     evaluated = [record for record in records if record.evaluation]
     if not evaluated:
@@ -43,11 +41,11 @@ def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> N
 
 
 def show_rates(
-    columns: Mapping[str, Mapping[str, SuccessRate]],
+    columns: Mapping[str, Mapping[str, fedse.SuccessRate]],
     *,
     title: str,
     counted: str = "episodes",
-    course: Sequence[Mapping[str, SuccessRate]] = (),
+    course: Sequence[Mapping[str, fedse.SuccessRate]] = (),
 ) -> None:
     """Print success rates in every environment, their means, and how many episodes were lost to faults.
 
@@ -58,7 +56,6 @@ def show_rates(
         course: the rates round by round, shown as a curve if there are any.
     """
     from fedse.evaluation.rates import MEANS
-    from fedse.results.formatting import percent, rate_with_interval, sparkline
 
     last = list(columns.values())[-1]
     rows = [
@@ -89,8 +86,6 @@ def show_samples(settings: EvaluationConfig) -> None:
 
 
 def _show_transfer(record: RoundRecord) -> None:
-    from fedse.results.formatting import percent
-
     title = f"\nSuccess of each site's adapter in every environment, round {record.round}"
     labels = list(record.evaluation)
     rows = [(owner, *(percent(rates[label].rate) for label in labels)) for owner, rates in record.transfer.items()]

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Exit, Option
 
 from fedse.cli import model as models
 from fedse.cli.console import INTERRUPTED, examples, made_table, note, say, stderr, stdout
@@ -36,15 +36,14 @@ def run(
     method: MethodName = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
+        Path | None, Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop."),
+        bool, Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
+        Path | None, Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -64,7 +63,7 @@ def run(
         _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
         note(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
 
 
 def default_folder(config: RunConfig) -> Path:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument
 
 from fedse.cli.console import examples, say, show_table
 
@@ -14,9 +14,7 @@ EXAMPLES = examples("fedse ls", "fedse ls /data/runs")
 
 
 def ls(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder that holds the run folders.")] = Path(
-        "runs"
-    ),
+    folder: Annotated[Path, Argument(metavar="[DIR]", help="The folder that holds the run folders.")] = Path("runs"),
 ) -> None:
     """List run folders: rounds done, and success on held-out tasks before and after (mean of environments)."""
     from fedse.errors import FedseError, RunError

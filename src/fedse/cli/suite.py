@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, Exit, Option, Typer
 
 from fedse.cli import model as models
 from fedse.cli import suite_live
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from fedse.config import RunConfig
     from fedse.suites import Suite, SuiteResults
 
-app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
+app = Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
 
-_Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
+_Name = Annotated[str, Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
 
 
 @app.command("ls", epilog=examples("fedse suite ls"))
@@ -52,27 +52,25 @@ def show(name: _Name) -> None:
 )
 def run(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
+        str | None, Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
+    out: Annotated[Path | None, Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
+        int | None, Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
     ] = None,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="Another suite's folder: finished runs of the same configuration are copied. May be repeated.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the runs, list them with states and memory, and stop.")
+        bool, Option("--dry-run", help="Check the runs, list them with states and memory, and stop.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Show the table only.")] = False,
 ) -> None:
     """Run a suite: each method, model and seed is a run of its own, several side by side.
 
@@ -89,18 +87,18 @@ def run(
         results = _execute(suite, folder, resume=resume, jobs=jobs, reuse=reuse or [], quiet=quiet)
     except KeyboardInterrupt:
         note(f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        raise Exit(INTERRUPTED) from None
     _show_results(results)
     layout = SuiteLayout(folder)
     say(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}")
     if not results.is_complete:
         again = f"fedse suite run --resume --out {folder}"
         note(f"\nSome runs failed; this tries them again: {again}", style="red")
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @app.command(epilog=examples("fedse suite table suites/tiny"))
-def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite's folder.")]) -> None:
+def table(folder: Annotated[Path, Argument(metavar="DIR", help="The suite's folder.")]) -> None:
     """Print the table of a suite, also while it is at work."""
     from fedse.suites import read_suite
 
@@ -109,8 +107,8 @@ def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite'
 
 @app.command(epilog=examples("fedse suite pack suites/nano -o results/nano"))
 def pack(
-    folder: Annotated[Path, typer.Argument(help="The folder of a suite.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    folder: Annotated[Path, Argument(help="The folder of a suite.")],
+    out: Annotated[Path, Option("--out", "-o", help="The folder to make.")],
 ) -> None:
     """Copy a suite's results without its weights, to publish them: what tables, reports and comparisons read."""
     from fedse.suites.packing import pack_suite

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.markup import escape
 from rich.text import Text
+from typer import Argument, Option
 
 from fedse.cli import episode
 from fedse.cli.console import examples, refuse_idle, say, stdout
@@ -31,23 +31,23 @@ EXAMPLES = examples(
 
 def view(
     path: Annotated[
-        Path, typer.Argument(metavar="RUN_OR_FILE", help="A run folder, a *.jsonl.gz file, or an experience.sqlite.")
+        Path, Argument(metavar="RUN_OR_FILE", help="A run folder, a *.jsonl.gz file, or an experience.sqlite.")
     ],
-    client: Annotated[str | None, typer.Option(help="Only of this client.")] = None,
+    client: Annotated[str | None, Option(help="Only of this client.")] = None,
     number: Annotated[
         int | None,
-        typer.Option("--round", min=0, help="Only of this round; 0 holds the demonstrations.", show_default="the last"),
+        Option("--round", min=0, help="Only of this round; 0 holds the demonstrations.", show_default="the last"),
     ] = None,
-    outcome: Annotated[bool | None, typer.Option("--success/--failure", help="Only these outcomes.")] = None,
+    outcome: Annotated[bool | None, Option("--success/--failure", help="Only these outcomes.")] = None,
     evaluation: Annotated[
-        bool, typer.Option("--evaluation", help="Of a run: the held-out episodes instead of the explored ones.")
+        bool, Option("--evaluation", help="Of a run: the held-out episodes instead of the explored ones.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 3,
+    limit: Annotated[int, Option(min=1, help="Show at most so many.")] = 3,
     mask: Annotated[
-        bool, typer.Option("--mask", help="Show the recorded tokens; those that carry loss are coloured.")
+        bool, Option("--mask", help="Show the recorded tokens; those that carry loss are coloured.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer reads --mask.", show_default="that of the run")
+        str | None, Option(help="Model whose tokenizer reads --mask.", show_default="that of the run")
     ] = None,
 ) -> None:
     """Show recorded episodes."""
