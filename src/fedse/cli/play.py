@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.markup import escape
+from rich.text import Text
 from typer import Option
 
 import fedse
@@ -67,7 +68,7 @@ def play(
     environment = fedse.make(name, **(site.options if site else {}))
     try:
         chosen = _choose(environment, split, task, seed)
-        say(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold")
+        stdout.print(Text(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold"))
         if subject is not None:
             _watch_model(environment, site, chosen, subject)
         else:

@@ -6,26 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fedse
 from fedse.errors import ConfigError, RunError
+from fedse.names import unknown_name
+from fedse.storage import read_json
 
 if TYPE_CHECKING:
-    from fedse.adapters.state import AdapterState
-    from fedse.config import RunConfig
     from fedse.results.reading import Run
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapter, or the bare base model, with the configuration it is played under.
+    """An adapter, or the bare base model (``None``), and what to call it on the screen.
 
-    Attributes:
-        config: of the adapter's run, or made up around a single adapter.
-        adapter: ``None`` for the base model.
-        label: what to call it on the screen.
+    The configuration it is played under is that of the adapter's run, or made up around a single adapter.
     """
 
-    config: RunConfig
-    adapter: AdapterState | None
+    config: fedse.RunConfig
+    adapter: fedse.AdapterState | None
     label: str
 
 
@@ -68,9 +66,7 @@ def find(
         raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
     if client is not None:
         raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
-    from fedse.adapters.files import load_adapter
-
-    adapter = load_adapter(path, expect=None)
+    adapter = fedse.load_adapter(path, expect=None)
     run = None if model else run_of_adapter(path)
     return Subject(run.config if run else _around(adapter, path, model), adapter, str(path))
 
@@ -96,7 +92,6 @@ def of_run(run: Run, number: int | None = None, client: str | None = None, envir
 
 def _site(run: Run, client: str | None, environment: str | None) -> str:
     """The client whose adapter is meant; empty where all have one adapter."""
-    from fedse.names import unknown_name
     from fedse.results.method import has_own_adapters
 
     if not has_own_adapters(run.config):
@@ -115,9 +110,8 @@ def _site(run: Run, client: str | None, environment: str | None) -> str:
     return client or fitting[0]
 
 
-def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:
+def _around(adapter: fedse.AdapterState, path: Path, model: str | None) -> fedse.RunConfig:
     from fedse.adapters.files import CONFIG_NAME
-    from fedse.storage import read_json
 
     name = model or read_json(path / CONFIG_NAME).get("base_model_name_or_path")
     if not name:
@@ -129,9 +123,6 @@ def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:
     return _config(name, {"rank": meta.rank, "alpha": meta.alpha, "target_modules": meta.target_modules})
 
 
-def _config(model: str, lora: dict[str, object]) -> RunConfig:
-    from fedse.config import RunConfig
-    from fedse.environments import environment_names
-
-    clients = [{"name": name, "environment": name} for name in environment_names()]
-    return RunConfig.model_validate({"model": {"name": model}, "lora": lora, "clients": clients})
+def _config(model: str, lora: dict[str, object]) -> fedse.RunConfig:
+    clients = [{"name": name, "environment": name} for name in fedse.environment_names()]
+    return fedse.RunConfig.model_validate({"model": {"name": model}, "lora": lora, "clients": clients})

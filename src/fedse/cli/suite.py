@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from rich.text import Text
 from typer import Argument, Exit, Option, Typer
 
+import fedse
 from fedse.cli import model as models
 from fedse.cli import suite_live
 from fedse.cli.console import INTERRUPTED, examples, note, say, show_table, stderr, stdout
+from fedse.errors import ConfigError, ModelError
 from fedse.results.formatting import NONE, counted, duration
 
 if TYPE_CHECKING:
-    from fedse.config import RunConfig
     from fedse.suites import Suite, SuiteResults
 
 app = Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
@@ -121,7 +122,6 @@ def pack(
 
 def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite, Path]:
     """The suite to run and its folder; without a name the one that the folder holds already."""
-    from fedse.errors import ConfigError
     from fedse.suites import SuiteLayout, load_suite, suite_names
 
     if name is None:
@@ -151,7 +151,6 @@ def _execute(
 
 
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
-    from fedse.errors import ConfigError
     from fedse.planning import check_runs
     from fedse.suites.checking import check_folder
     from fedse.suites.events import Step, SuiteEvent
@@ -190,13 +189,12 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     say(f"Estimate of the rest: {told}")
 
 
-def _memory(config: RunConfig) -> str:
+def _memory(config: fedse.RunConfig) -> str:
     """What a run needs on its device; a model whose shapes are not known may run all the same.
 
     Raises:
         AdapterError: if the adapter changes layers that the model does not have.
     """
-    from fedse.errors import ModelError
     from fedse.planning import plan_of
 
     try:

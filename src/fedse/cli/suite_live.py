@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -14,15 +16,12 @@ from fedse.cli.console import made_table, stderr
 from fedse.results.formatting import duration, percent
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from fedse.settings import Method
     from fedse.suites import CellResult, SuiteResults
     from fedse.suites.events import SuiteEvent, SuiteListener
     from fedse.suites.progress import RunningCell, SuiteProgress
-
-_FRAMES_PER_SECOND = 2
 
 
 @contextmanager
@@ -40,12 +39,8 @@ def shown(results: SuiteResults, *, quiet: bool, console: Console = stderr) -> I
     if quiet:
         yield progress
     elif console.is_terminal:
-        with Live(
-            get_renderable=lambda: live_table(progress),
-            console=console,
-            transient=True,
-            refresh_per_second=_FRAMES_PER_SECOND,
-        ):
+        table = partial(live_table, progress)
+        with Live(get_renderable=table, console=console, transient=True, refresh_per_second=2):
             yield progress
     else:
 

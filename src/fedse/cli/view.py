@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,17 +10,17 @@ from rich.markup import escape
 from rich.text import Text
 from typer import Argument, Option
 
+import fedse
 from fedse.cli import episode
+from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say, stdout
+from fedse.errors import ConfigError, ModelError, RunError
+from fedse.names import unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from transformers import PreTrainedTokenizerBase
 
-    from fedse.config import ModelConfig
     from fedse.results.reading import Episodes, Run
-    from fedse.types import Trajectory
 
 EXAMPLES = examples(
     "fedse view runs/quickstart-seed0",
@@ -72,8 +73,7 @@ def view(
     say(_summary(read, chosen, limit))
 
 
-def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[Trajectory]:
-    from fedse.errors import RunError
+def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[fedse.Trajectory]:
     from fedse.experience import ExperienceStore
     from fedse.experience.trajectory_files import read_trajectories
     from fedse.results.reading import is_run, run_at
@@ -88,10 +88,7 @@ def _read(path: Path, client: str | None, number: int | None, *, evaluation: boo
     return _of_run(run_at(path), client, number, "held-out" if evaluation else "explored")
 
 
-def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) -> list[Trajectory]:
-    from fedse.errors import RunError
-    from fedse.names import unknown_name
-
+def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) -> list[fedse.Trajectory]:
     names = [site.name for site in run.config.clients]
     if client is not None and client not in names:
         raise unknown_name("client", client, names)
@@ -108,37 +105,26 @@ def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) ->
 
 
 def _tokenizer(path: Path, model: str | None) -> PreTrainedTokenizerBase:
-    from fedse.cli import model as models
     from fedse.models.base import load_tokenizer
+    from fedse.results.reading import run_around
 
-    config = _model_config(path, model)
+    if model is not None:
+        config = fedse.ModelConfig(name=model)
+    elif run := run_around(path):
+        config = run.config.model
+    else:
+        what = f"{path} lies in no run folder, so its tokenizer is not known"
+        raise ConfigError(what, "name the model: --model smollm2-135m")
     models.ensure(config)
     return load_tokenizer(config)
 
 
-def _model_config(path: Path, model: str | None) -> ModelConfig:
-    from fedse.config import ModelConfig
-    from fedse.errors import ConfigError
-    from fedse.results.reading import run_around
-
-    if model is not None:
-        return ModelConfig(name=model)
-    if run := run_around(path):
-        return run.config.model
-    raise ConfigError(
-        f"{path} lies in no run folder, so its tokenizer is not known", "name the model: --model smollm2-135m"
-    )
-
-
-def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> None:
-    from fedse.agent import renderer_for
-    from fedse.errors import ModelError
-
+def _show_tokens(trajectory: fedse.Trajectory, tokenizer: PreTrainedTokenizerBase) -> None:
     record = trajectory.tokens
     if record is None:
         say("This episode has no recorded tokens.", style="yellow")
         return
-    fingerprint = renderer_for(tokenizer).fingerprint
+    fingerprint = fedse.renderer_for(tokenizer).fingerprint
     if record.tokenizer != fingerprint:
         raise ModelError(
             f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})",
@@ -156,14 +142,12 @@ def _show_tokens(trajectory: Trajectory, tokenizer: PreTrainedTokenizerBase) -> 
     say(f"{int(record.mask().sum())} of {len(ids)} tokens carry loss", style="italic")
 
 
-def _heading(trajectory: Trajectory) -> str:
-    parts = [str(trajectory.task), trajectory.source.value]
-    if trajectory.client:
-        parts += [f"client {trajectory.client}", f"round {trajectory.round}"]
-    return "  ".join(parts)
+def _heading(trajectory: fedse.Trajectory) -> str:
+    played = f"{trajectory.task}  {trajectory.source.value}"
+    return f"{played}  client {trajectory.client}  round {trajectory.round}" if trajectory.client else played
 
 
-def _summary(read: Sequence[Trajectory], chosen: Sequence[Trajectory], limit: int) -> str:
+def _summary(read: Sequence[fedse.Trajectory], chosen: Sequence[fedse.Trajectory], limit: int) -> str:
     successes = sum(trajectory.success is True for trajectory in read)
     errors = sum(trajectory.success is None for trajectory in read)
     lost = f", {errors} lost to faults" if errors else ""
