@@ -105,18 +105,10 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Co
         say(f"{letter}: {names}, round {runs[0].config.rounds}")
     seeds = ", ".join(str(seed) for seed in paired.seeds)
     say(f"training seed{'s' if len(paired.seeds) > 1 else ''} {seeds}\n")
-    rows: list[Sequence[str | Text]] = [
-        (
-            name,
-            *_cells(row.rates),
-            f"{row.better}/{row.worse}",
-            f"{100 * row.discordance:.0f} %",
-            _p(row.p),
-            _p(row.p_holm),
-            str(row.tasks),
-        )
-        for name, row in comparison.environments.items()
-    ]
+    rows: list[Sequence[str | Text]] = []
+    for name, row in comparison.environments.items():
+        pairs = (f"{row.better}/{row.worse}", f"{100 * row.discordance:.0f} %")
+        rows.append((name, *_cells(row.rates), *pairs, _p(row.p), _p(row.p_holm), str(row.tasks)))
     (macro, _), (weighted, _) = MEANS
     rows += [
         [Text(cell, style="bold") for cell in (macro, *_cells(comparison.macro))],

@@ -14,6 +14,7 @@ from fedse.cli import episode
 from fedse.cli.console import examples, note, say, stdout
 from fedse.cli.options import OPTION_HELP, parsed_options
 from fedse.errors import EnvironmentFault
+from fedse.results.formatting import counted
 
 if TYPE_CHECKING:
     from fedse.environments.base import ActionRule
@@ -107,8 +108,7 @@ def replay(
     for file in files:
         report = replay_file(file, read)
         count = len(report.differences)
-        found = "1 difference" if count == 1 else f"{count} differences"
-        line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {found}"
+        line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {counted(count, 'difference')}"
         say(line, style="red" if count else "green")
         for difference in report.differences[:_SHOWN]:
             say(f"  {difference}")

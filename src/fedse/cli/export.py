@@ -50,6 +50,8 @@ def export(
     ] = None,
 ) -> None:
     """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
+    from fedse.export import write_parquet
+    from fedse.results.measures import write_csv
     from fedse.results.reading import read_runs
 
     if out is None and not metrics and tensorboard is None:
@@ -68,7 +70,8 @@ def export(
     if out is not None:
         _export_model(_origin(runs[0], number, client), out, base, merged=merged)
     for path in metrics or []:
-        _export_metrics(path, runs)
+        (write_parquet if path.suffix == ".parquet" else write_csv)(path, runs)
+        say(f"The metrics are in {path}")
     if tensorboard is not None:
         _export_events(tensorboard, runs)
 
@@ -96,15 +99,6 @@ def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) 
     export_adapter(origin, out, base=base)
     called = read_json(out / "adapter_config.json")["base_model_name_or_path"]
     say(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md")
-
-
-def _export_metrics(path: Path, runs: list[Run]) -> None:
-    from fedse.export import write_parquet
-    from fedse.results.measures import write_csv
-
-    write = write_parquet if path.suffix == ".parquet" else write_csv
-    write(path, runs)
-    say(f"The metrics are in {path}")
 
 
 def _export_events(folder: Path, runs: list[Run]) -> None:

@@ -92,26 +92,19 @@ def _choose(environment: fedse.Environment, split: str, wanted: str | None, seed
     )
 
 
-class _Human:
-    """Asks at the keyboard.  A bare line is an action."""
-
-    def act(self, observation: str) -> str:  # noqa: ARG002  # a person reads it from the screen
-        reply = stdout.input("[bold]> [/]").strip()
-        return reply if "Action:" in reply else f"Action: {reply}"
-
-
 class _Shown:
-    """Shows what a policy sees, and what it answers unless that was typed here."""
+    """Shows what a policy sees and answers; without a policy a person answers at the keyboard."""
 
-    def __init__(self, policy: Policy, *, echo: bool) -> None:
+    def __init__(self, policy: Policy | None) -> None:
         self._policy = policy
-        self._echo = echo
 
     def act(self, observation: str) -> str:
         episode.show_observation(observation)
+        if self._policy is None:
+            reply = stdout.input("[bold]> [/]").strip()
+            return reply if "Action:" in reply else f"Action: {reply}"  # a bare line is an action
         reply = self._policy.act(observation)
-        if self._echo:
-            stdout.print(episode.coloured_response(reply))
+        stdout.print(episode.coloured_response(reply))
         return reply
 
 
@@ -120,8 +113,7 @@ def _play_scripted(environment: fedse.Environment, task: fedse.Task, who: Player
     from fedse.rollout.scripted import play as play_episode
 
     def make_policy(opened: fedse.Environment) -> Policy:
-        policy: Policy = _Human() if who is Player.HUMAN else ExpertPolicy(opened, seed)
-        return _Shown(policy, echo=who is not Player.HUMAN)
+        return _Shown(None if who is Player.HUMAN else ExpertPolicy(opened, seed))
 
     episode.show_instruction(environment.instruction("concise"))
     instruction = fedse.system_prompt(environment, "concise")

@@ -1,4 +1,4 @@
-"""``fedse run``: a whole federation, watched."""
+"""``fedse run``: a whole federation, watched; and ``fedse methods``, which it can follow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
-from typer import Exit, Option
+from typer import Option
 
 import fedse
 from fedse.cli import model as models
-from fedse.cli.console import INTERRUPTED, examples, made_table, note, say, stderr, stdout
+from fedse.cli.console import examples, made_table, note, say, show_table, stderr, stdout
 from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
 from fedse.cli.plan import show_plan
 from fedse.cli.progress import shown
@@ -28,6 +28,7 @@ EXAMPLES = examples(
     "fedse run --config mine.yaml --dry-run",
     "fedse run --preset quickstart --resume",
 )
+METHODS_EXAMPLES = examples("fedse methods", "fedse run --preset quickstart --method fedit")
 
 
 def run(
@@ -67,8 +68,7 @@ def run(
     try:
         _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
-        note(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow")
-        raise Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(f"Go on with: fedse run --resume --out {folder}") from None
 
 
 def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
@@ -143,3 +143,16 @@ def _next(config: fedse.RunConfig, folder: Path) -> dict[str, str]:
         f"fedse report {folder}": "all of it on one page, to open in a browser",
         f"fedse eval {folder}{site} --tasks 200": "measure on more tasks",
     }
+
+
+def methods() -> None:
+    """List the methods for ``fedse run --method`` and for suites, with the settings that make them."""
+    from fedse.settings import flat_settings, method_names, read_method
+
+    rows = []
+    for method in map(read_method, method_names()):
+        settings = flat_settings(method.set).items()
+        shown = (f"{path}={str(value).lower() if isinstance(value, bool) else value}" for path, value in settings)
+        rows.append((method.name, method.label, method.description, ", ".join(shown)))
+    headings = ("name", "label", "what it is", "settings")
+    show_table(headings, rows, texts=headings)

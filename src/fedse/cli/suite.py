@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +14,7 @@ from typer import Argument, Exit, Option, Typer
 import fedse
 from fedse.cli import model as models
 from fedse.cli import suite_live
-from fedse.cli.console import INTERRUPTED, examples, note, say, show_table, stderr, stdout
+from fedse.cli.console import examples, note, say, show_table, stderr, stdout
 from fedse.errors import ConfigError, ModelError
 from fedse.results.formatting import NONE, counted, duration
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 app = Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
 
-_Name = Annotated[str, Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
+_NAME = Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
 
 
 @app.command("ls", epilog=examples("fedse suite ls"))
@@ -35,7 +36,7 @@ def list_suites() -> None:
 
 
 @app.command(epilog=examples("fedse suite show tiny", "fedse suite show tiny > mine.yaml"))
-def show(name: _Name) -> None:
+def show(name: Annotated[str, _NAME]) -> None:
     """Print a suite as YAML, with everything that it takes from presets and methods written out."""
     from fedse.suites import dump_suite, load_suite
 
@@ -52,9 +53,7 @@ def show(name: _Name) -> None:
     )
 )
 def run(
-    name: Annotated[
-        str | None, Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
-    ] = None,
+    name: Annotated[str | None, _NAME] = None,
     out: Annotated[Path | None, Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")] = None,
     resume: Annotated[bool, Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
     jobs: Annotated[
@@ -81,19 +80,18 @@ def run(
     from fedse.suites import SuiteLayout
 
     suite, folder = _subject(name, out, resume=resume)
+    again = f"fedse suite run --resume --out {folder}"
     if dry_run:
         _show_plan(suite, folder, reuse or [])
         return
     try:
         results = _execute(suite, folder, resume=resume, jobs=jobs, reuse=reuse or [], quiet=quiet)
     except KeyboardInterrupt:
-        note(f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow")
-        raise Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(f"Go on with: {again}") from None
     _show_results(results)
     layout = SuiteLayout(folder)
     say(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}")
     if not results.is_complete:
-        again = f"fedse suite run --resume --out {folder}"
         note(f"\nSome runs failed; this tries them again: {again}", style="red")
         raise Exit(1)
 
@@ -184,9 +182,8 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     show_table(headings, rows, texts=headings)
     say(f"\n{_shape(suite)}; their environments, tasks and methods are there")
     left = progress.remaining()
-    known = left == left
-    told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
-    say(f"Estimate of the rest: {told}")
+    told = f"about {duration(left)}, one after the other, as the runs that are done"
+    say(f"Estimate of the rest: {'no run is done yet' if math.isnan(left) else told}")
 
 
 def _memory(config: fedse.RunConfig) -> str:
@@ -218,7 +215,7 @@ def _show_results(results: SuiteResults) -> None:
     from fedse.suites.table import TransferRow, suite_table
 
     found = suite_table(results)
-    stdout.print(found.title, style="bold", markup=False)
+    say(found.title, style="bold")
     for title, headings, rows in parts(found):
         lines: list[list[str | Text]] = []
         for row in rows:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from fedse.cli.console import made_table, stderr
 from fedse.results.formatting import duration, percent
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from fedse.settings import Method
     from fedse.suites import CellResult, SuiteResults
     from fedse.suites.events import SuiteEvent, SuiteListener
@@ -26,21 +25,15 @@ if TYPE_CHECKING:
 
 @contextmanager
 def shown(results: SuiteResults, *, quiet: bool, console: Console = stderr) -> Iterator[SuiteListener]:
-    """The listener that fits where the output goes.
-
-    Args:
-        results: the suite as it is before the work.
-        quiet: show nothing.
-        console: where to draw.
-    """
+    """The listener that fits where the output goes; the results are those before the work."""
     from fedse.suites.progress import SuiteProgress
 
     progress = SuiteProgress(results)
     if quiet:
         yield progress
     elif console.is_terminal:
-        table = partial(live_table, progress)
-        with Live(get_renderable=table, console=console, transient=True, refresh_per_second=2):
+        draw = partial(live_table, progress)
+        with Live(get_renderable=draw, console=console, transient=True, refresh_per_second=2):
             yield progress
     else:
 
