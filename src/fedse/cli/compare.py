@@ -76,9 +76,8 @@ def power(
     shares = [share for share in _DISCORDANCES if share >= gain] if discordance is None else [discordance]
     rates = [start for start in _RATES if start + gain <= 100] if rate is None else [rate]
     if not (shares or rates):
-        raise ConfigError(
-            f"no usual design shows a difference of {gain:g} points", "name one: --rate, --discordance or both"
-        )
+        what = f"no usual design shows a difference of {gain:g} points"
+        raise ConfigError(what, "name one: --rate, --discordance or both")
     paired = {share: tasks_needed_paired(share / 100, difference, alpha=alpha, power=power) for share in shares}
     unpaired = {start: tasks_needed_unpaired(start / 100, difference, alpha=alpha, power=power) for start in rates}
     rows = [(f"paired, {share:g} % of tasks solved by one method only", str(tasks)) for share, tasks in paired.items()]
@@ -90,10 +89,8 @@ def _sides(words: list[Path]) -> list[list[Path]]:
     texts = [str(word) for word in words]
     sides = [words[: texts.index(_SEPARATOR)], words[texts.index(_SEPARATOR) + 1 :]] if _SEPARATOR in texts else []
     if texts.count(_SEPARATOR) != 1 or not all(sides):
-        raise ConfigError(
-            "two methods are compared, with the word 'against' between their runs",
-            "fedse compare runs/fed-se-seed* against runs/fedit-seed*",
-        )
+        what = "two methods are compared, with the word 'against' between their runs"
+        raise ConfigError(what, "fedse compare runs/fed-se-seed* against runs/fedit-seed*")
     return sides
 
 

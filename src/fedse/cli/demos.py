@@ -76,10 +76,8 @@ def _expert(
         tell = _reporter(listener, environment.name)
         found = fedse.demonstrate(environment, tasks, count, instruction=instruction, seed=seed, on_progress=tell)
     if len(found) < count:
-        raise EnvironmentFault(
-            f"the expert of {environment.name} made {len(found)} of {count} demonstrations of split {split!r}",
-            f"fedse env check {environment.name} shows what is wrong",
-        )
+        what = f"the expert of {environment.name} made {len(found)} of {count} demonstrations of split {split!r}"
+        raise EnvironmentFault(what, f"fedse env check {environment.name} shows what is wrong")
     return found
 
 

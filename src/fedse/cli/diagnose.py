@@ -67,16 +67,9 @@ def _show_updates(rounds: Sequence[RoundDiagnostics]) -> None:
         a, b, product, both = (of_round.conflicts[part] for part in ("A", "B", "BA", "AB"))
         figures = (a.mean_cosine, b.mean_cosine, product.mean_cosine, product.lowest_cosine)
         agreements = (of_round.sign_agreement["A"], of_round.sign_agreement["B"], both.dilution, both.heterogeneity)
-        rows.append(
-            (
-                f"{of_round.round:>5}",
-                *(_number(figure) for figure in (*figures, *agreements)),
-                _number(of_round.gradient_heterogeneity, ".3g"),
-                percent(of_round.error.of_update, 1),
-                size(sum(of_round.bytes_up.values())),
-                size(sum(of_round.bytes_down.values())),
-            )
-        )
+        numbers = [*map(_number, (*figures, *agreements)), _number(of_round.gradient_heterogeneity, ".3g")]
+        traffic = [size(sum(sizes.values())) for sizes in (of_round.bytes_up, of_round.bytes_down)]
+        rows.append((f"{of_round.round:>5}", *numbers, percent(of_round.error.of_update, 1), *traffic))
     headings = ("cosine A", "cosine B", "cosine BA", "lowest BA", "signs A", "signs B", "κ", "h", "ζ² (proxy)")
     show_table(("round", *headings, "error", "up", "down"), rows, title="Updates of the clients")
     clients = len(rounds[-1].clients)

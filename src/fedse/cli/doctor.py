@@ -49,16 +49,13 @@ def doctor() -> None:
     failed = 0
     for check in CHECKS:
         for finding in check():
-            _show(finding)
+            level = (f"{finding.level:<6}", _STYLES[finding.level])
+            stdout.print(Text.assemble(level, f"{finding.topic:<14}{finding.found}"))
+            if finding.mend:
+                stdout.print(Text(f"{'':20}→ {finding.mend}", style="dim"))
             failed += finding.level is Level.FAIL
     if failed:
         raise Exit(1)
-
-
-def _show(finding: Finding) -> None:
-    stdout.print(Text.assemble((f"{finding.level:<6}", _STYLES[finding.level]), f"{finding.topic:<14}{finding.found}"))
-    if finding.mend:
-        stdout.print(Text(f"{'':20}→ {finding.mend}", style="dim"))
 
 
 def python() -> Iterator[Finding]:
@@ -71,8 +68,8 @@ def requirements() -> Iterator[Finding]:
     """Every library that fedse needs, in a version that it accepts."""
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in metadata.requires("fedse") or []]
-    wanted = [requirement for requirement in wanted if requirement.marker is None or requirement.marker.evaluate()]
+    named = map(Requirement, metadata.requires("fedse") or [])
+    wanted = [requirement for requirement in named if requirement.marker is None or requirement.marker.evaluate()]
     problems = []
     for requirement in wanted:
         try:

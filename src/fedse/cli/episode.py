@@ -8,6 +8,7 @@ import fedse
 from fedse.cli.console import stdout
 from fedse.results.formatting import counted
 
+_VERDICTS = {True: ("success", "bold green"), False: ("failure", "bold red"), None: ("error", "bold yellow")}
 _STOPS = {  # by the value of fedse.types.StopReason
     "done": "the environment ended it",
     "turn_limit": "out of turns",
@@ -52,13 +53,6 @@ def show_outcome(trajectory: fedse.Trajectory) -> None:
         show_observation(trajectory.final_observation)
     turns = counted(len(trajectory.turns), "turn")
     facts = f"{turns}, reward {trajectory.reward:g}, {_STOPS[trajectory.stop.value]}"
-    stdout.print(Text.assemble(verdict(trajectory), f", {facts}"))
+    stdout.print(Text.assemble(_VERDICTS[trajectory.success], f", {facts}"))
     if trajectory.error:
         stdout.print(Text(trajectory.error, style="yellow"))
-
-
-def verdict(trajectory: fedse.Trajectory) -> Text:
-    """Success, failure or error, in colour."""
-    if trajectory.success is None:
-        return Text("error", style="bold yellow")
-    return Text("success", style="bold green") if trajectory.success else Text("failure", style="bold red")

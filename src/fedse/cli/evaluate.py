@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,12 +16,11 @@ from fedse.cli.progress import shown
 from fedse.cli.results import show_rates, show_samples
 from fedse.cli.subject import find
 from fedse.names import unknown_name
-from fedse.progress import Event, Listener, Phase
+from fedse.progress import Event, Phase
 from fedse.sites.watching import SiteProgress
 
 if TYPE_CHECKING:
     from fedse.config import ClientConfig
-    from fedse.sites.shared_model import SharedModel
 
 EXAMPLES = examples(
     "fedse eval runs/quickstart-seed0 --tasks 200",
@@ -51,36 +49,11 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
+    from fedse.sites.evaluation import evaluate_site
     from fedse.sites.shared_model import SharedModel
 
     subject = find(path, number=number, client=client, model=model)
-    config = _configured(subject.config, split, tasks, sampled, temperature, seed)
-    sites = _sites(config, env)
-    models.ensure(config.model)
-    shared = SharedModel.load(config)
-    columns: dict[str, Mapping[str, fedse.SuccessRate]] = {}
-    with shown(0, quiet=quiet) as listener:
-        if base:
-            columns["base model"], _ = _rates(config, sites, shared, None, listener)
-        columns["adapter"], played = _rates(config, sites, shared, subject.adapter, listener)
-    show_rates(columns, title=f"Success of {subject.label}")
-    show_samples(config.evaluation)
-    if episodes_to:
-        from fedse.experience.trajectory_files import write_trajectories
-
-        write_trajectories(episodes_to, played)
-        say(f"{len(played)} episodes are in {episodes_to}")
-
-
-def _configured(
-    config: fedse.RunConfig,
-    split: str | None,
-    tasks: int | None,
-    sampled: bool,
-    temperature: float | None,
-    seed: int | None,
-) -> fedse.RunConfig:
-    """The run's configuration with what the command line changes."""
+    config = subject.config
     decoding = "sampled" if sampled else config.evaluation.decoding
     if decoding != "sampled":
         idle = {"--temperature": temperature, "--seed": seed}
@@ -89,7 +62,32 @@ def _configured(
     rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
     clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
     changed = {"evaluation": evaluation, "rollout": rollout, "clients": clients}
-    return config.model_copy(update=changed | {"seed": config.seed if seed is None else seed})
+    config = config.model_copy(update=changed | {"seed": config.seed if seed is None else seed})
+    sites = _sites(config, env)
+    models.ensure(config.model)
+    shared = SharedModel.load(config)
+    adapters = {"base model": None} if base else {}
+    columns: dict[str, dict[str, fedse.SuccessRate]] = {}
+    played: list[fedse.Trajectory] = []
+    with shown(0, quiet=quiet) as listener:
+
+        def tell(event: Event) -> None:  # the last episode ends the phase
+            listener(replace(event, finished=event.done == event.total))
+
+        for heading, adapter in (adapters | {"adapter": subject.adapter}).items():
+            columns[heading], played = {}, []
+            for label, site in sites.items():
+                on_progress = SiteProgress(tell, label).episodes(Phase.EVALUATE, 0)
+                rate, episodes = evaluate_site(shared.player, adapter, config, site, on_progress=on_progress)
+                columns[heading][label] = rate
+                played += episodes
+    show_rates(columns, title=f"Success of {subject.label}")
+    show_samples(config.evaluation)
+    if episodes_to:
+        from fedse.experience.trajectory_files import write_trajectories
+
+        write_trajectories(episodes_to, played)
+        say(f"{len(played)} episodes are in {episodes_to}")
 
 
 def _sites(config: fedse.RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
@@ -102,25 +100,3 @@ def _sites(config: fedse.RunConfig, wanted: list[str] | None) -> dict[str, Clien
         if name not in known:
             raise unknown_name("environment in this run", name, sorted(known))
     return {label: site for label, site in sites.items() if not wanted or site.environment in wanted}
-
-
-def _rates(
-    config: fedse.RunConfig,
-    sites: Mapping[str, ClientConfig],
-    shared: SharedModel,
-    adapter: fedse.AdapterState | None,
-    listener: Listener,
-) -> tuple[dict[str, fedse.SuccessRate], list[fedse.Trajectory]]:
-    """Play every site's held-out tasks with an adapter, or the base model; the rates and the episodes."""
-    from fedse.sites.evaluation import evaluate_site
-
-    def tell(event: Event) -> None:  # the last episode ends the phase
-        listener(replace(event, finished=event.done == event.total))
-
-    rates = {}
-    played: list[fedse.Trajectory] = []
-    for label, site in sites.items():
-        on_progress = SiteProgress(tell, label).episodes(Phase.EVALUATE, 0)
-        rates[label], trajectories = evaluate_site(shared.player, adapter, config, site, on_progress=on_progress)
-        played += trajectories
-    return rates, played

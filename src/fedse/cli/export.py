@@ -15,7 +15,6 @@ from fedse.errors import ConfigError, RunError
 from fedse.storage import read_json
 
 if TYPE_CHECKING:
-    from fedse.export import Origin
     from fedse.results.reading import Run
 
 EXAMPLES = examples(
@@ -68,7 +67,7 @@ def export(
         raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
     runs = read_runs(folders)
     if out is not None:
-        _export_model(_origin(runs[0], number, client), out, base, merged=merged)
+        _export_model(runs[0], number, client, out, base, merged=merged)
     for path in metrics or []:
         (write_parquet if path.suffix == ".parquet" else write_csv)(path, runs)
         say(f"The metrics are in {path}")
@@ -76,8 +75,10 @@ def export(
         _export_events(tensorboard, runs)
 
 
-def _origin(run: Run, number: int | None, client: str | None) -> Origin:
-    from fedse.export import Origin
+def _export_model(
+    run: Run, number: int | None, client: str | None, out: Path, base: str | None, *, merged: bool
+) -> None:
+    from fedse.export import Origin, export_adapter, export_merged
 
     last = run.records[-1].round
     chosen = last if number is None else number
@@ -85,14 +86,9 @@ def _origin(run: Run, number: int | None, client: str | None) -> Origin:
         raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds 0 to {last}")
     adapter = subject.of_run(run, chosen, client).adapter
     assert adapter is not None  # a run folder's subject has one
-    return Origin(run, chosen, client or "", adapter)
-
-
-def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) -> None:
-    from fedse.export import export_adapter, export_merged
-
+    origin = Origin(run, chosen, client or "", adapter)
     if merged:
-        models.ensure(origin.run.config.model)
+        models.ensure(run.config.model)
         export_merged(origin, out)
         say(f"The model is in {out}; transformers loads it. Its card is README.md")
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 from rich.console import Console
 from rich.text import Text
@@ -13,9 +13,6 @@ import fedse
 from fedse.cli.console import examples, made_table, stdout
 from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset
 from fedse.errors import ConfigError
-
-if TYPE_CHECKING:
-    from fedse.planning import MemoryPlan
 
 EXAMPLES = examples(
     "fedse plan --preset paper-qwen2.5-7b",
@@ -61,7 +58,14 @@ def show_plan(config: fedse.RunConfig, memory: list[float], console: Console) ->
         f"each way",
         markup=False,
     )
-    console.print(made_table(("phase", "what", "memory"), _rows(found), texts=["what"]))
+    rows: list[Sequence[str | Text]] = []
+    for phase in found.phases:
+        rows += [("" if at else phase.name, item.label, _gigabytes(item.bytes)) for at, item in enumerate(phase.items)]
+        rows.append([Text(cell, "bold") for cell in ("", "together", _gigabytes(phase.bytes))])
+    if found.workers > 1:
+        largest = ("", f"{found.workers} workers in their larger phase", _gigabytes(found.peak))
+        rows.append([Text(cell, "bold") for cell in largest])
+    console.print(made_table(("phase", "what", "memory"), rows, texts=["what"]))
     if found.host:
         console.print(f"The host needs {_gigabytes(found.host_peak)} beside Python and its libraries", markup=False)
     console.print("Not counted: Python, libraries and the CUDA context", markup=False)
@@ -70,19 +74,6 @@ def show_plan(config: fedse.RunConfig, memory: list[float], console: Console) ->
         console.print(f"{size:g} GB: {'fits' if verdict.fits else 'does not fit'}", markup=False)
         for advice in verdict.advice:
             console.print(f"  → {advice}", markup=False)
-
-
-def _rows(found: MemoryPlan) -> Iterator[Sequence[str | Text]]:
-    for phase in found.phases:
-        for at, item in enumerate(phase.items):
-            yield "" if at else phase.name, item.label, _gigabytes(item.bytes)
-        yield _bold("together", phase.bytes)
-    if found.workers > 1:
-        yield _bold(f"{found.workers} workers in their larger phase", found.peak)
-
-
-def _bold(what: str, size: int) -> list[Text]:
-    return [Text(cell, style="bold") for cell in ("", what, _gigabytes(size))]
 
 
 def _gigabytes(count: int) -> str:

@@ -86,10 +86,8 @@ def _choose(environment: fedse.Environment, split: str, wanted: str | None, seed
         return by_id[wanted]
     if wanted.isdecimal() and int(wanted) < len(tasks):
         return tasks[int(wanted)]
-    raise UnknownNameError(
-        f"the split {split!r} of {environment.name!r} has no task {wanted!r}",
-        f"give an index from 0 to {len(tasks) - 1}, or an id such as {tasks[0].id!r}",
-    )
+    what = f"the split {split!r} of {environment.name!r} has no task {wanted!r}"
+    raise UnknownNameError(what, f"give an index from 0 to {len(tasks) - 1}, or an id such as {tasks[0].id!r}")
 
 
 class _Shown:

@@ -48,8 +48,7 @@ def find(
         RunError: if there is no such folder, round or adapter.
         ConfigError: if an adapter outside a run folder comes without its model, or a run with one, if a site is named
             where all have one adapter, or none where each has its own.
-        UnknownNameError: if there is no such client.
-        AdapterError: if the adapter is damaged.
+        UnknownNameError, AdapterError: if there is no such client; if the adapter is damaged.
     """
     from fedse.results.reading import is_run, run_at, run_of_adapter
 
@@ -59,13 +58,11 @@ def find(
         return of_run(run_at(path), number, client, environment)
     if not (path / "adapter_config.json").is_file():
         found = "an ordinary folder" if path.is_dir() else "a file" if path.exists() else "nothing"
-        raise RunError(
-            f"{path} is neither a run folder nor an adapter: found {found}", "fedse ls lists the run folders"
-        )
-    if number is not None:
-        raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
-    if client is not None:
-        raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
+        what = f"{path} is neither a run folder nor an adapter: found {found}"
+        raise RunError(what, "fedse ls lists the run folders")
+    for option, value, lacks in (("--round", number, "rounds"), ("--client", client, "sites")):
+        if value is not None:
+            raise ConfigError(f"{path} is an adapter; it has no {lacks}", f"leave {option} out, or name the run folder")
     adapter = fedse.load_adapter(path, expect=None)
     run = None if model else run_of_adapter(path)
     return Subject(run.config if run else _around(adapter, path, model), adapter, str(path))
@@ -103,10 +100,8 @@ def _site(run: Run, client: str | None, environment: str | None) -> str:
         raise unknown_name("client", client, names)
     fitting = [site.name for site in run.config.clients if environment in (None, site.environment)]
     if client is None and len(fitting) != 1:
-        raise ConfigError(
-            f"the sites of {run.folder} are isolated: each has an adapter of its own",
-            f"add --client: {', '.join(names)}",
-        )
+        what = f"the sites of {run.folder} are isolated: each has an adapter of its own"
+        raise ConfigError(what, f"add --client: {', '.join(names)}")
     return client or fitting[0]
 
 
@@ -115,10 +110,8 @@ def _around(adapter: fedse.AdapterState, path: Path, model: str | None) -> fedse
 
     name = model or read_json(path / CONFIG_NAME).get("base_model_name_or_path")
     if not name:
-        raise ConfigError(
-            f"{path} lies in no run folder and does not name its base model",
-            "name the model that it was trained on: --model smollm2-135m",
-        )
+        what = f"{path} lies in no run folder and does not name its base model"
+        raise ConfigError(what, "name the model that it was trained on: --model smollm2-135m")
     meta = adapter.meta
     return _config(name, {"rank": meta.rank, "alpha": meta.alpha, "target_modules": meta.target_modules})
 

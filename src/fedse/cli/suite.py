@@ -124,10 +124,8 @@ def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite
 
     if name is None:
         if out is None or not resume or not SuiteLayout(out).suite.is_file():
-            raise ConfigError(
-                "which suite?",
-                f"name one ({', '.join(suite_names())}) or a YAML file; or go on with one: --resume --out DIR",
-            )
+            mend = f"name one ({', '.join(suite_names())}) or a YAML file; or go on with one: --resume --out DIR"
+            raise ConfigError("which suite?", mend)
         return load_suite(SuiteLayout(out).suite), out
     suite = load_suite(name)
     return suite, out or Path("suites") / suite.name
@@ -157,10 +155,8 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.suites.reusing import reusable
 
     if problems := check_runs((cell.method, cell.config) for cell in suite.cells()):
-        raise ConfigError(
-            "some runs of the suite could not begin:" + "".join(f"\n  - {problem}" for problem in problems),
-            "mend the suite",
-        )
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        raise ConfigError(f"some runs of the suite could not begin:{listed}", "mend the suite")
     check_folder(suite, folder)
     results = read_results(suite, folder)
     progress = SuiteProgress(results)

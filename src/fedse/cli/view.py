@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,21 +55,24 @@ def view(
         refuse_idle({"--model": model}, "without --mask")
     read = _read(path, client, number, evaluation=evaluation)
     chosen = [
-        trajectory
-        for trajectory in read
-        if (client is None or trajectory.client == client)
-        and (number is None or trajectory.round == number)
-        and (outcome is None or trajectory.success is outcome)
+        played
+        for played in read
+        if client in (None, played.client) and number in (None, played.round) and outcome in (None, played.success)
     ]
     tokenizer = _tokenizer(path, model) if mask and chosen else None
     for place, trajectory in enumerate(chosen[:limit], start=1):
-        stdout.rule(escape(f"{place}  {_heading(trajectory)}"), align="left")
+        origin = f"  client {trajectory.client}  round {trajectory.round}" if trajectory.client else ""
+        stdout.rule(escape(f"{place}  {trajectory.task}  {trajectory.source.value}{origin}"), align="left")
         if tokenizer is None:
             episode.show(trajectory, instruction=place == 1)
         else:
             _show_tokens(trajectory, tokenizer)
     stdout.rule()
-    say(_summary(read, chosen, limit))
+    successes = sum(trajectory.success is True for trajectory in read)
+    errors = sum(trajectory.success is None for trajectory in read)
+    lost = f", {errors} lost to faults" if errors else ""
+    matching = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
+    say(f"{len(read)} episodes, {successes} successes{lost}; {matching}")
 
 
 def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[fedse.Trajectory]:
@@ -98,10 +100,9 @@ def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) ->
             return [trajectory for site in sites for trajectory in run.episodes(kind, site, candidate)]
     if kind == "explored":
         run.check_whole()
-    raise RunError(
-        f"{run.folder} has no {kind} episodes{'' if number is None else f' of round {number}'} yet",
-        f"fedse run --resume --out {run.folder} goes on with it",
-    )
+    of_round = "" if number is None else f" of round {number}"
+    mend = f"fedse run --resume --out {run.folder} goes on with it"
+    raise RunError(f"{run.folder} has no {kind} episodes{of_round} yet", mend)
 
 
 def _tokenizer(path: Path, model: str | None) -> PreTrainedTokenizerBase:
@@ -126,10 +127,8 @@ def _show_tokens(trajectory: fedse.Trajectory, tokenizer: PreTrainedTokenizerBas
         return
     fingerprint = fedse.renderer_for(tokenizer).fingerprint
     if record.tokenizer != fingerprint:
-        raise ModelError(
-            f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})",
-            "name the model that made them: --model NAME",
-        )
+        what = f"the tokens were made by another tokenizer ({record.tokenizer}) than this one ({fingerprint})"
+        raise ModelError(what, "name the model that made them: --model NAME")
     ids = list(record.ids)
     text = Text()
     start = 0
@@ -140,16 +139,3 @@ def _show_tokens(trajectory: fedse.Trajectory, tokenizer: PreTrainedTokenizerBas
     text.append(str(tokenizer.decode(ids[start:])), style="dim")
     stdout.print(text)
     say(f"{int(record.mask().sum())} of {len(ids)} tokens carry loss", style="italic")
-
-
-def _heading(trajectory: fedse.Trajectory) -> str:
-    played = f"{trajectory.task}  {trajectory.source.value}"
-    return f"{played}  client {trajectory.client}  round {trajectory.round}" if trajectory.client else played
-
-
-def _summary(read: Sequence[fedse.Trajectory], chosen: Sequence[fedse.Trajectory], limit: int) -> str:
-    successes = sum(trajectory.success is True for trajectory in read)
-    errors = sum(trajectory.success is None for trajectory in read)
-    lost = f", {errors} lost to faults" if errors else ""
-    shown = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
-    return f"{len(read)} episodes, {successes} successes{lost}; {shown}"
