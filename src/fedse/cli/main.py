@@ -53,7 +53,7 @@ class _Group(TyperGroup):
             raise typer.Exit(2 if isinstance(error, ConfigError | UnknownNameError) else 1) from error
         except KeyboardInterrupt as stop:  # its argument says how to go on
             console.note(" ".join(["\nInterrupted.", *stop.args]), style="yellow")
-            raise typer.Exit(128 + signal.SIGINT) from None
+            raise typer.Exit(128 + signal.SIGINT) from None  # as shells count it
 
 
 app = typer.Typer(
