@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from fedse.cli.console import examples, say, show_table
+from fedse.errors import ConfigError
+from fedse.results.formatting import percent, points
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fedse.evaluation.bootstrap import Contrast
     from fedse.evaluation.comparison import Comparison
     from fedse.results.held_out import HeldOut, PairedRuns
@@ -31,7 +32,7 @@ _DISCORDANCES = (10.0, 15.0, 20.0, 30.0)
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(
+        Argument(
             metavar="RUN... against RUN...",
             help="Finished runs of method A, one per training seed, the word against, and those of method B.",
         ),
@@ -52,54 +53,44 @@ def compare(
 
 
 def power(
-    gain: Annotated[float, typer.Argument(help="The difference to find, in percentage points.")],
+    gain: Annotated[float, Argument(help="The difference to find, in percentage points.")],
     rate: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Success of the weaker method, in %.", show_default="several")
+        float | None, Option(min=0, max=100, help="Success of the weaker method, in %.", show_default="several")
     ] = None,
     discordance: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, help="Tasks that only one method solves, in %.", show_default="several"),
+        float | None, Option(min=0, max=100, help="Tasks that only one method solves, in %.", show_default="several")
     ] = None,
-    alpha: Annotated[float, typer.Option(help="Two-sided level of the test.")] = 0.05,
-    power: Annotated[float, typer.Option(help="Chance of finding the difference.")] = 0.8,
+    alpha: Annotated[float, Option(help="Two-sided level of the test.")] = 0.05,
+    power: Annotated[float, Option(help="Chance of finding the difference.")] = 0.8,
 ) -> None:
     """Tell how many tasks it takes to find a difference between two methods.
 
     Paired: both play the same tasks, and what counts is how many of them only one solves.
     Unpaired: each plays as many tasks of its own.
     """
-    from fedse.errors import ConfigError
     from fedse.evaluation.power import tasks_needed_paired, tasks_needed_unpaired
 
     if not 0 < gain <= 100:
         raise ConfigError(f"a difference of {gain:g} points cannot be", "name one above 0 and up to 100")
-    points = gain / 100
+    difference = gain / 100
     shares = [share for share in _DISCORDANCES if share >= gain] if discordance is None else [discordance]
     rates = [start for start in _RATES if start + gain <= 100] if rate is None else [rate]
     if not (shares or rates):
-        raise ConfigError(
-            f"no usual design shows a difference of {gain:g} points", "name one: --rate, --discordance or both"
-        )
-    rows = []
-    for share in shares:
-        needed = tasks_needed_paired(share / 100, points, alpha=alpha, power=power)
-        rows.append((f"paired, {share:g} % of tasks solved by one method only", str(needed)))
-    for start in rates:
-        needed = tasks_needed_unpaired(start / 100, points, alpha=alpha, power=power)
-        rows.append((f"unpaired, from {start:g} % to {start + gain:g} %", f"2 × {needed}"))
+        what = f"no usual design shows a difference of {gain:g} points"
+        raise ConfigError(what, "name one: --rate, --discordance or both")
+    paired = {share: tasks_needed_paired(share / 100, difference, alpha=alpha, power=power) for share in shares}
+    unpaired = {start: tasks_needed_unpaired(start / 100, difference, alpha=alpha, power=power) for start in rates}
+    rows = [(f"paired, {share:g} % of tasks solved by one method only", str(tasks)) for share, tasks in paired.items()]
+    rows += [(f"unpaired, from {at:g} % to {at + gain:g} %", f"2 × {tasks}") for at, tasks in unpaired.items()]
     show_table(("design", "tasks"), rows, title=f"Tasks that show a difference of {gain:g} points")
 
 
 def _sides(words: list[Path]) -> list[list[Path]]:
-    from fedse.errors import ConfigError
-
     texts = [str(word) for word in words]
     sides = [words[: texts.index(_SEPARATOR)], words[texts.index(_SEPARATOR) + 1 :]] if _SEPARATOR in texts else []
     if texts.count(_SEPARATOR) != 1 or not all(sides):
-        raise ConfigError(
-            "two methods are compared, with the word 'against' between their runs",
-            "fedse compare runs/fed-se-seed* against runs/fedit-seed*",
-        )
+        what = "two methods are compared, with the word 'against' between their runs"
+        raise ConfigError(what, "fedse compare runs/fed-se-seed* against runs/fedit-seed*")
     return sides
 
 
@@ -111,18 +102,10 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Co
         say(f"{letter}: {names}, round {runs[0].config.rounds}")
     seeds = ", ".join(str(seed) for seed in paired.seeds)
     say(f"training seed{'s' if len(paired.seeds) > 1 else ''} {seeds}\n")
-    rows: list[Sequence[str | Text]] = [
-        (
-            name,
-            *_cells(row.rates),
-            f"{row.better}/{row.worse}",
-            f"{100 * row.discordance:.0f} %",
-            _p(row.p),
-            _p(row.p_holm),
-            str(row.tasks),
-        )
-        for name, row in comparison.environments.items()
-    ]
+    rows: list[Sequence[str | Text]] = []
+    for name, row in comparison.environments.items():
+        pairs = (f"{row.better}/{row.worse}", f"{100 * row.discordance:.0f} %")
+        rows.append((name, *_cells(row.rates), *pairs, _p(row.p), _p(row.p_holm), str(row.tasks)))
     (macro, _), (weighted, _) = MEANS
     rows += [
         [Text(cell, style="bold") for cell in (macro, *_cells(comparison.macro))],
@@ -139,8 +122,6 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Co
 
 
 def _cells(contrast: Contrast) -> tuple[str, str, str]:
-    from fedse.results.formatting import percent, points
-
     return percent(contrast.a.value, 1), percent(contrast.b.value, 1), points(contrast.difference)
 
 

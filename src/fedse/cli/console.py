@@ -5,23 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 from fedse.errors import ConfigError, VersionWarning
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 #: Results go to ``stdout``, progress and errors to ``stderr``, so that a pipe gets results only.
 stdout = Console(highlight=False, soft_wrap=True)
 stderr = Console(highlight=False, soft_wrap=True, stderr=True)
 
-#: Exit status of a command that was interrupted: 128 + SIGINT, as shells count it.
-INTERRUPTED = 130
 _UNLIMITED = 1_000_000
 
 
@@ -31,22 +27,12 @@ def examples(*commands: str) -> str:
 
 
 def made_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str | Text]],
-    *,
-    title: str = "",
-    texts: Sequence[str] = (),
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "", texts: Sequence[str] = ()
 ) -> Table:
-    """A table whose first column is text, and all others are numbers.
+    """A table whose first column is text, and all others are numbers, but those with the headings ``texts``.
 
-    Args:
-        headings: of the columns.
-        rows: the cells.
-        title: stands above; two tables in a row need an empty line in it.
-        texts: headings of further columns of text.
+    Two tables in a row need an empty line in the title.
     """
-    from rich.table import Table
-
     table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for at, heading in enumerate(headings):
         table.add_column(heading, justify="right" if at and heading not in texts else "left")
@@ -56,11 +42,7 @@ def made_table(
 
 
 def show_table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[str | Text]],
-    *,
-    title: str = "",
-    texts: Sequence[str] = (),
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "", texts: Sequence[str] = ()
 ) -> None:
     """Print a table as :func:`made_table` makes it."""
     print_table(made_table(headings, rows, title=title, texts=texts))
@@ -85,23 +67,11 @@ def note(text: str, style: str | None = None) -> None:
     stderr.print(text, style=style, markup=False)
 
 
-def show_error(what: str, mend: str) -> None:
-    """Print an error with what can be done about it."""
-    stderr.print(Text.assemble(("Error: ", "bold red"), (what, "red")))
-    if mend:
-        stderr.print(Text(f"  → {mend}"))
-
-
 def refuse_idle(options: Mapping[str, object], needs: str, mend: str = "") -> None:
-    """Refuse options that have no effect without another one, which is not given.
-
-    Args:
-        options: option → what was given; ``None`` and ``False`` for nothing.
-        needs: what it would take, as in ``"without --sampled"``.
-        mend: by default to add what stands last in ``needs``.
+    """Refuse options (name → value) that have no effect without another one, which is not given.
 
     Raises:
-        ConfigError: naming the first that is given.
+        ConfigError: naming the first that is given; to mend it, what ``needs`` names after ``without`` is added.
     """
     for option, value in options.items():
         if value is not None and value is not False:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
+import fedse
+from fedse.cli import model as models
 from fedse.cli.console import examples, note, refuse_idle, say, show_table
+from fedse.results.formatting import percent, rate_with_interval, size
+from fedse.storage import atomic_write
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fedse.diagnostics.rounds import RoundDiagnostics
-    from fedse.types import SuccessRate
 
 EXAMPLES = examples(
     "fedse diagnose runs/quickstart-seed0",
@@ -24,15 +26,15 @@ EXAMPLES = examples(
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder; the run may still be under way.")],
+    run: Annotated[Path, Argument(metavar="RUN", help="A run folder; the run may still be under way.")],
     csv: Annotated[
-        Path | None, typer.Option(help="Write every figure to this file: round, client, other, metric, value.")
+        Path | None, Option(help="Write every figure to this file: round, client, other, metric, value.")
     ] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Also play each client's last update in every environment.")
+        bool, Option("--transfer", help="Also play each client's last update in every environment.")
     ] = False,
     tasks: Annotated[
-        int | None, typer.Option(min=1, help="Tasks per environment of --transfer.", show_default="as in the run")
+        int | None, Option(min=1, help="Tasks per environment of --transfer.", show_default="as in the run")
     ] = None,
 ) -> None:
     """Show drift and conflict of the updates, aggregation error, experience and traffic by round."""
@@ -45,7 +47,6 @@ def diagnose(
     run_at(run).check_begun()
     if csv is not None:
         from fedse.diagnostics.records import as_csv
-        from fedse.storage import atomic_write
 
         atomic_write(csv, as_csv(rounds))
     if any(of_round.clients for of_round in rounds):
@@ -60,23 +61,15 @@ def diagnose(
 
 def _show_updates(rounds: Sequence[RoundDiagnostics]) -> None:
     from fedse.adapters.algebra import random_sign_agreement
-    from fedse.results.formatting import percent, size
 
     rows = []
     for of_round in rounds:
         a, b, product, both = (of_round.conflicts[part] for part in ("A", "B", "BA", "AB"))
         figures = (a.mean_cosine, b.mean_cosine, product.mean_cosine, product.lowest_cosine)
         agreements = (of_round.sign_agreement["A"], of_round.sign_agreement["B"], both.dilution, both.heterogeneity)
-        rows.append(
-            (
-                f"{of_round.round:>5}",
-                *(_number(figure) for figure in (*figures, *agreements)),
-                _number(of_round.gradient_heterogeneity, ".3g"),
-                percent(of_round.error.of_update, 1),
-                size(sum(of_round.bytes_up.values())),
-                size(sum(of_round.bytes_down.values())),
-            )
-        )
+        numbers = [*map(_number, (*figures, *agreements)), _number(of_round.gradient_heterogeneity, ".3g")]
+        traffic = [size(sum(sizes.values())) for sizes in (of_round.bytes_up, of_round.bytes_down)]
+        rows.append((f"{of_round.round:>5}", *numbers, percent(of_round.error.of_update, 1), *traffic))
     headings = ("cosine A", "cosine B", "cosine BA", "lowest BA", "signs A", "signs B", "κ", "h", "ζ² (proxy)")
     show_table(("round", *headings, "error", "up", "down"), rows, title="Updates of the clients")
     clients = len(rounds[-1].clients)
@@ -100,8 +93,6 @@ def _show_experience(rounds: Sequence[RoundDiagnostics]) -> None:
 
 
 def _show_lengths(last: RoundDiagnostics) -> None:
-    from fedse.results.formatting import percent
-
     rows = [
         (
             client,
@@ -119,14 +110,12 @@ def _show_lengths(last: RoundDiagnostics) -> None:
 
 
 def _show_transfer(run: Path, tasks: int | None) -> None:
-    from fedse.cli import model as models
     from fedse.diagnostics.transfer import transfer_matrix
-    from fedse.results.formatting import rate_with_interval
     from fedse.results.reading import run_at
 
     models.ensure(run_at(run).config.model)
 
-    def tell(adapter: str, environment: str, rate: SuccessRate) -> None:
+    def tell(adapter: str, environment: str, rate: fedse.SuccessRate) -> None:
         note(f"{adapter} in {environment}: {rate_with_interval(rate)}")
 
     matrix = transfer_matrix(run, tasks=tasks, on_rate=tell)

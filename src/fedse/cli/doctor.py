@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 
-import typer
 from rich.text import Text
+from typer import Exit
 
 from fedse.cli.console import examples, stdout
 from fedse.errors import FedseError
@@ -23,7 +24,7 @@ _GIB = 2**30
 
 
 class Level(StrEnum):
-    """How a finding is to be taken."""
+    """How a finding is to be taken: WARN works but could be better; FAIL must be mended."""
 
     OK = "OK"
     WARN = "WARN"
@@ -35,14 +36,7 @@ _STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report.
-
-    Attributes:
-        level: OK; WARN works but could be better; FAIL must be mended.
-        topic: what was looked at.
-        found: what was found.
-        mend: what to do about it.
-    """
+    """One line of the doctor's report: a level, what was looked at, what was found, and what to do about it."""
 
     level: Level
     topic: str
@@ -55,34 +49,27 @@ def doctor() -> None:
     failed = 0
     for check in CHECKS:
         for finding in check():
-            _show(finding)
+            level = (f"{finding.level:<6}", _STYLES[finding.level])
+            stdout.print(Text.assemble(level, f"{finding.topic:<14}{finding.found}"))
+            if finding.mend:
+                stdout.print(Text(f"{'':20}→ {finding.mend}", style="dim"))
             failed += finding.level is Level.FAIL
     if failed:
-        raise typer.Exit(1)
-
-
-def _show(finding: Finding) -> None:
-    stdout.print(Text.assemble((f"{finding.level:<6}", _STYLES[finding.level]), f"{finding.topic:<14}{finding.found}"))
-    if finding.mend:
-        stdout.print(Text(f"{'':20}→ {finding.mend}", style="dim"))
+        raise Exit(1)
 
 
 def python() -> Iterator[Finding]:
     """The interpreter and the package itself."""
-    from importlib.metadata import version
-
-    yield Finding(Level.OK, "fedse", version("fedse"))
+    yield Finding(Level.OK, "fedse", metadata.version("fedse"))
     yield Finding(Level.OK, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
 def requirements() -> Iterator[Finding]:
     """Every library that fedse needs, in a version that it accepts."""
-    from importlib import metadata
-
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in metadata.requires("fedse") or []]
-    wanted = [requirement for requirement in wanted if requirement.marker is None or requirement.marker.evaluate()]
+    named = map(Requirement, metadata.requires("fedse") or [])
+    wanted = [requirement for requirement in named if requirement.marker is None or requirement.marker.evaluate()]
     problems = []
     for requirement in wanted:
         try:
@@ -108,19 +95,14 @@ def hardware() -> Iterator[Finding]:
     build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(index)
-            yield Finding(
-                Level.OK, "device", f"cuda:{index} {properties.name}, {size(properties.total_memory)}; {build}"
-            )
-        device = torch.device("cuda")
+            gpu = torch.cuda.get_device_properties(index)
+            yield Finding(Level.OK, "device", f"cuda:{index} {gpu.name}, {size(gpu.total_memory)}; {build}")
     else:
         features = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16", "asimd"})
         yield Finding(Level.OK, "device", f"cpu, {build}; features: {', '.join(features) or 'unknown'}")
-        device = torch.device("cpu")
-    if has_fast_bfloat16(device):
-        yield Finding(Level.OK, "dtype", "bfloat16 (the hardware multiplies it natively)")
-    else:
-        yield Finding(Level.OK, "dtype", "float32 (this hardware does not multiply bfloat16 natively)")
+    fast = has_fast_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    native = "bfloat16 (the hardware multiplies it natively)"
+    yield Finding(Level.OK, "dtype", native if fast else "float32 (this hardware does not multiply bfloat16 natively)")
 
 
 def threads() -> Iterator[Finding]:
@@ -128,13 +110,10 @@ def threads() -> Iterator[Finding]:
     import torch
 
     cores, used = os.cpu_count() or 1, torch.get_num_threads()
-    found = f"{used} of {cores} logical cores"
-    if used * 2 < cores:
-        limit = os.environ.get("OMP_NUM_THREADS")
-        mend = f"OMP_NUM_THREADS is {limit}: unset it" if limit else f"set OMP_NUM_THREADS={cores}"
-        yield Finding(Level.WARN, "threads", found, mend)
-    else:
-        yield Finding(Level.OK, "threads", found)
+    limit = os.environ.get("OMP_NUM_THREADS")
+    few = used * 2 < cores
+    mend = f"OMP_NUM_THREADS is {limit}: unset it" if limit else f"set OMP_NUM_THREADS={cores}"
+    yield Finding(Level.WARN if few else Level.OK, "threads", f"{used} of {cores} logical cores", mend if few else "")
 
 
 def memory() -> Iterator[Finding]:
@@ -142,12 +121,9 @@ def memory() -> Iterator[Finding]:
     import psutil
 
     available = psutil.virtual_memory().available
-    found = f"{size(available)} available"
-    if available < 3 * _GIB:
-        mend = "close other programs, or lower rollout.slots and training.max_tokens"
-        yield Finding(Level.WARN, "memory", found, mend)
-    else:
-        yield Finding(Level.OK, "memory", found)
+    scarce = available < 3 * _GIB
+    mend = "close other programs, or lower rollout.slots and training.max_tokens" if scarce else ""
+    yield Finding(Level.WARN if scarce else Level.OK, "memory", f"{size(available)} available", mend)
 
 
 def disk() -> Iterator[Finding]:
@@ -193,13 +169,4 @@ def environments() -> Iterator[Finding]:
 
 
 #: The checks in the order of the report.
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    python,
-    requirements,
-    hardware,
-    threads,
-    memory,
-    disk,
-    models,
-    environments,
-)
+CHECKS = (python, requirements, hardware, threads, memory, disk, models, environments)

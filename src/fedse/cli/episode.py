@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.text import Text
 
+import fedse
 from fedse.cli.console import stdout
+from fedse.results.formatting import counted
 
-if TYPE_CHECKING:
-    from fedse.types import Trajectory, Turn
-
+_VERDICTS = {True: ("success", "bold green"), False: ("failure", "bold red"), None: ("error", "bold yellow")}
 _STOPS = {  # by the value of fedse.types.StopReason
     "done": "the environment ended it",
     "turn_limit": "out of turns",
@@ -20,13 +18,15 @@ _STOPS = {  # by the value of fedse.types.StopReason
 }
 
 
-def show(trajectory: Trajectory, *, instruction: bool = True) -> None:
+def show(trajectory: fedse.Trajectory, *, instruction: bool = True) -> None:
     """Print a whole episode, turn by turn."""
     if instruction:
         show_instruction(trajectory.instruction)
     for turn in trajectory.turns:
         show_observation(turn.observation)
-        show_response(turn)
+        stdout.print(coloured_response(turn.response))
+        if turn.truncated:
+            stdout.print(Text("(cut at the token limit)", style="yellow"))
     show_outcome(trajectory)
 
 
@@ -41,35 +41,18 @@ def show_observation(text: str) -> None:
     stdout.print(Text(text, style="cyan"))
 
 
-def show_response(turn: Turn) -> None:
-    """Print what the agent wrote, its action set off from its thought."""
-    stdout.print(coloured_response(turn.response))
-    if turn.truncated:
-        stdout.print(Text("(cut at the token limit)", style="yellow"))
-
-
 def coloured_response(response: str) -> Text:
     """The agent's text: thought in italics, action in bold."""
     thought, mark, action = response.partition("Action:")
     return Text.assemble((thought, "italic"), (mark + action, "bold green")) if mark else Text(response, style="italic")
 
 
-def show_outcome(trajectory: Trajectory) -> None:
+def show_outcome(trajectory: fedse.Trajectory) -> None:
     """Print the environment's last words and its verdict."""
     if trajectory.final_observation:
         show_observation(trajectory.final_observation)
-    stdout.print(Text.assemble(verdict(trajectory), f", {_facts(trajectory)}"))
+    turns = counted(len(trajectory.turns), "turn")
+    facts = f"{turns}, reward {trajectory.reward:g}, {_STOPS[trajectory.stop.value]}"
+    stdout.print(Text.assemble(_VERDICTS[trajectory.success], f", {facts}"))
     if trajectory.error:
         stdout.print(Text(trajectory.error, style="yellow"))
-
-
-def verdict(trajectory: Trajectory) -> Text:
-    """Success, failure or error, in colour."""
-    if trajectory.success is None:
-        return Text("error", style="bold yellow")
-    return Text("success", style="bold green") if trajectory.success else Text("failure", style="bold red")
-
-
-def _facts(trajectory: Trajectory) -> str:
-    turns = len(trajectory.turns)
-    return f"{turns} turn{'' if turns == 1 else 's'}, reward {trajectory.reward:g}, {_STOPS[trajectory.stop.value]}"

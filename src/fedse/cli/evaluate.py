@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
+import fedse
 from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say
 from fedse.cli.options import Client, Quiet, RoundNumber
 from fedse.cli.progress import shown
 from fedse.cli.results import show_rates, show_samples
+from fedse.cli.subject import find
+from fedse.names import unknown_name
+from fedse.progress import Event, Phase
+from fedse.sites.watching import SiteProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from fedse.adapters.state import AdapterState
-    from fedse.config import ClientConfig, RunConfig
-    from fedse.progress import Listener
-    from fedse.sites.shared_model import SharedModel
-    from fedse.types import SuccessRate, Trajectory
+    from fedse.config import ClientConfig
 
 EXAMPLES = examples(
     "fedse eval runs/quickstart-seed0 --tasks 200",
@@ -32,40 +32,55 @@ EXAMPLES = examples(
 
 
 def evaluate(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
+    path: Annotated[Path, Argument(metavar="RUN_OR_ADAPTER", help="A run folder, or an adapter folder.")],
     number: RoundNumber = None,
     client: Client = None,
-    env: Annotated[list[str] | None, typer.Option(help="Environment; can be repeated.", show_default="all")] = None,
-    split: Annotated[str | None, typer.Option(help="Tasks to play.", show_default="as in the run")] = None,
-    tasks: Annotated[
-        int | None, typer.Option(min=1, help="Tasks per environment.", show_default="as in the run")
-    ] = None,
-    sampled: Annotated[bool, typer.Option("--sampled", help="Sample, whatever decoding the run has.")] = False,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.01, help="Of --sampled.", show_default="as in the run")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the sampling.", show_default="as in the run")] = None,
-    base: Annotated[bool, typer.Option("--base", help="Play with the bare base model, too, and compare.")] = False,
-    model: Annotated[str | None, typer.Option(help="Base model of an adapter that lies in no run folder.")] = None,
+    env: Annotated[list[str] | None, Option(help="Environment; can be repeated.", show_default="all")] = None,
+    split: Annotated[str | None, Option(help="Tasks to play.", show_default="as in the run")] = None,
+    tasks: Annotated[int | None, Option(min=1, help="Tasks per environment.", show_default="as in the run")] = None,
+    sampled: Annotated[bool, Option("--sampled", help="Sample, whatever decoding the run has.")] = False,
+    temperature: Annotated[float | None, Option(min=0.01, help="Of --sampled.", show_default="as in the run")] = None,
+    seed: Annotated[int | None, Option(min=0, help="Of the sampling.", show_default="as in the run")] = None,
+    base: Annotated[bool, Option("--base", help="Play with the bare base model, too, and compare.")] = False,
+    model: Annotated[str | None, Option(help="Base model of an adapter that lies in no run folder.")] = None,
     episodes_to: Annotated[
-        Path | None, typer.Option(help="Keep the adapter's episodes in this file (*.jsonl.gz), for `fedse view`.")
+        Path | None, Option(help="Keep the adapter's episodes in this file (*.jsonl.gz), for `fedse view`.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
-    from fedse.cli.subject import find
+    from fedse.sites.evaluation import evaluate_site
     from fedse.sites.shared_model import SharedModel
 
     subject = find(path, number=number, client=client, model=model)
-    config = _configured(subject.config, split, tasks, sampled, temperature, seed)
+    config = subject.config
+    decoding = "sampled" if sampled else config.evaluation.decoding
+    if decoding != "sampled":
+        idle = {"--temperature": temperature, "--seed": seed}
+        refuse_idle(idle, "on greedy decoding", "add --sampled, or leave it out")
+    evaluation = config.evaluation.model_copy(update={"decoding": decoding, "tasks": tasks or config.evaluation.tasks})
+    rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
+    clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
+    changed = {"evaluation": evaluation, "rollout": rollout, "clients": clients}
+    config = config.model_copy(update=changed | {"seed": config.seed if seed is None else seed})
     sites = _sites(config, env)
     models.ensure(config.model)
     shared = SharedModel.load(config)
-    columns: dict[str, Mapping[str, SuccessRate]] = {}
+    adapters = {"base model": None} if base else {}
+    columns: dict[str, dict[str, fedse.SuccessRate]] = {}
+    played: list[fedse.Trajectory] = []
     with shown(0, quiet=quiet) as listener:
-        if base:
-            columns["base model"], _ = _rates(config, sites, shared, None, listener)
-        columns["adapter"], played = _rates(config, sites, shared, subject.adapter, listener)
+
+        def tell(event: Event) -> None:  # the last episode ends the phase
+            listener(replace(event, finished=event.done == event.total))
+
+        for heading, adapter in (adapters | {"adapter": subject.adapter}).items():
+            columns[heading], played = {}, []
+            for label, site in sites.items():
+                on_progress = SiteProgress(tell, label).episodes(Phase.EVALUATE, 0)
+                rate, episodes = evaluate_site(shared.player, adapter, config, site, on_progress=on_progress)
+                columns[heading][label] = rate
+                played += episodes
     show_rates(columns, title=f"Success of {subject.label}")
     show_samples(config.evaluation)
     if episodes_to:
@@ -75,36 +90,9 @@ def evaluate(
         say(f"{len(played)} episodes are in {episodes_to}")
 
 
-def _configured(
-    config: RunConfig,
-    split: str | None,
-    tasks: int | None,
-    sampled: bool,
-    temperature: float | None,
-    seed: int | None,
-) -> RunConfig:
-    """The run's configuration with what the command line changes."""
-    decoding = "sampled" if sampled else config.evaluation.decoding
-    if decoding != "sampled":
-        idle = {"--temperature": temperature, "--seed": seed}
-        refuse_idle(idle, "on greedy decoding", "add --sampled, or leave it out")
-    evaluation = config.evaluation.model_copy(update={"decoding": decoding, "tasks": tasks or config.evaluation.tasks})
-    rollout = config.rollout.model_copy(update={"temperature": temperature or config.rollout.temperature})
-    clients = tuple(client.model_copy(update={"test_split": split or client.test_split}) for client in config.clients)
-    return config.model_copy(
-        update={
-            "evaluation": evaluation,
-            "rollout": rollout,
-            "clients": clients,
-            "seed": config.seed if seed is None else seed,
-        }
-    )
-
-
-def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
+def _sites(config: fedse.RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:
     """Label of an evaluation → the site whose tasks are played; labels are those of the run's own record."""
     from fedse.federation.evaluators import evaluators
-    from fedse.names import unknown_name
 
     sites = evaluators(config)
     known = {site.environment for site in sites.values()}
@@ -112,39 +100,3 @@ def _sites(config: RunConfig, wanted: list[str] | None) -> dict[str, ClientConfi
         if name not in known:
             raise unknown_name("environment in this run", name, sorted(known))
     return {label: site for label, site in sites.items() if not wanted or site.environment in wanted}
-
-
-def _rates(
-    config: RunConfig,
-    sites: Mapping[str, ClientConfig],
-    shared: SharedModel,
-    adapter: AdapterState | None,
-    listener: Listener,
-) -> tuple[dict[str, SuccessRate], list[Trajectory]]:
-    """Play every site's held-out tasks with an adapter, or the base model; the rates and the episodes."""
-    from fedse.progress import Event, Phase
-    from fedse.rollout.player import RolloutProgress
-    from fedse.sites.evaluation import evaluate_site
-
-    rates = {}
-    played: list[Trajectory] = []
-    for label, site in sites.items():
-
-        def tell(progress: RolloutProgress, label: str = label) -> None:
-            listener(
-                Event(
-                    Phase.EVALUATE,
-                    0,
-                    label,
-                    progress.done,
-                    progress.total,
-                    successes=progress.successes,
-                    tokens=progress.tokens,
-                    seconds=progress.seconds,
-                    finished=progress.done == progress.total,
-                )
-            )
-
-        rates[label], trajectories = evaluate_site(shared.player, adapter, config, site, on_progress=tell)
-        played += trajectories
-    return rates, played

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
+from fedse.cli import model as models
+from fedse.cli import subject
 from fedse.cli.console import examples, refuse_idle, say
 from fedse.cli.options import Client, RoundNumber
+from fedse.errors import ConfigError, RunError
+from fedse.storage import read_json
 
 if TYPE_CHECKING:
-    from fedse.export import Origin
     from fedse.results.reading import Run
 
 EXAMPLES = examples(
@@ -26,28 +29,28 @@ _KINDS = (".csv", ".parquet")
 
 
 def export(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    folders: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the adapter or the model here, with a model card.")
+        Path | None, Option("--out", "-o", help="Write the adapter or the model here, with a model card.")
     ] = None,
     merged: Annotated[
-        bool, typer.Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
+        bool, Option("--merged/--adapter", help="The base model with the adapter merged, or the adapter.")
     ] = False,
     number: RoundNumber = None,
     client: Client = None,
     base: Annotated[
-        str | None,
-        typer.Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path"),
+        str | None, Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path")
     ] = None,
     metrics: Annotated[
-        list[Path] | None, typer.Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
+        list[Path] | None, Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Write the metrics here for TensorBoard, a folder for each run.")
+        Path | None, Option(help="Write the metrics here for TensorBoard, a folder for each run.")
     ] = None,
 ) -> None:
     """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
-    from fedse.errors import ConfigError
+    from fedse.export import write_parquet
+    from fedse.results.measures import write_csv
     from fedse.results.reading import read_runs
 
     if out is None and not metrics and tensorboard is None:
@@ -64,34 +67,28 @@ def export(
         raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
     runs = read_runs(folders)
     if out is not None:
-        _export_model(_origin(runs[0], number, client), out, base, merged=merged)
+        _export_model(runs[0], number, client, out, base, merged=merged)
     for path in metrics or []:
-        _export_metrics(path, runs)
+        (write_parquet if path.suffix == ".parquet" else write_csv)(path, runs)
+        say(f"The metrics are in {path}")
     if tensorboard is not None:
         _export_events(tensorboard, runs)
 
 
-def _origin(run: Run, number: int | None, client: str | None) -> Origin:
-    from fedse.cli.subject import of_run
-    from fedse.errors import RunError
-    from fedse.export import Origin
+def _export_model(
+    run: Run, number: int | None, client: str | None, out: Path, base: str | None, *, merged: bool
+) -> None:
+    from fedse.export import Origin, export_adapter, export_merged
 
     last = run.records[-1].round
     chosen = last if number is None else number
     if chosen > last:
         raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds 0 to {last}")
-    adapter = of_run(run, chosen, client).adapter
+    adapter = subject.of_run(run, chosen, client).adapter
     assert adapter is not None  # a run folder's subject has one
-    return Origin(run, chosen, client or "", adapter)
-
-
-def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) -> None:
-    from fedse.cli import model as models
-    from fedse.export import export_adapter, export_merged
-    from fedse.storage import read_json
-
+    origin = Origin(run, chosen, client or "", adapter)
     if merged:
-        models.ensure(origin.run.config.model)
+        models.ensure(run.config.model)
         export_merged(origin, out)
         say(f"The model is in {out}; transformers loads it. Its card is README.md")
         return
@@ -100,17 +97,7 @@ def _export_model(origin: Origin, out: Path, base: str | None, *, merged: bool) 
     say(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md")
 
 
-def _export_metrics(path: Path, runs: list[Run]) -> None:
-    from fedse.export import write_parquet
-    from fedse.results.measures import write_csv
-
-    write = write_parquet if path.suffix == ".parquet" else write_csv
-    write(path, runs)
-    say(f"The metrics are in {path}")
-
-
 def _export_events(folder: Path, runs: list[Run]) -> None:
-    from fedse.errors import ConfigError
     from fedse.export import export_events
 
     names = [run.folder.resolve().name for run in runs]

@@ -6,9 +6,11 @@ Heavy libraries are imported inside the commands, so that ``fedse --help`` answe
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 from typer.core import TyperGroup
 
 from fedse.cli import (
@@ -25,8 +27,8 @@ from fedse.cli import (
     plan,
     play,
     report,
+    results,
     run,
-    runs,
     suite,
     view,
 )
@@ -46,11 +48,13 @@ class _Group(TyperGroup):
         except FedseError as error:
             if ctx.params.get("traceback") or os.environ.get("FEDSE_TRACEBACK", "0") not in ("", "0"):
                 raise
-            console.show_error(error.what, error.mend)
+            console.stderr.print(Text.assemble(("Error: ", "bold red"), (error.what, "red")))
+            if error.mend:
+                console.stderr.print(Text(f"  → {error.mend}"))
             raise typer.Exit(2 if isinstance(error, ConfigError | UnknownNameError) else 1) from error
-        except KeyboardInterrupt:
-            console.stderr.print("\nInterrupted.", style="yellow")
-            raise typer.Exit(console.INTERRUPTED) from None
+        except KeyboardInterrupt as stop:  # its argument says how to go on
+            console.note(" ".join(["\nInterrupted.", *stop.args]), style="yellow")
+            raise typer.Exit(128 + signal.SIGINT) from None  # as shells count it
 
 
 app = typer.Typer(
@@ -94,7 +98,7 @@ app.command("play", epilog=play.EXAMPLES)(play.play)
 app.command("view", epilog=view.EXAMPLES)(view.view)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("export", epilog=export.EXAMPLES)(export.export)
-app.command("ls", epilog=runs.EXAMPLES)(runs.ls)
+app.command("ls", epilog=results.EXAMPLES)(results.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(suite.app, name="suite")

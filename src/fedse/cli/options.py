@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-Preset = Annotated[str | None, typer.Option("--preset", "-p", help="A shipped configuration to begin from.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; overrules the preset.")]
+from fedse.errors import ConfigError
+
+Preset = Annotated[str | None, Option("--preset", "-p", help="A shipped configuration to begin from.")]
+ConfigFile = Annotated[Path | None, Option("--config", "-c", help="A YAML file; overrules the preset.")]
 MethodName = Annotated[
-    str | None, typer.Option("--method", "-m", help="A method (`fedse methods` lists them); overrules both.")
+    str | None, Option("--method", "-m", help="A method (`fedse methods` lists them); overrules both.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
+    list[str] | None, Option("--set", "-s", metavar="KEY=VALUE", help="Overrules all; can be repeated.")
 ]
-RoundNumber = Annotated[int | None, typer.Option("--round", min=0, help="Round of the run.", show_default="the last")]
-Client = Annotated[str | None, typer.Option(help="Whose adapter to take, of a run whose sites are isolated.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result only.")]
+RoundNumber = Annotated[int | None, Option("--round", min=0, help="Round of the run.", show_default="the last")]
+Client = Annotated[str | None, Option(help="Whose adapter to take, of a run whose sites are isolated.")]
+EnvironmentName = Annotated[str, Argument(metavar="ENV", help="A name from `fedse env ls`.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result only.")]
+OPTION_HELP = "Option of the environment; repeat."
 
 
 def parsed_options(texts: Sequence[str]) -> dict[str, Any]:
@@ -27,7 +31,6 @@ def parsed_options(texts: Sequence[str]) -> dict[str, Any]:
     Raises:
         ConfigError: if a text is not of that form.
     """
-    from fedse.errors import ConfigError
     from fedse.settings.yaml_text import parse_yaml
 
     options: dict[str, Any] = {}

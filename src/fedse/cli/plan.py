@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
-import typer
+from rich.console import Console
 from rich.text import Text
+from typer import Option
 
+import fedse
 from fedse.cli.console import examples, made_table, stdout
 from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.console import Console
-
-    from fedse.config import RunConfig
-    from fedse.planning import MemoryPlan
+from fedse.errors import ConfigError
 
 EXAMPLES = examples(
     "fedse plan --preset paper-qwen2.5-7b",
@@ -32,29 +28,20 @@ def plan(
     overrides: Overrides = None,
     memory: Annotated[
         list[float] | None,
-        typer.Option(min=0.1, metavar="GB", help="Memory to fit into; can be repeated.", show_default="24, 48 and 80"),
+        Option(min=0.1, metavar="GB", help="Memory to fit into; can be repeated.", show_default="24, 48 and 80"),
     ] = None,
 ) -> None:
     """Compute the memory of a run from its model's shapes, say where it fits, and what to change where it does not.
 
     No weights are loaded. With model.device=auto the plan is for this machine: set it to cuda to plan for a GPU.
     """
-    from fedse.errors import ConfigError
-    from fedse.settings import load_config
-
     if preset is None and config is None:
         raise ConfigError("there is no configuration to plan", "name one: --preset NAME or --config FILE")
-    resolved = load_config(preset, config, overrides or [], method=method)
-    show_plan(resolved, memory or [], stdout)
+    show_plan(fedse.load_config(preset, config, overrides or [], method=method), memory or [], stdout)
 
 
-def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
-    """Print a run's memory, item by item, and what it fits into.
-
-    Args:
-        config: the run.
-        memory: sizes to fit into, in GB; common cards if empty.
-        console: where to print.
+def show_plan(config: fedse.RunConfig, memory: list[float], console: Console) -> None:
+    """Print a run's memory, item by item, and what it fits into: sizes in GB, common cards if there are none.
 
     Raises:
         ModelError, AdapterError: if the model's shapes cannot be told, or the adapter does not fit them.
@@ -71,7 +58,14 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
         f"each way",
         markup=False,
     )
-    console.print(made_table(("phase", "what", "memory"), _rows(found), texts=["what"]))
+    rows: list[Sequence[str | Text]] = []
+    for phase in found.phases:
+        rows += [("" if at else phase.name, item.label, _gigabytes(item.bytes)) for at, item in enumerate(phase.items)]
+        rows.append([Text(cell, "bold") for cell in ("", "together", _gigabytes(phase.bytes))])
+    if found.workers > 1:
+        largest = ("", f"{found.workers} workers in their larger phase", _gigabytes(found.peak))
+        rows.append([Text(cell, "bold") for cell in largest])
+    console.print(made_table(("phase", "what", "memory"), rows, texts=["what"]))
     if found.host:
         console.print(f"The host needs {_gigabytes(found.host_peak)} beside Python and its libraries", markup=False)
     console.print("Not counted: Python, libraries and the CUDA context", markup=False)
@@ -80,19 +74,6 @@ def show_plan(config: RunConfig, memory: list[float], console: Console) -> None:
         console.print(f"{size:g} GB: {'fits' if verdict.fits else 'does not fit'}", markup=False)
         for advice in verdict.advice:
             console.print(f"  → {advice}", markup=False)
-
-
-def _rows(found: MemoryPlan) -> Iterator[Sequence[str | Text]]:
-    for phase in found.phases:
-        for at, item in enumerate(phase.items):
-            yield "" if at else phase.name, item.label, _gigabytes(item.bytes)
-        yield _bold("together", phase.bytes)
-    if found.workers > 1:
-        yield _bold(f"{found.workers} workers in their larger phase", found.peak)
-
-
-def _bold(what: str, size: int) -> list[Text]:
-    return [Text(cell, style="bold") for cell in ("", what, _gigabytes(size))]
 
 
 def _gigabytes(count: int) -> str:

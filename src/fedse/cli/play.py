@@ -6,19 +6,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.markup import escape
 from rich.text import Text
+from typer import Option
 
+import fedse
 from fedse.cli import episode
-from fedse.cli.console import examples, refuse_idle, stderr, stdout
+from fedse.cli import model as models
+from fedse.cli.console import examples, refuse_idle, say, stderr, stdout
+from fedse.cli.options import EnvironmentName
+from fedse.cli.subject import Subject, base, find
+from fedse.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from fedse.cli.subject import Subject
     from fedse.config import ClientConfig
-    from fedse.environments import Environment
     from fedse.rollout.scripted import Policy
-    from fedse.types import Task
 
 EXAMPLES = examples(
     "fedse play maze",
@@ -36,29 +38,34 @@ class Player(StrEnum):
 
 
 def play(
-    name: Annotated[str, typer.Argument(metavar="ENV", help="A name from `fedse env ls`.")],
-    task: Annotated[str | None, typer.Option(help="Id or index of a task.", show_default="drawn by the seed")] = None,
-    split: Annotated[str, typer.Option(help="Where the task is taken from.")] = "test",
-    who: Annotated[Player, typer.Option(help="Who acts.")] = Player.HUMAN,
+    name: EnvironmentName,
+    task: Annotated[str | None, Option(help="Id or index of a task.", show_default="drawn by the seed")] = None,
+    split: Annotated[str, Option(help="Where the task is taken from.")] = "test",
+    who: Annotated[Player, Option(help="Who acts.")] = Player.HUMAN,
     adapter: Annotated[
-        Path | None, typer.Option(help="Run folder or adapter of the model; without it the base model plays.")
+        Path | None, Option(help="Run folder or adapter of the model; without it the base model plays.")
     ] = None,
     client: Annotated[
         str | None,
-        typer.Option(help="Whose adapter to take, of a run whose sites are isolated.", show_default="the one with ENV"),
+        Option(help="Whose adapter to take, of a run whose sites are isolated.", show_default="the one with ENV"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Draws the task and varies the expert.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Draws the task and varies the expert.")] = 0,
 ) -> None:
     """Play one episode, or watch one.
 
     You type actions, or whole replies in the form `Thought: … Action: …`; Ctrl-D leaves.  The model decodes greedily.
     """
-    from fedse.environments import make
-
-    _refuse_idle(who, adapter, client)
-    subject = _subject(adapter, client, name) if who is Player.MODEL else None
-    site = _site(subject, name)
-    environment = make(name, **(site.options if site else {}))
+    if who is not Player.MODEL:
+        refuse_idle({"--adapter": adapter, "--client": client}, "without --who model")
+    if adapter is None:
+        refuse_idle({"--client": client}, "without --adapter", "name the run: --adapter RUN, or leave it out")
+    subject = None
+    if who is Player.MODEL:
+        subject = find(adapter, client=client, environment=name) if adapter else base(fedse.ModelConfig().name)
+    # The site with this environment, of the run that the model was trained in.
+    clients = subject.config.clients if subject else ()
+    site = next((client for client in clients if client.environment == name), None)
+    environment = fedse.make(name, **(site.options if site else {}))
     try:
         chosen = _choose(environment, split, task, seed)
         stdout.print(Text(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold"))
@@ -70,110 +77,66 @@ def play(
         environment.close()
 
 
-def _refuse_idle(who: Player, adapter: Path | None, client: str | None) -> None:
-    if who is not Player.MODEL:
-        refuse_idle({"--adapter": adapter, "--client": client}, "without --who model")
-    if adapter is None:
-        refuse_idle({"--client": client}, "without --adapter", "name the run: --adapter RUN, or leave it out")
-
-
-def _subject(path: Path | None, client: str | None, environment: str) -> Subject:
-    from fedse.cli.subject import base, find
-    from fedse.config import ModelConfig
-
-    return base(ModelConfig().name) if path is None else find(path, client=client, environment=environment)
-
-
-def _site(subject: Subject | None, name: str) -> ClientConfig | None:
-    """The site with this environment, of the run that the model was trained in."""
-    clients = subject.config.clients if subject else ()
-    return next((client for client in clients if client.environment == name), None)
-
-
-def _choose(environment: Environment, split: str, wanted: str | None, seed: int) -> Task:
-    from fedse.errors import UnknownNameError
-    from fedse.seeding import python_random
-
+def _choose(environment: fedse.Environment, split: str, wanted: str | None, seed: int) -> fedse.Task:
     tasks = environment.tasks(split)
     if wanted is None:
-        return python_random(seed, "play", environment.name, split).choice(tasks)
+        return fedse.python_random(seed, "play", environment.name, split).choice(tasks)
     by_id = {task.id: task for task in tasks}
     if wanted in by_id:
         return by_id[wanted]
     if wanted.isdecimal() and int(wanted) < len(tasks):
         return tasks[int(wanted)]
-    raise UnknownNameError(
-        f"the split {split!r} of {environment.name!r} has no task {wanted!r}",
-        f"give an index from 0 to {len(tasks) - 1}, or an id such as {tasks[0].id!r}",
-    )
-
-
-class _Human:
-    """Asks at the keyboard.  A bare line is an action."""
-
-    def act(self, observation: str) -> str:  # noqa: ARG002  # a person reads it from the screen
-        reply = stdout.input("[bold]> [/]").strip()
-        return reply if "Action:" in reply else f"Action: {reply}"
+    what = f"the split {split!r} of {environment.name!r} has no task {wanted!r}"
+    raise UnknownNameError(what, f"give an index from 0 to {len(tasks) - 1}, or an id such as {tasks[0].id!r}")
 
 
 class _Shown:
-    """Shows what a policy sees, and what it answers unless that was typed here."""
+    """Shows what a policy sees and answers; without a policy a person answers at the keyboard."""
 
-    def __init__(self, policy: Policy, *, echo: bool) -> None:
+    def __init__(self, policy: Policy | None) -> None:
         self._policy = policy
-        self._echo = echo
 
     def act(self, observation: str) -> str:
         episode.show_observation(observation)
+        if self._policy is None:
+            reply = stdout.input("[bold]> [/]").strip()
+            return reply if "Action:" in reply else f"Action: {reply}"  # a bare line is an action
         reply = self._policy.act(observation)
-        if self._echo:
-            stdout.print(episode.coloured_response(reply))
+        stdout.print(episode.coloured_response(reply))
         return reply
 
 
-def _play_scripted(environment: Environment, task: Task, who: Player, seed: int) -> None:
-    from fedse.agent import system_prompt
-    from fedse.rollout.episode import EpisodeRequest
+def _play_scripted(environment: fedse.Environment, task: fedse.Task, who: Player, seed: int) -> None:
     from fedse.rollout.scripted import ExpertPolicy
     from fedse.rollout.scripted import play as play_episode
-    from fedse.types import Source
 
-    def make_policy(opened: Environment) -> Policy:
-        policy: Policy = _Human() if who is Player.HUMAN else ExpertPolicy(opened, seed)
-        return _Shown(policy, echo=who is not Player.HUMAN)
+    def make_policy(opened: fedse.Environment) -> Policy:
+        return _Shown(None if who is Player.HUMAN else ExpertPolicy(opened, seed))
 
     episode.show_instruction(environment.instruction("concise"))
+    instruction = fedse.system_prompt(environment, "concise")
+    source = fedse.Source.HUMAN if who is Player.HUMAN else fedse.Source.EXPERT
+    request = fedse.EpisodeRequest(task, seed)
     try:
-        trajectory = play_episode(
-            environment,
-            EpisodeRequest(task, seed),
-            make_policy,
-            instruction=system_prompt(environment, "concise"),
-            source=Source.HUMAN if who is Player.HUMAN else Source.EXPERT,
-        )
+        trajectory = play_episode(environment, request, make_policy, instruction=instruction, source=source)
     except EOFError:
-        stdout.print("\nLeft before the end.", style="yellow")
+        say("\nLeft before the end.", style="yellow")
         return
     episode.show_outcome(trajectory)
 
 
-def _watch_model(environment: Environment, site: ClientConfig | None, task: Task, subject: Subject) -> None:
-    from fedse.agent import system_prompt
-    from fedse.cli import model as models
-    from fedse.environments import make
-    from fedse.rollout.episode import EpisodeRequest
-    from fedse.rollout.player import Rules
+def _watch_model(environment: fedse.Environment, site: ClientConfig | None, task: fedse.Task, subject: Subject) -> None:
     from fedse.sites.shared_model import SharedModel
 
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
-        rules = Rules(
-            lambda: make(environment.name, **(site.options if site else {})),
-            system_prompt(environment, subject.config.agent.prompt),
+        rules = fedse.Rules(
+            lambda: fedse.make(environment.name, **(site.options if site else {})),
+            fedse.system_prompt(environment, subject.config.agent.prompt),
             greedy=True,
             max_turns=site.max_turns if site else None,
         )
         # Greedy decoding draws nothing, whatever the seed.
-        (trajectory,) = shared.player.play(subject.adapter, [EpisodeRequest(task, 0)], rules)
+        (trajectory,) = shared.player.play(subject.adapter, [fedse.EpisodeRequest(task, 0)], rules)
     episode.show(trajectory)

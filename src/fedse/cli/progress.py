@@ -6,16 +6,13 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fedse.cli.console import stderr
 from fedse.progress import Event, Listener, Phase, silent
 from fedse.results.formatting import duration, percent
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _ROLLOUTS = frozenset({Phase.EXPLORE, Phase.EVALUATE})
 _UNITS = {
@@ -31,18 +28,21 @@ _UNITS = {
 def shown(rounds: int, *, quiet: bool, console: Console = stderr) -> Iterator[Listener]:
     """The listener that fits where the output goes; whatever it draws is cleared when the block ends.
 
-    Args:
-        rounds: how many rounds the run has; 0 outside a run.
-        quiet: show nothing.
-        console: where to draw.
+    ``rounds`` is how many rounds the run has; 0 outside a run.
     """
+
+    def line(event: Event) -> None:
+        if event.finished:
+            console.print(phase_line(event, rounds), markup=False)
+
     if quiet:
         yield silent
     elif console.is_terminal:
-        with _LiveListener(rounds, console) as listener:
-            yield listener
+        columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[detail]}"))
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield _LiveListener(rounds, bar, line)
     else:
-        yield _LineListener(rounds, console)
+        yield line
 
 
 def phase_line(event: Event, rounds: int) -> str:
@@ -56,40 +56,15 @@ def phase_line(event: Event, rounds: int) -> str:
     )
 
 
-class _LineListener:
-    """Prints one line per finished phase."""
-
-    def __init__(self, rounds: int, console: Console) -> None:
-        self._rounds = rounds
-        self._console = console
-
-    def __call__(self, event: Event) -> None:
-        if event.finished:
-            self._console.print(phase_line(event, self._rounds), markup=False)
-
-
 class _LiveListener:
     """Keeps one bar for each phase at work below the lines of the finished ones; workers do several at a time."""
 
-    def __init__(self, rounds: int, console: Console) -> None:
-        self._lines = _LineListener(rounds, console)
+    def __init__(self, rounds: int, bar: Progress, line: Listener) -> None:
         self._rounds = rounds
+        self._bar = bar
+        self._line = line
         self._started = time.monotonic()
         self._tasks: dict[tuple[Phase, str, str], TaskID] = {}
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
-            console=console,
-            transient=True,
-        )
-
-    def __enter__(self) -> _LiveListener:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         visitor = event.note if event.phase is Phase.EVALUATE else ""  # its adapters play side by side
@@ -97,7 +72,7 @@ class _LiveListener:
         if event.finished:
             if phase in self._tasks:
                 self._bar.remove_task(self._tasks.pop(phase))
-            self._lines(event)
+            self._line(event)
             return
         if phase not in self._tasks:
             title = f"{_round(event, self._rounds)} {event.client or 'server'} {event.phase.value}".lstrip()
@@ -126,12 +101,8 @@ def _figures(event: Event, share: str = "") -> Iterator[str]:
 
 
 def _round(event: Event, rounds: int) -> str:
-    if not rounds:
-        return ""
-    return f"round {event.round}/{rounds}" if event.round else "at the start"
+    return "" if not rounds else f"round {event.round}/{rounds}" if event.round else "at the start"
 
 
 def _amount(event: Event) -> str:
-    if not event.total:
-        return ""
-    return f"{event.done}/{event.total} {_UNITS[event.phase]}"
+    return f"{event.done}/{event.total} {_UNITS[event.phase]}" if event.total else ""

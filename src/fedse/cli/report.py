@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from fedse.cli.console import examples, note, say
+from fedse.errors import ConfigError
+from fedse.results.formatting import size
 
 if TYPE_CHECKING:
     from fedse.report import Study
@@ -23,17 +25,14 @@ EXAMPLES = examples(
 
 
 def report(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="SUITE|RUN...", help="The folder of a suite, or run folders.")
-    ],
+    folders: Annotated[list[Path], Argument(metavar="SUITE|RUN...", help="The folder of a suite, or run folders.")],
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="The page (default: report.html; none if only --csv is asked for)."),
+        Path | None, Option("--out", "-o", help="The page (default: report.html; none if only --csv is asked for).")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="Also write each figure here, as SVG and PNG.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write all metrics here, one value a row.")] = None,
+    figures: Annotated[Path | None, Option(help="Also write each figure here, as SVG and PNG.")] = None,
+    csv: Annotated[Path | None, Option(help="Write all metrics here, one value a row.")] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Write the page anew as the work goes on, until it is complete.")
+        bool, Option("--live", help="Write the page anew as the work goes on, until it is complete.")
     ] = False,
 ) -> None:
     """Make one HTML page of a suite or of runs: success, comparisons, time, traffic, episodes before and after.
@@ -41,9 +40,7 @@ def report(
     The page is one file and needs no network. Runs that differ in their seeds only are pooled; others
     are compared with the first one named, the methods of a suite with its reference.
     """
-    from fedse.errors import ConfigError
     from fedse.report import follow, read_study, write_page
-    from fedse.results.formatting import size
     from fedse.results.measures import write_csv
 
     page = out or Path("report.html")

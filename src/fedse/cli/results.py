@@ -1,27 +1,31 @@
-"""A run's result on the screen: success before and after, with intervals, and the way there."""
+"""Results on the screen: success before and after, with intervals, and the way there; ``fedse ls`` lists all runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from fedse.cli.console import say, show_table
+from rich.text import Text
+from typer import Argument
+
+import fedse
+from fedse.cli.console import examples, say, show_table
+from fedse.errors import FedseError, RunError
+from fedse.results.formatting import NONE, percent, rate_with_interval, sparkline
 
 if TYPE_CHECKING:
     from fedse.config import EvaluationConfig
-    from fedse.types import RoundRecord, SuccessRate
+    from fedse.types import RoundRecord
 
+EXAMPLES = examples("fedse ls", "fedse ls /data/runs")
 _BY_ROUND = "by round"
 
 
 def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> None:
     """Print success rates on held-out tasks: before the first round, after the last, and after every evaluated one.
 
-    Then warn of updates that came to nothing.
-
-    Args:
-        records: the completed rounds, from round 0.
-        settings: of the run's evaluation.
+    Then warn of updates that came to nothing.  The records are those of the completed rounds, from round 0.
     """
     evaluated = [record for record in records if record.evaluation]
     if not evaluated:
@@ -38,38 +42,31 @@ def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> N
     show_samples(settings)
     if evaluated[-1].transfer:
         _show_transfer(evaluated[-1])
-    for warning in _warnings(records):
-        say(warning, style="yellow")
+    _warn_of_lost_updates(records)
 
 
 def show_rates(
-    columns: Mapping[str, Mapping[str, SuccessRate]],
+    columns: Mapping[str, Mapping[str, fedse.SuccessRate]],
     *,
     title: str,
     counted: str = "episodes",
-    course: Sequence[Mapping[str, SuccessRate]] = (),
+    course: Sequence[Mapping[str, fedse.SuccessRate]] = (),
 ) -> None:
     """Print success rates in every environment, their means, and how many episodes were lost to faults.
 
     Args:
-        columns: heading → environment → success rate; that of the last column is the one that counts.
+        columns: heading → environment → success rate; episodes and faults are those of the last column.
         title: of the table.
         counted: what the number of episodes is called.
         course: the rates round by round, shown as a curve if there are any.
     """
     from fedse.evaluation.rates import MEANS
-    from fedse.results.formatting import percent, rate_with_interval, sparkline
 
     last = list(columns.values())[-1]
-    rows = [
-        [
-            name,
-            *(rate_with_interval(column[name]) for column in columns.values()),
-            str(rate.episodes),
-            sparkline([rates[name].rate for rates in course]),
-        ]
-        for name, rate in last.items()
-    ]
+    rows = []
+    for name, rate in last.items():
+        rates = map(rate_with_interval, (column[name] for column in columns.values()))
+        rows.append([name, *rates, str(rate.episodes), sparkline([past[name].rate for past in course])])
     if len(last) > 1:
         rows += [
             [label, *(percent(mean(column)) for column in columns.values()), "", sparkline([*map(mean, course)])]
@@ -89,25 +86,54 @@ def show_samples(settings: EvaluationConfig) -> None:
 
 
 def _show_transfer(record: RoundRecord) -> None:
-    from fedse.results.formatting import percent
-
     title = f"\nSuccess of each site's adapter in every environment, round {record.round}"
     labels = list(record.evaluation)
     rows = [(owner, *(percent(rates[label].rate) for label in labels)) for owner, rates in record.transfer.items()]
     show_table(("adapter of", *labels), rows, title=title)
 
 
-def _warnings(records: Sequence[RoundRecord]) -> list[str]:
+def _warn_of_lost_updates(records: Sequence[RoundRecord]) -> None:
     """One line for every client some of whose updates came to nothing."""
-    lost: dict[str, list[tuple[int, str]]] = {}
+    lost: dict[str, list[str]] = {}
     for record in records:
         for client, metrics in record.clients.items():
-            outcome = metrics.get("outcome", "ok")
-            if outcome != "ok":
+            if (outcome := metrics.get("outcome", "ok")) != "ok":
                 cause = metrics.get("train", {}).get("diverged", "")
-                lost.setdefault(client, []).append((record.round, f"{outcome}: {cause}" if cause else outcome))
-    return [
-        f"{client}: {len(losses)} of {len(records) - 1} updates came to nothing; in round {first}: {why}"
-        for client, losses in lost.items()
-        for first, why in losses[:1]
-    ]
+                lost.setdefault(client, []).append(f"in round {record.round}: {outcome}{cause and f': {cause}'}")
+    for client, losses in lost.items():
+        say(f"{client}: {len(losses)} of {len(records) - 1} updates came to nothing; {losses[0]}", style="yellow")
+
+
+def ls(
+    folder: Annotated[Path, Argument(metavar="[DIR]", help="The folder that holds the run folders.")] = Path("runs"),
+) -> None:
+    """List run folders: rounds done, and success on held-out tasks before and after (mean of environments)."""
+    from fedse.results.reading import is_run
+
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}", "name the folder that holds your runs, or begin one: fedse run")
+    folders = [path for path in sorted(folder.iterdir()) if is_run(path)]
+    if not folders:
+        say(f"{folder} holds no runs")
+        return
+    rows: list[list[str | Text]] = []
+    for path in folders:
+        try:
+            rows.append([str(path), *_cells(path)])
+        except FedseError as error:  # one damaged folder must not hide the others
+            rows.append([str(path), Text(error.what, style="red"), "", "", "", ""])
+    headings = ("run", "rounds", "environments", "before", "after", _BY_ROUND)
+    show_table(headings, rows, texts=("rounds", "environments", _BY_ROUND))
+
+
+def _cells(folder: Path) -> list[str]:
+    from fedse.evaluation import macro_average
+    from fedse.results.reading import run_at
+
+    run = run_at(folder)
+    environments = ", ".join(dict.fromkeys(client.environment for client in run.config.clients))
+    done = f"{run.rounds_done}/{run.config.rounds}"
+    averages = [macro_average(record.evaluation) for record in run.records if record.evaluation]
+    if not averages:
+        return [done, environments, NONE, NONE, ""]
+    return [done, environments, percent(averages[0]), percent(averages[-1]), sparkline(averages)]

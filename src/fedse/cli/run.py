@@ -1,25 +1,25 @@
-"""``fedse run``: a whole federation, watched."""
+"""``fedse run``: a whole federation, watched; and ``fedse methods``, which it can follow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+from typer import Option
 
+import fedse
 from fedse.cli import model as models
-from fedse.cli.console import INTERRUPTED, examples, made_table, note, say, stderr, stdout
+from fedse.cli.console import examples, made_table, note, say, stderr, stdout
 from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
+from fedse.cli.plan import show_plan
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
+from fedse.errors import ModelError
 from fedse.processes import keep_freed_memory
+from fedse.progress import Event, Listener
 from fedse.results.formatting import counted
-
-if TYPE_CHECKING:
-    from fedse.config import RunConfig
-    from fedse.progress import Event, Listener
 
 EXAMPLES = examples(
     "fedse run --preset quickstart",
@@ -36,15 +36,14 @@ def run(
     method: MethodName = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
+        Path | None, Option("--out", "-o", help="The run folder.", show_default="runs/<name>-seed<seed>")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in its folder, or begin it.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop."),
+        bool, Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
+        Path | None, Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -52,61 +51,40 @@ def run(
 
     Without a preset and a file, the preset quickstart runs; with --resume and --out, the run that is there goes on.
     """
+    from fedse.runs.layout import RunFolder
     from fedse.settings import dump_config
 
-    resolved = _resolve(preset, config, method, overrides or [], out if resume else None)
+    if preset is None and config is None:
+        resumed = RunFolder(out).server.config if resume and out is not None else None
+        preset, config = (None, resumed) if resumed is not None and resumed.is_file() else ("quickstart", None)
+    resolved = fedse.load_config(preset, config, overrides or [], method=method)
     if dry_run:
         stdout.print(dump_config(resolved), markup=False, end="")
         _check(resolved, quiet=quiet)
         return
-    folder = out or default_folder(resolved)
+    # The same place for the same name and seed, so that the run can be resumed.
+    folder = out or Path("runs") / f"{resolved.name}-seed{resolved.seed}"
     try:
         _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
-        note(f"\nInterrupted. Go on with: fedse run --resume --out {folder}", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(f"Go on with: fedse run --resume --out {folder}") from None
 
 
-def default_folder(config: RunConfig) -> Path:
-    """Where a run goes unless told otherwise: the same place for the same name and seed, so that it can be resumed."""
-    return Path("runs") / f"{config.name}-seed{config.seed}"
-
-
-def _resolve(
-    preset: str | None, file: Path | None, method: str | None, overrides: list[str], resumed: Path | None
-) -> RunConfig:
-    from fedse.runs.layout import RunFolder
-    from fedse.settings import load_config
-
-    if preset is None and file is None:
-        if resumed is not None and RunFolder(resumed).server.config.is_file():
-            file = RunFolder(resumed).server.config
-        else:
-            preset = "quickstart"
-    return load_config(preset, file, overrides, method=method)
-
-
-def _check(config: RunConfig, *, quiet: bool) -> None:
+def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
     """Set the sites up and plan the memory, without weights; told apart from the configuration, which can be piped.
 
     Raises:
         ConfigError, UnknownNameError, EnvironmentFault, AdapterError: if the run could not begin.
     """
-    from fedse.cli.plan import show_plan
-    from fedse.errors import ModelError
     from fedse.planning import check_run
 
     sites = check_run(config)
     if quiet:
         return
-    rows = [
-        (
-            site.name,
-            site.environment,
-            *map(str, (site.train_tasks, site.test_tasks, site.demonstrations, site.episodes)),
-        )
-        for site in sites
-    ]
+    rows = []
+    for site in sites:
+        numbers = (site.train_tasks, site.test_tasks, site.demonstrations, site.episodes)
+        rows.append((site.name, site.environment, *map(str, numbers)))
     counts = ("training tasks", "held-out tasks", "demonstrations", "episodes a round")
     stderr.print(made_table(("site", "environment", *counts), rows, texts=["environment"]))
     try:
@@ -115,7 +93,7 @@ def _check(config: RunConfig, *, quiet: bool) -> None:
         note(f"No memory plan: {error.what}", style="yellow")
 
 
-def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
+def _execute(config: fedse.RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
     keep_freed_memory()
     models.ensure(config.model)
     if not quiet:
@@ -130,7 +108,7 @@ def _execute(config: RunConfig, folder: Path, *, resume: bool, tensorboard: Path
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
     say(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}")
     say("What next:")
-    for command, purpose in _next(config, folder):
+    for command, purpose in _next(config, folder).items():
         say(f"  {command:<52} {purpose}")
 
 
@@ -153,17 +131,14 @@ def _logged(logs: Path | None, folder: Path, listener: Listener) -> Iterator[Lis
         log.update(read_run(folder))
 
 
-def _next(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
+def _next(config: fedse.RunConfig, folder: Path) -> dict[str, str]:
     """Commands that make something of a finished run, and what for."""
-    learnt = [
-        (f"fedse view {folder}", "read the episodes of the last round"),
-        (f"fedse view {folder} --round 0 --mask", "see which tokens carry loss"),
-    ]
     from fedse.results.method import has_own_adapters
 
     site = f" --client {config.clients[0].name}" if has_own_adapters(config) else ""
-    return [
-        *(learnt if config.rounds else [(f"fedse view {folder} --evaluation", "read the held-out episodes")]),
-        (f"fedse report {folder}", "all of it on one page, to open in a browser"),
-        (f"fedse eval {folder}{site} --tasks 200", "measure on more tasks"),
-    ]
+    view = f"fedse view {folder}"
+    learnt = {view: "read the episodes of the last round", f"{view} --round 0 --mask": "see which tokens carry loss"}
+    return (learnt if config.rounds else {f"{view} --evaluation": "read the held-out episodes"}) | {
+        f"fedse report {folder}": "all of it on one page, to open in a browser",
+        f"fedse eval {folder}{site} --tasks 200": "measure on more tasks",
+    }

@@ -6,26 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fedse
 from fedse.errors import ConfigError, RunError
+from fedse.names import unknown_name
+from fedse.storage import read_json
 
 if TYPE_CHECKING:
-    from fedse.adapters.state import AdapterState
-    from fedse.config import RunConfig
     from fedse.results.reading import Run
 
 
 @dataclass(frozen=True)
 class Subject:
-    """An adapter, or the bare base model, with the configuration it is played under.
+    """An adapter, or the bare base model (``None``), and what to call it on the screen.
 
-    Attributes:
-        config: of the adapter's run, or made up around a single adapter.
-        adapter: ``None`` for the base model.
-        label: what to call it on the screen.
+    The configuration it is played under is that of the adapter's run, or made up around a single adapter.
     """
 
-    config: RunConfig
-    adapter: AdapterState | None
+    config: fedse.RunConfig
+    adapter: fedse.AdapterState | None
     label: str
 
 
@@ -50,8 +48,7 @@ def find(
         RunError: if there is no such folder, round or adapter.
         ConfigError: if an adapter outside a run folder comes without its model, or a run with one, if a site is named
             where all have one adapter, or none where each has its own.
-        UnknownNameError: if there is no such client.
-        AdapterError: if the adapter is damaged.
+        UnknownNameError, AdapterError: if there is no such client; if the adapter is damaged.
     """
     from fedse.results.reading import is_run, run_at, run_of_adapter
 
@@ -61,16 +58,12 @@ def find(
         return of_run(run_at(path), number, client, environment)
     if not (path / "adapter_config.json").is_file():
         found = "an ordinary folder" if path.is_dir() else "a file" if path.exists() else "nothing"
-        raise RunError(
-            f"{path} is neither a run folder nor an adapter: found {found}", "fedse ls lists the run folders"
-        )
-    if number is not None:
-        raise ConfigError(f"{path} is an adapter; it has no rounds", "leave --round out, or name the run folder")
-    if client is not None:
-        raise ConfigError(f"{path} is an adapter; it has no sites", "leave --client out, or name the run folder")
-    from fedse.adapters.files import load_adapter
-
-    adapter = load_adapter(path, expect=None)
+        what = f"{path} is neither a run folder nor an adapter: found {found}"
+        raise RunError(what, "fedse ls lists the run folders")
+    for option, value, lacks in (("--round", number, "rounds"), ("--client", client, "sites")):
+        if value is not None:
+            raise ConfigError(f"{path} is an adapter; it has no {lacks}", f"leave {option} out, or name the run folder")
+    adapter = fedse.load_adapter(path, expect=None)
     run = None if model else run_of_adapter(path)
     return Subject(run.config if run else _around(adapter, path, model), adapter, str(path))
 
@@ -96,7 +89,6 @@ def of_run(run: Run, number: int | None = None, client: str | None = None, envir
 
 def _site(run: Run, client: str | None, environment: str | None) -> str:
     """The client whose adapter is meant; empty where all have one adapter."""
-    from fedse.names import unknown_name
     from fedse.results.method import has_own_adapters
 
     if not has_own_adapters(run.config):
@@ -108,30 +100,22 @@ def _site(run: Run, client: str | None, environment: str | None) -> str:
         raise unknown_name("client", client, names)
     fitting = [site.name for site in run.config.clients if environment in (None, site.environment)]
     if client is None and len(fitting) != 1:
-        raise ConfigError(
-            f"the sites of {run.folder} are isolated: each has an adapter of its own",
-            f"add --client: {', '.join(names)}",
-        )
+        what = f"the sites of {run.folder} are isolated: each has an adapter of its own"
+        raise ConfigError(what, f"add --client: {', '.join(names)}")
     return client or fitting[0]
 
 
-def _around(adapter: AdapterState, path: Path, model: str | None) -> RunConfig:
+def _around(adapter: fedse.AdapterState, path: Path, model: str | None) -> fedse.RunConfig:
     from fedse.adapters.files import CONFIG_NAME
-    from fedse.storage import read_json
 
     name = model or read_json(path / CONFIG_NAME).get("base_model_name_or_path")
     if not name:
-        raise ConfigError(
-            f"{path} lies in no run folder and does not name its base model",
-            "name the model that it was trained on: --model smollm2-135m",
-        )
+        what = f"{path} lies in no run folder and does not name its base model"
+        raise ConfigError(what, "name the model that it was trained on: --model smollm2-135m")
     meta = adapter.meta
     return _config(name, {"rank": meta.rank, "alpha": meta.alpha, "target_modules": meta.target_modules})
 
 
-def _config(model: str, lora: dict[str, object]) -> RunConfig:
-    from fedse.config import RunConfig
-    from fedse.environments import environment_names
-
-    clients = [{"name": name, "environment": name} for name in environment_names()]
-    return RunConfig.model_validate({"model": {"name": model}, "lora": lora, "clients": clients})
+def _config(model: str, lora: dict[str, object]) -> fedse.RunConfig:
+    clients = [{"name": name, "environment": name} for name in fedse.environment_names()]
+    return fedse.RunConfig.model_validate({"model": {"name": model}, "lora": lora, "clients": clients})

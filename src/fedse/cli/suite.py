@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, Exit, Option, Typer
 
+import fedse
 from fedse.cli import model as models
 from fedse.cli import suite_live
-from fedse.cli.console import INTERRUPTED, examples, note, say, show_table, stderr, stdout
+from fedse.cli.console import examples, note, say, show_table, stderr, stdout
+from fedse.errors import ConfigError, ModelError
 from fedse.results.formatting import NONE, counted, duration
 
 if TYPE_CHECKING:
-    from fedse.config import RunConfig
     from fedse.suites import Suite, SuiteResults
 
-app = typer.Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
+app = Typer(no_args_is_help=True, help="Run methods × ablations × seeds × models, and put them into one table.")
 
-_Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.")]
+_NAME = Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
 
 
 @app.command("ls", epilog=examples("fedse suite ls"))
@@ -34,7 +36,7 @@ def list_suites() -> None:
 
 
 @app.command(epilog=examples("fedse suite show tiny", "fedse suite show tiny > mine.yaml"))
-def show(name: _Name) -> None:
+def show(name: Annotated[str, _NAME]) -> None:
     """Print a suite as YAML, with everything that it takes from presets and methods written out."""
     from fedse.suites import dump_suite, load_suite
 
@@ -51,28 +53,24 @@ def show(name: _Name) -> None:
     )
 )
 def run(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME|FILE", help="A shipped suite, or a YAML file.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
+    name: Annotated[str | None, _NAME] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="The suite's folder.", show_default="suites/<name>")] = None,
+    resume: Annotated[bool, Option("--resume", help="Go on with the suite in its folder, or begin it.")] = False,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
+        int | None, Option(min=1, help="Runs side by side.", show_default="the suite's, else one per core or GPU")
     ] = None,
     reuse: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             metavar="DIR",
             help="Another suite's folder: finished runs of the same configuration are copied. May be repeated.",
             show_default=False,
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the runs, list them with states and memory, and stop.")
+        bool, Option("--dry-run", help="Check the runs, list them with states and memory, and stop.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table only.")] = False,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Show the table only.")] = False,
 ) -> None:
     """Run a suite: each method, model and seed is a run of its own, several side by side.
 
@@ -82,25 +80,24 @@ def run(
     from fedse.suites import SuiteLayout
 
     suite, folder = _subject(name, out, resume=resume)
+    again = f"fedse suite run --resume --out {folder}"
     if dry_run:
         _show_plan(suite, folder, reuse or [])
         return
     try:
         results = _execute(suite, folder, resume=resume, jobs=jobs, reuse=reuse or [], quiet=quiet)
     except KeyboardInterrupt:
-        note(f"\nInterrupted. Go on with: fedse suite run --resume --out {folder}", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        raise KeyboardInterrupt(f"Go on with: {again}") from None
     _show_results(results)
     layout = SuiteLayout(folder)
     say(f"\nThe suite is in {folder}, this table in {layout.markdown} and {layout.csv}")
     if not results.is_complete:
-        again = f"fedse suite run --resume --out {folder}"
         note(f"\nSome runs failed; this tries them again: {again}", style="red")
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 @app.command(epilog=examples("fedse suite table suites/tiny"))
-def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite's folder.")]) -> None:
+def table(folder: Annotated[Path, Argument(metavar="DIR", help="The suite's folder.")]) -> None:
     """Print the table of a suite, also while it is at work."""
     from fedse.suites import read_suite
 
@@ -109,8 +106,8 @@ def table(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The suite'
 
 @app.command(epilog=examples("fedse suite pack suites/nano -o results/nano"))
 def pack(
-    folder: Annotated[Path, typer.Argument(help="The folder of a suite.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    folder: Annotated[Path, Argument(help="The folder of a suite.")],
+    out: Annotated[Path, Option("--out", "-o", help="The folder to make.")],
 ) -> None:
     """Copy a suite's results without its weights, to publish them: what tables, reports and comparisons read."""
     from fedse.suites.packing import pack_suite
@@ -123,15 +120,12 @@ def pack(
 
 def _subject(name: str | None, out: Path | None, *, resume: bool) -> tuple[Suite, Path]:
     """The suite to run and its folder; without a name the one that the folder holds already."""
-    from fedse.errors import ConfigError
     from fedse.suites import SuiteLayout, load_suite, suite_names
 
     if name is None:
         if out is None or not resume or not SuiteLayout(out).suite.is_file():
-            raise ConfigError(
-                "which suite?",
-                f"name one ({', '.join(suite_names())}) or a YAML file; or go on with one: --resume --out DIR",
-            )
+            mend = f"name one ({', '.join(suite_names())}) or a YAML file; or go on with one: --resume --out DIR"
+            raise ConfigError("which suite?", mend)
         return load_suite(SuiteLayout(out).suite), out
     suite = load_suite(name)
     return suite, out or Path("suites") / suite.name
@@ -153,7 +147,6 @@ def _execute(
 
 
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
-    from fedse.errors import ConfigError
     from fedse.planning import check_runs
     from fedse.suites.checking import check_folder
     from fedse.suites.events import Step, SuiteEvent
@@ -162,10 +155,8 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.suites.reusing import reusable
 
     if problems := check_runs((cell.method, cell.config) for cell in suite.cells()):
-        raise ConfigError(
-            "some runs of the suite could not begin:" + "".join(f"\n  - {problem}" for problem in problems),
-            "mend the suite",
-        )
+        listed = "".join(f"\n  - {problem}" for problem in problems)
+        raise ConfigError(f"some runs of the suite could not begin:{listed}", "mend the suite")
     check_folder(suite, folder)
     results = read_results(suite, folder)
     progress = SuiteProgress(results)
@@ -187,18 +178,16 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     show_table(headings, rows, texts=headings)
     say(f"\n{_shape(suite)}; their environments, tasks and methods are there")
     left = progress.remaining()
-    known = left == left
-    told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
-    say(f"Estimate of the rest: {told}")
+    told = f"about {duration(left)}, one after the other, as the runs that are done"
+    say(f"Estimate of the rest: {'no run is done yet' if math.isnan(left) else told}")
 
 
-def _memory(config: RunConfig) -> str:
+def _memory(config: fedse.RunConfig) -> str:
     """What a run needs on its device; a model whose shapes are not known may run all the same.
 
     Raises:
         AdapterError: if the adapter changes layers that the model does not have.
     """
-    from fedse.errors import ModelError
     from fedse.planning import plan_of
 
     try:
@@ -222,7 +211,7 @@ def _show_results(results: SuiteResults) -> None:
     from fedse.suites.table import TransferRow, suite_table
 
     found = suite_table(results)
-    stdout.print(found.title, style="bold", markup=False)
+    say(found.title, style="bold")
     for title, headings, rows in parts(found):
         lines: list[list[str | Text]] = []
         for row in rows:

@@ -5,47 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from fedse.cli.console import made_table, stderr
 from fedse.results.formatting import duration, percent
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from fedse.settings import Method
-    from fedse.suites import CellResult, SuiteResults
+    from fedse.suites import SuiteResults
     from fedse.suites.events import SuiteEvent, SuiteListener
     from fedse.suites.progress import RunningCell, SuiteProgress
-
-_FRAMES_PER_SECOND = 2
 
 
 @contextmanager
 def shown(results: SuiteResults, *, quiet: bool, console: Console = stderr) -> Iterator[SuiteListener]:
-    """The listener that fits where the output goes.
-
-    Args:
-        results: the suite as it is before the work.
-        quiet: show nothing.
-        console: where to draw.
-    """
+    """The listener that fits where the output goes; the results are those before the work."""
     from fedse.suites.progress import SuiteProgress
 
     progress = SuiteProgress(results)
     if quiet:
         yield progress
     elif console.is_terminal:
-        with Live(
-            get_renderable=lambda: live_table(progress),
-            console=console,
-            transient=True,
-            refresh_per_second=_FRAMES_PER_SECOND,
-        ):
+        draw = partial(live_table, progress)
+        with Live(get_renderable=draw, console=console, transient=True, refresh_per_second=2):
             yield progress
     else:
 
@@ -95,12 +83,13 @@ def _row(progress: SuiteProgress, model: str, method: Method, environments: Sequ
     rates = [pooled(rates[name] for rates in evaluations if name in rates) for name in environments]
     means = [macro_average(rates) for rates in evaluations]
     at_work = [running for running in tuple(progress.running.values()) if running.cell.is_of(model, method.name)]
+    failed = [f"seed {cell.cell.seed}: failed, {cell.error.partition(chr(10))[0]}" for cell in results if cell.error]
     return [
         method.label,
         f"{len(evaluations)}/{len(results)}",
         *(percent(rate.rate) for rate in rates),
         percent(math.fsum(means) / len(means) if means else math.nan),
-        "; ".join([*map(_at_work, at_work), *(_failed(result) for result in results if result.error)]),
+        "; ".join([*map(_at_work, at_work), *failed]),
     ]
 
 
@@ -112,10 +101,6 @@ def _at_work(running: RunningCell) -> str:
     amount = f" {event.done}/{event.total}" if event.total else ""
     site = f" {event.client}" if event.client else ""
     return f"{where}: round {event.round}/{running.cell.config.rounds}{site} {event.phase.value}{amount}"
-
-
-def _failed(result: CellResult) -> str:
-    return f"seed {result.cell.seed}: failed, {result.error.partition(chr(10))[0]}"
 
 
 def _summary(progress: SuiteProgress) -> str:
