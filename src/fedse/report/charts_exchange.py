@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 from fedse.evaluation import pooled
-from fedse.report.charts_success import MEAN, pages_of_models
-from fedse.report.drawing import Curve, curve_figure, draw_stack, ranges, values_at
+from fedse.report.charts_success import MEAN, mean_curve, pages_of_models
+from fedse.report.drawing import curve_figure, stack_figure
 from fedse.report.figures import Figure, slug
 from fedse.report.marks import Point, draw_heat, draw_points
-from fedse.results.exchange import DOWN, UP, Conflicts, round_conflicts
+from fedse.results.exchange import DOWN, UP, round_conflicts
 from fedse.results.formatting import NONE, percent
 from fedse.results.groups import Group
 from fedse.results.reading import Run
@@ -66,16 +66,10 @@ def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
             cells = [
                 [site, *(percent(row[name]) if name in row else NONE for name in columns)] for site, row in rows.items()
             ]
-            figures.append(
-                Figure(
-                    slug("transfer", group.label),
-                    f"{group.label}: each adapter everywhere (%)",
-                    partial(draw_heat, rows=rows, xlabel="played in", ylabel="adapter of"),
-                    ("adapter of", *columns),
-                    cells,
-                    height=1.3 + 0.38 * len(rows),
-                )
-            )
+            name, title = slug("transfer", group.label), f"{group.label}: each adapter everywhere (%)"
+            draw = partial(draw_heat, rows=rows, xlabel="played in", ylabel="adapter of")
+            headings, height = ("adapter of", *columns), 1.3 + 0.38 * len(rows)
+            figures.append(Figure(name, title, draw, headings, cells, height=height))
     return figures
 
 
@@ -89,17 +83,18 @@ def conflict_figures(groups: Sequence[Group]) -> list[Figure]:
     figures = []
     for page, members in pages_of_models([group for group in groups if any(conflicts[group.label])]):
         for measure, (title, axis) in _MEASURES.items():
-            curves = [_conflict_curve(group, conflicts[group.label], measure) for group in members]
+            curves = []
+            for group in members:
+                single = [
+                    {number: values[measure] for number, values in of_run.items() if measure in values}
+                    for of_run in conflicts[group.label]
+                ]
+                curves.append(mean_curve(group, single, sorted(set().union(*single))))
             lowest = min((value for curve in curves for value in curve.values.values()), default=0.0)
-            limits = None if measure == "error" else (min(0.0, lowest - 0.05), 1.0)
+            drawing = {"ylabel": axis, "limits": None if measure == "error" else (min(0.0, lowest - 0.05), 1.0)}
+            name, headings = ("conflict", measure, page), ("series and round", axis)
             figures += curve_figure(
-                ("conflict", measure, page),
-                title,
-                curves,
-                ("series and round", axis),
-                lambda curve, number: [f"{curve.values[number]:.3g}"],
-                ylabel=axis,
-                limits=limits,
+                name, title, curves, headings, lambda curve, number: [f"{curve.values[number]:.3g}"], **drawing
             )
     return figures
 
@@ -110,31 +105,9 @@ def traffic_figures(groups: Sequence[Group]) -> list[Figure]:
     for group in groups:
         run = group.runs[0]  # sizes do not depend on the seed
         layers = {"sites → server": _traffic(run, UP), "server → sites": _traffic(run, DOWN)}
-        if any(layers.values()):
-            figures.append(
-                Figure(
-                    slug("traffic", group.label),
-                    f"{group.label}: adapters on their way",
-                    partial(draw_stack, layers=layers, ylabel="MiB per round"),
-                    ("round", *(f"{way} (MiB)" for way in layers)),
-                    [
-                        [str(number), *(f"{values.get(number, 0.0):.3f}" for values in layers.values())]
-                        for number in sorted(set().union(*layers.values()))
-                    ],
-                )
-            )
+        name, title = ("traffic", group.label), f"{group.label}: adapters on their way"
+        figures += stack_figure(name, title, layers, ylabel="MiB per round", unit=" (MiB)", form=".3f")
     return figures
-
-
-def _conflict_curve(group: Group, conflicts: Sequence[Conflicts], measure: str) -> Curve:
-    """The mean over the runs that have the measure; the band spans them."""
-    single: list[Mapping[int, float]] = [
-        {number: values[measure] for number, values in of_run.items() if measure in values} for of_run in conflicts
-    ]
-    rounds = sorted(set().union(*single))
-    at = {number: values_at(single, number) for number in rounds}
-    means = {number: math.fsum(values) / len(values) for number, values in at.items()}
-    return Curve(group.label, means, group.colour, ranges(single, rounds) if len(single) > 1 else {})
 
 
 def _traffic(run: Run, way: str) -> dict[int, float]:

@@ -9,20 +9,11 @@ from datetime import UTC, datetime
 from fedse.evaluation import macro_average
 from fedse.report.markup import Html, element, table
 from fedse.report.study import Study
-from fedse.results.formatting import (
-    NONE,
-    bounds,
-    excludes_zero,
-    percent,
-    points,
-    rate_with_interval,
-    true_minus,
-)
+from fedse.results.formatting import NONE, bounds, excludes_zero, percent, points, rate_with_interval, true_minus
 from fedse.results.groups import Course, Group, environments_of, evaluated_in
 from fedse.results.reading import Run
 from fedse.results.standings import Standing
 from fedse.suites import SuiteLayout
-from fedse.types import SuccessRate
 
 _BEFORE_AND_AFTER = (
     "Success on held-out tasks, with Wilson's 95 % intervals; that of pooled runs reaches from the lowest bound to the "
@@ -32,7 +23,6 @@ _BEFORE_AND_AFTER = (
 
 def notices(study: Study) -> Html:
     """What the reader has to know first: runs that are not complete, or do not count, and what went wrong."""
-    groups = study.groups
     runs = study.labelled_runs
     if study.suite is not None:
         open_ = list(_suite_progress(study))
@@ -41,7 +31,7 @@ def notices(study: Study) -> Html:
     twice = [
         f"{group.label} has several runs of one seed; the first that is complete counts, because repeating a seed adds "
         f"no evidence."
-        for group in groups
+        for group in study.groups
         if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
     lost = [
@@ -65,10 +55,13 @@ def notices(study: Study) -> Html:
 def headline(group: Group) -> Html:
     """The results of one method as cards: success after the last round, and what it was before the first."""
     courses = group.courses()
-    cards = [_card(name, course[min(course)], course[max(course)], len(course) > 1) for name, course in courses.items()]
     finals = {name: course[max(course)] for name, course in courses.items()}
+    cards = []
     if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
-        cards.insert(0, _card_of("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
+        cards.append(_card("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
+    for name, course in courses.items():
+        was = f"was {percent(course[min(course)].rate)} · " if len(course) > 1 else ""
+        cards.append(_card(name, percent(finals[name].rate), f"{was}[{bounds(finals[name])}]", class_="card"))
     shown = element("div", *cards, class_="cards")
     if len(group.measured) == len(group.runs):
         return shown
@@ -79,17 +72,13 @@ def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> 
     """A row for each method: the mean of environments with its interval, the difference to the reference, each rate."""
     environments = environments_of([found.group for found in standings])
     head = ["method", "mean of environments [95 %]", "difference [95 %]", *environments, "all episodes", "seeds"]
-    rows = [
-        [
-            _name_cell(found, study),
-            _mean_cell(found),
-            _gain_cell(found),
-            *(_rate_cell(found, environment) for environment in environments),
-            percent(found.weighted),
-            _seeds(found),
-        ]
-        for found in standings
-    ]
+    rows = []
+    for found in standings:
+        done, planned = len(found.seeds), found.group.planned
+        seeds = str(done) if done == planned else f"{done} of {planned}"
+        rates = (_rate_cell(found, environment) for environment in environments)
+        first = (_name_cell(found, study), _mean_cell(found), _gain_cell(found))
+        rows.append([*first, *rates, percent(found.weighted), seeds])
     obstacles = [
         element("p", f"{found.group.label} is not compared: {found.obstacle}.", class_="notice")
         for found in standings
@@ -115,14 +104,14 @@ def moment(seconds: float) -> Html:
 def _run_progress(label: str, run: Run) -> Html:
     done = f"{label} is not complete: {run.rounds_done} of {run.config.rounds} rounds done. "
     if run.is_at_work:
-        state = "A process works on it. "
+        done += "A process works on it. "
     else:
-        state = f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
+        done += f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
     sign = run.last_sign
     if sign is None or sign.ended is None:
-        return Html.join([element("span", done + state)])
+        return element("span", done)
     last = f"Last sign of life: {sign.phase.value} at {sign.site}, round {sign.round}, ended "
-    return Html.join([element("span", done + state + last), moment(sign.ended), Html(".")])
+    return Html.join([element("span", done + last), moment(sign.ended), Html(".")])
 
 
 def _suite_progress(study: Study) -> Iterator[str]:
@@ -145,21 +134,15 @@ def _suite_progress(study: Study) -> Iterator[str]:
     yield from (f"Failed: {cell}" for cell in study.missing if "(failed" in cell)
 
 
-def _card(name: str, before: SuccessRate, after: SuccessRate, is_course: bool) -> Html:
-    small = f"was {percent(before.rate)} · " if is_course else ""
-    return _card_of(name, percent(after.rate), f"{small}[{bounds(after)}]", class_="card")
-
-
-def _card_of(name: str, value: str, small: str, *, class_: str) -> Html:
+def _card(name: str, value: str, small: str, *, class_: str) -> Html:
     parts = (element("span", name, class_="what"), element("strong", value), element("small", small))
     return element("div", *parts, class_=class_)
 
 
 def _name_cell(found: Standing, study: Study) -> Html:
     group = found.group
-    is_reference = any(group.label == reference.label for reference in study.references.values())
     parts = [element("span", group.label, class_="method", style=f"--series: var(--series-{group.colour % 6})")]
-    if is_reference:
+    if any(group.label == reference.label for reference in study.references.values()):
         parts.append(element("span", "reference", class_="tag"))
     if group.description:
         parts.append(element("small", group.description))
@@ -173,12 +156,9 @@ def _mean_cell(found: Standing) -> Html:
     if macro is None:
         return element("span", percent(found.mean, 1))
     low, high, value = (f"{100 * bound:.1f}%" for bound in (macro.low, macro.high, macro.value))
-    series = f"var(--series-{found.group.colour % 6})"
-    bar = element(
-        "span", class_="bar", aria_hidden="true", style=f"--low:{low};--high:{high};--at:{value};--series:{series}"
-    )
-    text = f"{percent(macro.value, 1)} [{bounds(macro, 1, ', ')}]"
-    return Html.join([element("span", text), bar])
+    style = f"--low:{low};--high:{high};--at:{value};--series:var(--series-{found.group.colour % 6})"
+    text = element("span", f"{percent(macro.value, 1)} [{bounds(macro, 1, ', ')}]")
+    return Html.join([text, element("span", class_="bar", aria_hidden="true", style=style)])
 
 
 def _gain_cell(found: Standing) -> Html:
@@ -195,9 +175,8 @@ def _rate_cell(found: Standing, environment: str) -> Html:
     if environment not in found.rates:
         return Html(NONE)
     rate, against = found.rates[environment], found.against_in(environment)
-    text = element("span", percent(rate.rate))
+    text, mark = element("span", percent(rate.rate)), found.mark_in(environment)
     interval = element("small", f"[{bounds(rate)}]" if rate.episodes else "")
-    mark = found.mark_in(environment)
     if against is None or not mark:
         return Html.join([text, interval])
     name = "better" if mark == "▲" else "worse"
@@ -205,11 +184,6 @@ def _rate_cell(found: Standing, environment: str) -> Html:
     title = f"{name} than the reference: {gain}, p {against.p_holm:.2g}"
     sign = element("span", mark, class_=name, role="img", aria_label=title, title=title)
     return Html.join([text, Html(" "), sign, interval])
-
-
-def _seeds(found: Standing) -> str:
-    done, planned = len(found.seeds), found.group.planned
-    return str(done) if done == planned else f"{done} of {planned}"
 
 
 def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str]]:
@@ -227,15 +201,11 @@ def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str
 
 
 def _result_row(label: str, rates: Course) -> list[str]:
-    rounds = list(rates)
-    before, after = rates[rounds[0]], rates[rounds[-1]]
-    if len(rounds) == 1:
-        return [label, rate_with_interval(before), NONE, NONE, str(before.episodes), str(rounds[0])]
-    change = NONE
-    if before.episodes and after.episodes:
-        change = _change(before.rate, after.rate)
+    first, last = min(rates), max(rates)
+    before, after = rates[first], rates[last]
+    change = _change(before.rate, after.rate) if before.episodes and after.episodes else NONE
     shown = [rate_with_interval(before), rate_with_interval(after), change]
-    return [label, *shown, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
+    return _before_and_after_row(label, shown, str(after.episodes), first, last)
 
 
 def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
@@ -249,9 +219,14 @@ def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     )
     label = _row_label("mean of environments", group.label if is_compared else "")
     shown = [percent(before), percent(after), _change(before, after)]
-    if len(rounds) == 1:
-        shown[1:] = [NONE, NONE]
-    return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]
+    return _before_and_after_row(label, shown, "", rounds[0], rounds[-1])
+
+
+def _before_and_after_row(label: str, shown: Sequence[str], episodes: str, first: int, last: int) -> list[str]:
+    """``shown`` is the rate before, that after, and the change; of one round there is but the first."""
+    if first == last:
+        return [label, shown[0], NONE, NONE, episodes, str(first)]
+    return [label, *shown, episodes, f"{first} → {last}"]
 
 
 def _change(before: float, after: float) -> str:

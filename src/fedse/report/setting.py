@@ -8,7 +8,6 @@ from typing import Any
 from fedse.report.markup import Html, element, table
 from fedse.results.formatting import NONE
 from fedse.results.groups import Group
-from fedse.results.reading import Run
 from fedse.results.words import settings_in_words, versions_in_words
 from fedse.runs.identity import method_settings
 from fedse.settings import dump_config
@@ -21,8 +20,9 @@ def setting(groups: Sequence[Group]) -> Html:
     """Settings in short, what differs between the groups, and a whole configuration of each."""
     columns = [_summary(group) for group in groups]
     common = {name: text for name, text in columns[0].items() if all(column[name] == text for column in columns)}
-    caption = "Configuration in short" if len(groups) == 1 else "What all have in common"
-    heading = groups[0].label if len(groups) == 1 else "all"
+    caption, heading = "What all have in common", "all"
+    if len(groups) == 1:
+        caption, heading = "Configuration in short", groups[0].label
     parts = [table(["", heading], [[name, text] for name, text in common.items()], caption=caption, numbers_from=2)]
     own = [[name, *(column[name] for column in columns)] for name in _NOT_SETTINGS if name not in common]
     if differing := [*own, *_differing(groups)]:
@@ -36,28 +36,23 @@ def setting(groups: Sequence[Group]) -> Html:
     return Html.join(parts)
 
 
-def _by_group(groups: Sequence[Group], differing: Sequence[Sequence[str]]) -> Html:
+def _by_group(groups: Sequence[Group], differing: Sequence[list[str]]) -> Html:
     """A column for each of a few groups, a row for each of many."""
-    labels = [group.label for group in groups]
-    caption = "Settings that differ"
-    if len(groups) <= _MOST_COLUMNS:
-        return table(["", *labels], differing, caption=caption, numbers_from=len(labels) + 1)
-    rows = [[label, *(row[at] for row in differing)] for at, label in enumerate(labels, start=1)]
-    return table(["", *(row[0] for row in differing)], rows, caption=caption, numbers_from=len(differing) + 1)
+    rows = [["", *(group.label for group in groups)], *differing]
+    if len(groups) > _MOST_COLUMNS:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    return table(rows[0], rows[1:], caption="Settings that differ", numbers_from=len(rows[0]))
 
 
 def _summary(group: Group) -> dict[str, str]:
     config = group.runs[0].config
+    done = (f"{'' if run.is_complete else f'{run.rounds_done} of '}{run.config.rounds}" for run in group.runs)
     return {
         "seeds": ", ".join(dict.fromkeys(str(run.config.seed) for run in group.runs)),
-        "rounds": ", ".join(dict.fromkeys(_rounds(run) for run in group.runs)),
+        "rounds": ", ".join(dict.fromkeys(done)),
         **settings_in_words(config, config.clients),
         "software": "; ".join(dict.fromkeys(versions_in_words(run) or "unknown" for run in group.runs)),
     }
-
-
-def _rounds(run: Run) -> str:
-    return str(run.config.rounds) if run.is_complete else f"{run.rounds_done} of {run.config.rounds}"
 
 
 def _differing(groups: Sequence[Group]) -> list[list[str]]:

@@ -40,8 +40,7 @@ class FinishedPhase:
 
     Attributes:
         site: who completed it: an environment at a site, or the site.
-        round: of the federation.
-        phase: what was done.
+        round, phase: when, and what was done.
         metrics: what it measured.
         seconds: how long it took.
         ended: when it was complete, in seconds since the epoch; none if that was not written down.
@@ -57,13 +56,7 @@ class FinishedPhase:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; the server's part is read at once, all else when it is asked for.
-
-    Attributes:
-        folder: the run folder.
-        config: the run's configuration.
-        records: the completed rounds, from round 0.
-    """
+    """A run folder; its configuration and the completed rounds (from 0) are read at once, all else when asked for."""
 
     folder: Path
     config: RunConfig
@@ -117,7 +110,22 @@ class Run:
         Raises:
             RunError: if a phase's marker is damaged.
         """
-        return tuple(self._finished_phases())
+        folder = RunFolder(self.folder)
+        places: dict[str, list[EnvironmentFolder | SiteFolder]] = {name: [] for name in self.sites}
+        for client in self.config.clients:
+            places[client.name].append(folder.environment(client))
+        for site in self.config.sites:
+            if folder.site(site).root not in [place.root for place in places[site]]:
+                places[site].append(folder.site(site))
+        markers = (
+            (name, number, phase, place.marker(number, phase))
+            for name, roots in places.items()
+            for number in range(len(self.records) + 1)
+            for phase in Phase
+            for place in roots
+        )
+        done = ((*what, completed(marker)) for *what, marker in markers if marker.exists())
+        return tuple(FinishedPhase(*what, report.metrics, report.seconds, report.ended) for *what, report in done)
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -132,21 +140,13 @@ class Run:
             return tuple(measure(self.config, self.records, phases, sent))
 
     def check_numbers(self) -> None:
-        """Check that all numbers of the run can be read.
-
-        Raises:
-            RunError, AdapterError, StorageError: see :attr:`measurements`.
-        """
+        """Check that all numbers of the run can be read; raises as :attr:`measurements` does."""
         _ = self.measurements
 
     @property
     def last_sign(self) -> FinishedPhase | None:
         """The phase that was completed last, as far as that is known."""
         return max((phase for phase in self.phases if phase.ended), key=lambda phase: phase.ended or 0.0, default=None)
-
-    def phases_of(self, site: str) -> list[FinishedPhase]:
-        """The phases that a site has completed, in no order."""
-        return [phase for phase in self.phases if phase.site == site]
 
     def series(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
         """Round → value of a site's metric, in the order of the rounds."""
@@ -234,19 +234,11 @@ class Run:
         return traffic_of_round(self._server, number)
 
     def check_whole(self) -> None:
-        """Check that what the run made was not left behind.
-
-        Raises:
-            RunError: if the run was packed.
-        """
+        """Check that what the run made was not left behind; else, in a packed run, a ``RunError``."""
         run_folder.check_whole(self._server)
 
     def check_begun(self) -> None:
-        """Check that there is a round after round 0.
-
-        Raises:
-            RunError: if none is complete.
-        """
+        """Check that a round after round 0 is complete; else a ``RunError``."""
         if not self.rounds_done:
             raise RunError(
                 f"{self.folder} has no complete round yet",
@@ -269,11 +261,9 @@ class Run:
     def _server(self) -> ServerFolder:
         return RunFolder(self.folder).server
 
-    def _client(self, name: str) -> ClientConfig:
-        return next(client for client in self.config.clients if client.name == name)
-
     def _place(self, name: str) -> EnvironmentFolder:
-        return RunFolder(self.folder).environment(self._client(name))
+        [client] = (client for client in self.config.clients if client.name == name)
+        return RunFolder(self.folder).environment(client)
 
     def _site(self, name: str) -> str:
         """The site of an environment; a site's own name stays."""
@@ -289,22 +279,6 @@ class Run:
                 f"the folder of site {self._site(name)!r} of {self.folder} is not here",
                 "read the run where the site keeps it",
             )
-
-    def _finished_phases(self) -> Iterator[FinishedPhase]:
-        folder = RunFolder(self.folder)
-        places: dict[str, list[EnvironmentFolder | SiteFolder]] = {name: [] for name in self.sites}
-        for client in self.config.clients:
-            places[client.name].append(folder.environment(client))
-        for site in self.config.sites:
-            if folder.site(site).root not in [place.root for place in places[site]]:
-                places[site].append(folder.site(site))
-        for name, roots in places.items():
-            for number in range(len(self.records) + 1):
-                for phase in Phase:
-                    for marker in (place.marker(number, phase) for place in roots):
-                        if marker.exists():
-                            report = completed(marker)
-                            yield FinishedPhase(name, number, phase, report.metrics, report.seconds, report.ended)
 
 
 def is_run(folder: Path) -> bool:
@@ -362,12 +336,8 @@ def run_of_adapter(place: Path) -> Run | None:
 def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     """Read a run for a report: all its numbers, and that they are sound.
 
-    Args:
-        folder: the run folder.
-        allow_unfinished_start: accept a run whose round 0 is not complete yet.
-
     Raises:
-        RunError: if the folder is no run, has no completed round 0, or its metrics or a phase's marker is damaged.
+        RunError: if the folder is no run, has no completed round 0 (which can be allowed), or a file is damaged.
         ConfigError: if its configuration is not valid.
         AdapterError, StorageError: if a file is damaged or cannot be read.
     """
@@ -382,11 +352,7 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
 
 
 def read_runs(folders: Iterable[Path], *, allow_unfinished_start: bool = False) -> list[Run]:
-    """Read several runs; a folder that is named twice is read once.
-
-    Raises:
-        RunError, ConfigError, AdapterError, StorageError: see :func:`read_run`.
-    """
+    """Read several runs (:func:`read_run`); a folder that is named twice is read once."""
     distinct = {folder.resolve(): folder for folder in folders}.values()
     return [read_run(folder, allow_unfinished_start=allow_unfinished_start) for folder in distinct]
 
