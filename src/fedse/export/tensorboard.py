@@ -37,8 +37,11 @@ class EventLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._make_writer = _writer_type()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as cause:
+            raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
+        self._folder, self._make_writer = folder, SummaryWriter
         self._writer: SummaryWriter | None = None
         self._written: set[Measurement] = set()
         _check(folder)
@@ -46,8 +49,10 @@ class EventLog:
     def update(self, run: Run) -> None:
         """Write what the run has measured and this log does not have yet."""
         if self._writer is None:
-            _clear(self._folder)
+            _check(self._folder)
             with storage_errors("write", self._folder):
+                for path in self._folder.glob(f"{_EVENTS}*"):
+                    path.unlink()  # the new ones begin from round 0 again, and TensorBoard would show both
                 self._writer = self._make_writer(str(self._folder))
             self._writer.add_text("config", f"```yaml\n{dump_config(run.config)}```")
         for value in run.measurements:
@@ -57,11 +62,7 @@ class EventLog:
         self._writer.flush()
 
     def follow(self, run: Path, event: Event) -> None:
-        """Read a run folder anew when a phase is finished.
-
-        Raises:
-            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.read_run`.
-        """
+        """Read a run folder anew (:func:`~fedse.results.reading.read_run`) when a phase is finished."""
         if event.finished:
             self.update(read_run(run, allow_unfinished_start=True))
 
@@ -76,15 +77,10 @@ class EventLog:
 
 
 def export_events(folder: Path, run: Run) -> None:
-    """Write a run's numbers as a folder of event files, whole or not at all.
-
-    Args:
-        folder: TensorBoard shows it as one run; replaced if it holds event files.
-        run: as read from its folder.
+    """Write a run's numbers as a folder of event files, whole or not at all; earlier event files are replaced.
 
     Raises:
-        ConfigError: if tensorboard is not installed.
-        StorageError: if the folder holds something else, or cannot be written.
+        ConfigError, StorageError: as :class:`EventLog`.
     """
     _check(folder)
     with atomic_directory(folder) as scratch, EventLog(scratch) as log:
@@ -102,24 +98,8 @@ def tag(value: Measurement) -> str:
     return "/".join(part for part in (value.phase.value, value.metric, *whose) if part)
 
 
-def _writer_type() -> type[SummaryWriter]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as cause:
-        raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
-    return SummaryWriter
-
-
 def _check(folder: Path) -> None:
     with storage_errors("read", folder):
         foreign = [path for path in folder.iterdir() if not path.name.startswith(_EVENTS)] if folder.exists() else []
     if foreign:
         raise StorageError(f"{folder} holds more than event files, as {foreign[0].name}", "choose another folder")
-
-
-def _clear(folder: Path) -> None:
-    """Remove event files: the new ones begin from round 0 again, and TensorBoard would show both."""
-    _check(folder)
-    with storage_errors("write", folder):
-        for path in folder.glob(f"{_EVENTS}*"):
-            path.unlink()

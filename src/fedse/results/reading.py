@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fedse.adapters.checks import in_words, meta_problems
 from fedse.adapters.files import load_adapter
 from fedse.adapters.state import AdapterMeta, AdapterState
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import RunConfig
 from fedse.errors import AdapterError, RunError, boundary
 from fedse.experience import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories
