@@ -124,8 +124,11 @@ class Run:
             for phase in Phase
             for place in roots
         )
-        done = ((*what, completed(marker)) for *what, marker in markers if marker.exists())
-        return tuple(FinishedPhase(*what, report.metrics, report.seconds, report.ended) for *what, report in done)
+        done = ((name, number, phase, completed(marker)) for name, number, phase, marker in markers if marker.exists())
+        return tuple(
+            FinishedPhase(name, number, phase, report.metrics, report.seconds, report.ended)
+            for name, number, phase, report in done
+        )
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -220,9 +223,8 @@ class Run:
         if not isinstance(answer, Update):
             raise AdapterError(f"{path} holds no adapter: it says {answer.kind}", "choose another round or site")
         if expect is not None and (problems := meta_problems(answer.adapter.meta, expect)):
-            raise AdapterError(
-                f"the adapter in {path} does not fit: {in_words(problems)}", "choose another round or site"
-            )
+            what = f"the adapter in {path} does not fit: {in_words(problems)}"
+            raise AdapterError(what, "choose another round or site")
         return answer.adapter
 
     def traffic(self, number: int) -> dict[str, tuple[int, int]]:

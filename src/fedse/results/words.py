@@ -10,12 +10,7 @@ from fedse.results.reading import Run
 
 
 def settings_in_words(config: RunConfig, sites: Sequence[ClientConfig]) -> dict[str, str]:
-    """What it is called → the setting.
-
-    Args:
-        config: the run's configuration.
-        sites: those whose own settings are told.
-    """
+    """What it is called → the setting; of ``sites`` their own settings are told."""
     method, training, lora = config.method, config.training, config.lora
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
     own_steps = _own_values({site.name: site.steps for site in sites})
