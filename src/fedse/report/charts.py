@@ -6,8 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedse.report.charts_exchange import bytes_figures, conflict_figures, traffic_figures, transfer_figures
-from fedse.report.charts_learning import exploration_figures, loss_figures, store_figures
+from fedse.report.charts_sites import (
+    bytes_figures,
+    conflict_figures,
+    exploration_figures,
+    loss_figures,
+    store_figures,
+    traffic_figures,
+    transfer_figures,
+)
 from fedse.report.charts_success import ablation_figures, difference_figures, success_figures
 from fedse.report.figures import Figure
 from fedse.report.study import Study

@@ -13,8 +13,7 @@ from fedse.report.charts import all_figures
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
 from fedse.report.markup import Html, data_script, element
-from fedse.report.sections import before_and_after, headline, methods_table, notices
-from fedse.report.setting import setting
+from fedse.report.sections import before_and_after, headline, methods_table, notices, setting
 from fedse.report.study import Study
 from fedse.report.timeline import MOST_TIMELINES, timeline_runs
 from fedse.results.groups import Group
@@ -89,12 +88,15 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
         "Size of the messages with adapters: what all sites send in a round, and what they are sent at its beginning.",
     ),
 }
-_SECTIONS = {  # identity → (heading, name in the navigation, parts of charts.all_figures)
+_SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    # identity → (heading, name in the navigation, parts of charts.all_figures)
+    "results": ("Results", "Results", ()),
     "ablations": ("Ablations", "Ablations", ("ablations",)),
     "episodes": ("Episodes, before and after", "Episodes", ()),
     "exchange": ("What the sites exchange", "Exchange", ("bytes", "transfer", "conflict", "traffic")),
     "learning": ("Learning at the sites", "Learning", ("exploration", "loss", "experience")),
     "time": ("Time", "Time", ("timeline",)),
+    "setting": ("What was run", "Setting", ()),
 }
 
 
@@ -128,22 +130,21 @@ def _render(
     study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None
 ) -> str:
     sections = {"results": _results(study, standings, parts)}
-    for identity, (heading, _, names) in _SECTIONS.items():
+    for identity, (_, _, names) in _SECTIONS.items():
         content = [_part(name, parts[name], with_heading=len(names) > 1) for name in names if parts[name]]
         if content:
             extra = _extra(identity, study, standings)
-            sections[identity] = _section(identity, heading, extra, element("div", *content, class_="parts"))
+            sections[identity] = _section(identity, extra, element("div", *content, class_="parts"))
     if study.groups:
-        sections["setting"] = _section("setting", "What was run", setting(study.groups))
+        sections["setting"] = _section("setting", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
     episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
     if episodes.shown:
         sections["episodes"] = _browser(study, episodes)
     elif episodes.left_out:
-        sections["episodes"] = _section("episodes", _SECTIONS["episodes"][0], element("p", _NO_ROOM, class_="notice"))
-    titles = {"results": "Results", **{name: entry[1] for name, entry in _SECTIONS.items()}, "setting": "Setting"}
-    order = [name for name in titles if name in sections]
-    links = [element("a", titles[name], href=f"#{name}") for name in order]
+        sections["episodes"] = _section("episodes", element("p", _NO_ROOM, class_="notice"))
+    order = [name for name in _SECTIONS if name in sections]
+    links = [element("a", _SECTIONS[name][1], href=f"#{name}") for name in order]
     script = "".join(_asset(name) for name in ("report.js", "browser.js"))
     return Template(_asset("page.html")).substitute(
         title=element("title", f"fedse report: {study.title}"),
@@ -171,22 +172,22 @@ def _live_bar(refresh: int | None) -> str:
     return element("p", text, Html(" "), button, class_="notice")
 
 
-def _section(identity: str, heading: str, *content: str) -> Html:
-    title = element("h2", heading, id=f"{identity}-heading")
+def _section(identity: str, *content: str) -> Html:
+    title = element("h2", _SECTIONS[identity][0], id=f"{identity}-heading")
     return element("section", title, *content, id=identity, aria_labelledby=f"{identity}-heading")
 
 
 def _results(study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
     if not any(run.evaluated for run in study.runs):
-        return _section("results", "Results", element("p", "No round has been evaluated yet."))
+        return _section("results", element("p", "No round has been evaluated yet."))
     course = _part("success", [*parts["differences"], *parts["success"]], with_heading=True)
     bars = [_note(_BARS_NOTE)] if parts["differences"] else []
     if len(study.groups) == 1:
         group = study.groups[0]
-        return _section("results", "Results", headline(group), course, before_and_after([group]))
+        return _section("results", headline(group), course, before_and_after([group]))
     table = methods_table(study, _of(standings, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
+    return _section("results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
 
 
 def _of(standings: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
@@ -231,4 +232,4 @@ def _browser(study: Study, episodes: EpisodeData) -> Html:
     if study.ablations:
         note += " Of an ablation there are the episodes of its first seed."
     data = data_script("episode-data", episodes.packed)
-    return _section("episodes", _SECTIONS["episodes"][0], _note(note), Html(_asset("browser.html")), data)
+    return _section("episodes", _note(note), Html(_asset("browser.html")), data)
