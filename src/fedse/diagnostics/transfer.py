@@ -17,8 +17,7 @@ from fedse.sites.evaluation import evaluate_site
 from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
 
-BEFORE = "before"
-AFTER = "after"
+BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def transfer_matrix(
 
     Args:
         folder: the run folder.
-        tasks: per environment; by default as many as the run evaluates on.
+        tasks: of each environment; by default as many as the run evaluates on.
         on_rate: told of each adapter, environment and rate when it is known.
 
     Raises:

@@ -10,7 +10,7 @@ from fedse.evaluation.rates import MEANS
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.progress import Phase
 from fedse.results.formatting import counted, markdown_table, percent, rate_with_interval
-from fedse.results.method import has_one_site_for_all, has_own_adapters, scalar_names, starting_round
+from fedse.results.method import has_own_adapters, scalar_names, starting_round
 from fedse.results.words import (
     environment_in_words,
     rollouts_in_words,
@@ -195,7 +195,7 @@ def _results(origin: Origin) -> str:
 
 def _left_the_sites(origin: Origin) -> str:
     config = origin.run.config
-    if has_one_site_for_all(config):
+    if len(config.sites) == 1 < len(config.clients):  # as in Fed-SE's Centralized
         return (
             "One site had all environments, so that the experience of all was trained on together. This is the "
             "baseline that federated learning exists to avoid."

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Item = TypeVar("_Item")
+#: Round → value.
+Values = Mapping[int, float]
 
 _LONGEST_LABEL = 22
 _MARGIN = 0.7  # of a round, beside the first and the last
@@ -28,17 +30,17 @@ class Curve:
 
     Attributes:
         label: written at its end.
-        values: round → value.
+        values: what is drawn.
         colour: index of its colour and marker, the same wherever the series appears.
         bands: round → (low, high); empty for a line without.
         single: the values of single runs, drawn thin.
     """
 
     label: str
-    values: Mapping[int, float]
+    values: Values
     colour: int
     bands: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    single: Sequence[Mapping[int, float]] = ()
+    single: Sequence[Values] = ()
 
 
 def curve_figure(
@@ -70,30 +72,18 @@ def pages(items: Sequence[_Item], size: int = len(PALETTE)) -> Iterator[tuple[st
         yield str(start // size + 1) if start else "", items[start : start + size]
 
 
-def ranges(single: Sequence[Mapping[int, float]], rounds: Iterable[int]) -> dict[int, tuple[float, float]]:
+def ranges(single: Sequence[Values], rounds: Iterable[int]) -> dict[int, tuple[float, float]]:
     """Round → lowest and highest value of the runs that have it."""
     at = by_round(single)
     return {number: (min(at[number]), max(at[number])) for number in rounds}
 
 
 def stack_figure(
-    name: Sequence[str],
-    title: str,
-    layers: Mapping[str, Mapping[int, float]],
-    *,
-    ylabel: str,
-    unit: str = "",
-    form: str = "g",
+    name: Sequence[str], title: str, layers: Mapping[str, Values], *, ylabel: str, unit: str = "", form: str = "g"
 ) -> list[Figure]:
-    """A panel of stacked bars over the rounds; none where all values are 0.
+    """A panel of stacked bars over the rounds, from the lowest layer up; none where all values are 0.
 
-    Args:
-        name: parts of the figure's name.
-        title: what it shows.
-        layers: name of a layer → round → value, from below.
-        ylabel: of the axis.
-        unit: behind the names of the layers over the numbers.
-        form: of the numbers, as :func:`format` takes it.
+    Over the numbers, ``unit`` stands behind the name of each layer; their form is as :func:`format` takes it.
     """
     if not any(value for values in layers.values() for value in values.values()):
         return []
@@ -143,15 +133,14 @@ def label_room(curves: Sequence[Curve]) -> float:
     return 0.12 + 0.017 * longest
 
 
-def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel: str) -> None:
+def draw_stack(axes: Axes, layers: Mapping[str, Values], *, ylabel: str) -> None:
     """Stacked bars over the rounds, named above."""
     rounds = sorted(set().union(*layers.values()))
     base = [0.0] * len(rounds)
     for at, (label, values) in enumerate(layers.items()):
         heights = [values.get(round, 0.0) for round in rounds]
-        axes.bar(
-            rounds, heights, bottom=base, width=0.75, label=label, color=PALETTE[at], edgecolor=PAPER, linewidth=0.6
-        )
+        look: dict[str, Any] = {"width": 0.75, "color": PALETTE[at], "edgecolor": PAPER, "linewidth": 0.6}
+        axes.bar(rounds, heights, bottom=base, label=label, **look)
         base = [below + height for below, height in zip(base, heights, strict=True)]
     axes.set_ylabel(ylabel, parse_math=False)
     axes.set_ylim(0, max([*base, 1e-9]) * 1.05)

@@ -55,7 +55,7 @@ def notices(study: Study) -> Html:
         for site, done in record.clients.items()
         if done.get("outcome", "ok") != "ok"
     ]
-    return Html.join(element("p", text, class_="notice") for text in [*open_, *twice, *lost, *refused])
+    return Html.join(map(_notice, [*open_, *twice, *lost, *refused]))
 
 
 def headline(group: Group) -> Html:
@@ -85,12 +85,8 @@ def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> 
         rates = (_rate_cell(found, environment) for environment in environments)
         first = (_name_cell(found, study), _mean_cell(found), _gain_cell(found))
         rows.append([*first, *rates, percent(found.weighted), seeds])
-    obstacles = [
-        element("p", f"{found.group.label} is not compared: {found.obstacle}.", class_="notice")
-        for found in standings
-        if found.obstacle
-    ]
-    return Html.join([table(head, rows, caption=caption), *obstacles])
+    obstacles = [f"{found.group.label} is not compared: {found.obstacle}." for found in standings if found.obstacle]
+    return Html.join([table(head, rows, caption=caption), *map(_notice, obstacles)])
 
 
 def before_and_after(groups: Sequence[Group]) -> Html:
@@ -125,6 +121,10 @@ def moment(seconds: float) -> Html:
     """A point in time; the page's script adds how long ago that is."""
     when = datetime.fromtimestamp(seconds, UTC)
     return element("time", f"{when:%Y-%m-%d %H:%M:%S} UTC", datetime=when.isoformat())
+
+
+def _notice(text: str) -> Html:
+    return element("p", text, class_="notice")
 
 
 def _run_progress(label: str, run: Run) -> Html:
@@ -191,10 +191,9 @@ def _gain_cell(found: Standing) -> Html:
     gain = found.gain
     if gain is None:
         return Html(NONE)
-    text = true_minus(points(gain))
     if not excludes_zero(gain):
-        return element("span", text)
-    return element("strong", text, class_="better" if gain.low > 0 else "worse")
+        return element("span", true_minus(points(gain)))
+    return element("strong", true_minus(points(gain)), class_="better" if gain.low > 0 else "worse")
 
 
 def _rate_cell(found: Standing, environment: str) -> Html:
@@ -220,10 +219,9 @@ def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str
         several = len(group.runs) > 1
         label = _row_label(environment, group.label if len(groups) > 1 or several else "")
         yield _result_row(f"{label} ({_runs_of(group)})" if several else label, rates)
-        if several:
-            for run in group.runs:
-                if single := evaluated_in(run, environment):
-                    yield _result_row(_row_label(environment, group.label_of(run)), single)
+        for run in group.runs if several else ():
+            if single := evaluated_in(run, environment):
+                yield _result_row(_row_label(environment, group.label_of(run)), single)
 
 
 def _result_row(label: str, rates: Course) -> list[str]:

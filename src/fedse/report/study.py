@@ -77,11 +77,10 @@ def is_suite(folder: Path) -> bool:
 
 
 def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False) -> Study:
-    """Read the folder of a suite, or run folders.
+    """Read the folder of a suite (:func:`study_of_suite`), or run folders (:func:`~fedse.results.reading.read_runs`).
 
     Raises:
-        ConfigError: if a suite is named beside other folders, or a configuration is not valid.
-        RunError, AdapterError, StorageError: see :func:`~fedse.results.reading.read_run`.
+        ConfigError: also if a suite is named beside other folders.
     """
     if len(folders) == 1 and is_suite(folders[0]):
         return study_of_suite(folders[0], allow_unfinished_start=allow_unfinished_start)

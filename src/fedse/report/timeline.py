@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from fedse.progress import Phase
@@ -74,11 +74,11 @@ def timeline(run: Run) -> Timeline:
     pairs = (pair for spans in sites.values() for pair in pairwise(spans))
     overlap = any(after.start < before.end - _TOLERANCE for before, after in pairs)
     if overlap or any(done.ended is None for done in run.phases):
-        return Timeline({site: _in_a_row(spans) for site, spans in sites.items()}, by_clock=False)
+        starts = {site: accumulate((span.seconds for span in row), initial=0.0) for site, row in sites.items()}
+        in_a_row = {site: list(map(_moved, row, starts[site])) for site, row in sites.items()}
+        return Timeline(in_a_row, by_clock=False)
     first = min((span.start for spans in sites.values() for span in spans), default=0.0)
-    return _without_pauses(
-        {site: [replace(span, start=span.start - first) for span in spans] for site, spans in sites.items()}
-    )
+    return _without_pauses({site: [_moved(span, span.start - first) for span in row] for site, row in sites.items()})
 
 
 def timeline_runs(groups: Sequence[Group]) -> list[tuple[str, Run]]:
@@ -135,11 +135,8 @@ def draw_timeline(axes: Axes, shown: Timeline) -> None:
     name_above(axes)
 
 
-def _in_a_row(spans: Sequence[Span]) -> list[Span]:
-    row: list[Span] = []
-    for span in spans:
-        row.append(replace(span, start=row[-1].end if row else 0.0))
-    return row
+def _moved(span: Span, start: float) -> Span:
+    return replace(span, start=start)
 
 
 def _without_pauses(sites: Mapping[str, Sequence[Span]]) -> Timeline:
@@ -153,8 +150,8 @@ def _without_pauses(sites: Mapping[str, Sequence[Span]]) -> Timeline:
             gaps.append((busy_until, span.start - busy_until))
         busy_until = max(busy_until, span.end)
 
-    def moved(moment: float) -> float:
+    def without(moment: float) -> float:
         return moment - sum(seconds for start, seconds in gaps if start < moment)
 
-    rows = {site: [replace(span, start=moved(span.start)) for span in row] for site, row in sites.items()}
-    return Timeline(rows, True, [(moved(start), seconds) for start, seconds in gaps])
+    rows = {site: [_moved(span, without(span.start)) for span in row] for site, row in sites.items()}
+    return Timeline(rows, True, [(without(start), seconds) for start, seconds in gaps])
