@@ -14,8 +14,7 @@ class Buffer:
 
     Attributes:
         episodes: all episodes stored so far.
-        demonstrations: those not played by the policy.
-        fresh: those that the policy added in this round.
+        demonstrations, fresh: those not played by the policy, and those that it added in this round.
         tasks: different tasks among all.
         turns: mean turns of an episode; NaN for an empty store.
     """

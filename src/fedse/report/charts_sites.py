@@ -13,7 +13,7 @@ from fedse.report.drawing import Curve, curve_figure, pages, stack_figure
 from fedse.report.figures import Figure, slug
 from fedse.report.marks import Point, draw_heat, draw_points
 from fedse.results.exchange import DOWN, UP, round_conflicts
-from fedse.results.formatting import NONE, percent
+from fedse.results.formatting import percent
 from fedse.results.groups import Group, explored_in
 from fedse.results.reading import Run
 from fedse.results.standings import Standing
@@ -58,15 +58,10 @@ def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
                 for environment, rate in rates.items():
                     if rate.episodes:
                         single.setdefault(site, {}).setdefault(environment, []).append(rate)
-        rows = {
-            site: {environment: pooled(of_seeds).rate for environment, of_seeds in row.items()}
-            for site, row in single.items()
-        }
+        rows = {site: {name: pooled(rates).rate for name, rates in row.items()} for site, row in single.items()}
         if rows:
             columns = list(dict.fromkeys(environment for row in rows.values() for environment in row))
-            cells = [
-                [site, *(percent(row[name]) if name in row else NONE for name in columns)] for site, row in rows.items()
-            ]
+            cells = [[site, *(percent(row.get(name, math.nan)) for name in columns)] for site, row in rows.items()]
             name, title = slug("transfer", group.label), f"{group.label}: each adapter everywhere (%)"
             draw = partial(draw_heat, rows=rows, xlabel="played in", ylabel="adapter of")
             headings, height = ("adapter of", *columns), 1.3 + 0.38 * len(rows)
@@ -86,10 +81,8 @@ def conflict_figures(groups: Sequence[Group]) -> list[Figure]:
         for measure, (title, axis) in _MEASURES.items():
             curves = []
             for group in members:
-                single = [
-                    {number: values[measure] for number, values in of_run.items() if measure in values}
-                    for of_run in conflicts[group.label]
-                ]
+                runs = conflicts[group.label]
+                single = [{at: values[measure] for at, values in run.items() if measure in values} for run in runs]
                 curves.append(mean_curve(group, single, sorted(set().union(*single))))
             lowest = min((value for curve in curves for value in curve.values.values()), default=0.0)
             drawing = {"ylabel": axis, "limits": None if measure == "error" else (min(0.0, lowest - 0.05), 1.0)}

@@ -53,11 +53,8 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
     """Differences to each reference, mean of environments, with paired intervals."""
     figures = []
     for label in dict.fromkeys(standing.reference.label for standing in standings if standing.reference):
-        gains = {
-            standing.group.label: gain.times(100)
-            for standing in standings
-            if standing.reference and standing.reference.label == label and (gain := standing.gain)
-        }
+        against = [standing for standing in standings if standing.reference and standing.reference.label == label]
+        gains = {standing.group.label: gain.times(100) for standing in against if (gain := standing.gain)}
         if gains:
             rows = [
                 [name, true_minus(f"{gain.value:+.1f}"), true_minus(f"{gain.low:+.1f} to {gain.high:+.1f}")]
@@ -72,9 +69,8 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
 def pages_of_models(groups: Sequence[Group], size: int = len(PALETTE)) -> list[tuple[str, Sequence[Group]]]:
     """At most so many groups, of one model, and a number for all panels but the first."""
     models = dict.fromkeys(group.model for group in groups)
-    chunks = [
-        chunk for model in models for _, chunk in pages([group for group in groups if group.model == model], size)
-    ]
+    of_models = ([group for group in groups if group.model == model] for model in models)
+    chunks = [chunk for members in of_models for _, chunk in pages(members, size)]
     return [(str(number) if number > 1 else "", chunk) for number, chunk in enumerate(chunks, start=1)]
 
 
@@ -136,9 +132,8 @@ def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Fi
 def _means(records: Sequence[RoundRecord]) -> dict[int, float]:
     """Round → mean of the environments in percent, where all were evaluated and have an outcome."""
     names = set().union(*(record.evaluation for record in records))
-    means = {
-        record.round: 100 * macro_average(record.evaluation) for record in records if record.evaluation.keys() == names
-    }
+    whole = (record for record in records if record.evaluation.keys() == names)
+    means = {record.round: 100 * macro_average(record.evaluation) for record in whole}
     return {number: mean for number, mean in means.items() if not math.isnan(mean)}
 
 

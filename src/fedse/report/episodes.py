@@ -65,7 +65,7 @@ class _Pool(dict[str, int]):
 
 @dataclass(frozen=True)
 class EpisodeData:
-    """What the browser shows, packed for the page.
+    """What the browser shows.
 
     Attributes:
         packed: JSON, compressed by gzip, in base64; empty where nothing is shown.
@@ -101,17 +101,11 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
     shown = sum(1 for _ in takewhile(packer.take, columns))
     if not shown:
         return EpisodeData("", 0, len(shelves))
-    heads = [
-        {
-            "method": shelf.place.group.label,
-            "seed": shelf.place.run.config.seed,
-            "environment": shelf.place.environment,
-            "rounds": shelf.place.rounds,
-            "total": shelf.total,
-            "pairs": pairs,
-        }
-        for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True)
-    ]
+    heads = []
+    for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True):
+        place = shelf.place
+        where = {"method": place.group.label, "seed": place.run.config.seed, "environment": place.environment}
+        heads.append({**where, "rounds": place.rounds, "total": shelf.total, "pairs": pairs})
     preferred = next(iter(study.references.values())).label if study.references else ""
     content = {"preferred": preferred, "shelves": heads, **packer.tables()}
     packed = base64.b64encode(gzip.compress(_json(content).encode(), mtime=0)).decode()

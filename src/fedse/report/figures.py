@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 #: Colour of the light page → CSS variable.
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#fefefe"
 PALETTE = ("#0072b2", "#c75000", "#00805e", "#a8508a", "#9a6a00", "#56606a")
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
-    colour: f"series-{number}" for number, colour in enumerate(PALETTE)
-}
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"}
+_VARIABLES |= {colour: f"series-{number}" for number, colour in enumerate(PALETTE)}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _WIDTH = 4.6  # inches; at this width text keeps its size on a phone
@@ -56,8 +55,7 @@ class Figure:
         name: of its files, and unique on the page.
         title: what it shows, of what.
         draw: draws into empty axes.
-        headings: of the numbers behind it.
-        rows: the numbers, as text.
+        headings, rows: the numbers behind it, as text.
         right: share of the width that is kept free for labels at the ends of lines.
         height: inches.
     """

@@ -37,8 +37,7 @@ def follow(
         wait: called with the seconds to wait between two looks.
 
     Raises:
-        RunError, ConfigError, StorageError: if a folder is no run, or a file is damaged or cannot be written.
-        AdapterError: if an adapter is damaged.
+        RunError, ConfigError, AdapterError, StorageError: if a folder is no run, or a file is damaged or unwritable.
     """
     for folder in folders:
         if not folder.is_dir():

@@ -167,9 +167,8 @@ def _asset(name: str) -> str:
 def _live_bar(refresh: int | None) -> str:
     if refresh is None:
         return ""
-    button = element("button", "Pause", type="button", id="pause")
     text = element("span", f"This page follows the work and loads itself anew every {refresh} s.")
-    return element("p", text, Html(" "), button, class_="notice")
+    return element("p", text, Html(" "), element("button", "Pause", type="button", id="pause"), class_="notice")
 
 
 def _section(identity: str, *content: str) -> Html:
@@ -200,8 +199,7 @@ def _extra(identity: str, study: Study, standings: Sequence[Standing]) -> Html:
     if identity == "ablations":
         rows = _of(standings, [*study.references.values(), *study.ablations])
         return methods_table(study, rows, "Ablations: success on held-out tasks")
-    runs = len(timeline_runs(study.methods))
-    if identity == "time" and runs > MOST_TIMELINES:
+    if identity == "time" and (runs := len(timeline_runs(study.methods))) > MOST_TIMELINES:
         first = "the first run of each method before any second."
         return element("p", f"Timelines are those of {MOST_TIMELINES} of {runs} runs, {first}", class_="notice")
     return Html("")

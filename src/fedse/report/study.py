@@ -90,9 +90,9 @@ def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False)
 def study_of_runs(runs: Sequence[Run]) -> Study:
     """At least one run; those that differ in their seeds only are a method, and the first is the others' reference."""
     groups = group_runs(runs)
-    names = list(dict.fromkeys(group.label for group in groups))
+    title = ", ".join(dict.fromkeys(group.label for group in groups))
     references = {groups[0].model: groups[0]} if len(groups) > 1 else {}
-    return Study(", ".join(names), "", tuple(groups), (), references)
+    return Study(title, "", tuple(groups), (), references)
 
 
 def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Study:

@@ -40,8 +40,7 @@ def round_conflicts(run: Run) -> Conflicts:
     ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.adapters.algebra`.
 
     Raises:
-        AdapterError: if an adapter is damaged.
-        StorageError: if a file cannot be read, or is damaged.
+        AdapterError, StorageError: if a file is damaged or cannot be read.
     """
     if run.exchange_file.is_file():
         return _read(run.exchange_file)[0]
@@ -76,8 +75,7 @@ def traffic(run: Run) -> Traffic:
     messages are gone are left out, and those after which every site goes on by itself, for which it needs no server.
 
     Raises:
-        RunError: if a round is damaged.
-        StorageError: if a file cannot be read, or is damaged.
+        RunError, StorageError: if a file is damaged or cannot be read.
     """
     if run.exchange_file.is_file():
         return _read(run.exchange_file)[1]

@@ -79,9 +79,9 @@ def measure(
             yield from _numbers(record.round, sites_of.get(label, ""), label, Phase.EVALUATE, values)
         for site, metrics in record.clients.items():
             for name, values in metrics.items():
-                phase = Phase.AGGREGATE if name == "outcome" else Phase(name)
-                values = {"accepted": values == "ok"} if name == "outcome" else values
-                yield from _numbers(record.round, site, environments.get(site, ""), phase, values)
+                if name == "outcome":
+                    name, values = Phase.AGGREGATE, {"accepted": values == "ok"}
+                yield from _numbers(record.round, site, environments.get(site, ""), Phase(name), values)
         for site, rates in record.transfer.items():  # of a site's own adapter in every environment
             for label, rate in rates.items():
                 yield from _numbers(record.round, site, label, Phase.EVALUATE, {"transfer": _counts(rate)})

@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from fedse.adapters.checks import in_words, meta_problems
 from fedse.adapters.files import load_adapter
-from fedse.adapters.state import AdapterMeta, AdapterState
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, RunError, boundary
 from fedse.experience import ExperienceStore
@@ -135,8 +134,7 @@ class Run:
         """Every number that the run wrote down, the round that is under way included.
 
         Raises:
-            RunError: if the records or a phase's marker are damaged.
-            AdapterError, StorageError: if a file is damaged or cannot be read.
+            RunError, AdapterError, StorageError: if a file is damaged or cannot be read.
         """
         sent, phases = traffic(self), self.phases
         with boundary(RunError, f"{self._server.metrics} is damaged", "restore it from a copy of the run folder"):
@@ -185,11 +183,7 @@ class Run:
             return store.trajectories()
 
     def adapter_rounds(self, site: str = "") -> list[int]:
-        """The rounds whose adapter is here, in order: the site's own where sites have their own, or the global one.
-
-        Raises:
-            RunError: if a round is damaged.
-        """
+        """The rounds whose adapter is here, in order: the site's own where sites have their own, or the global one."""
         numbers = sorted(int(path.name) for path in (self._server.root / "rounds").glob("[0-9][0-9][0-9]*"))
         return [number for number in numbers if has_adapter(self._server, number, site)]
 
@@ -209,11 +203,11 @@ class Run:
         """What a site sent in a round is here."""
         return self._server.reply(number, site).is_file()
 
-    def update(self, number: int, site: str, *, expect: AdapterMeta | None = None) -> AdapterState:
+    def update(self, number: int, site: str) -> AdapterState:
         """The adapter that a site sent in a round.
 
         Raises:
-            AdapterError: if it is missing, damaged or other than expected.
+            AdapterError, StorageError: if it is damaged, or missing.
         """
         path = self._server.reply(number, site)
         with storage_errors("read", path):
@@ -222,17 +216,10 @@ class Run:
             answer = Reply.decode(data).answer
         if not isinstance(answer, Update):
             raise AdapterError(f"{path} holds no adapter: it says {answer.kind}", "choose another round or site")
-        if expect is not None and (problems := meta_problems(answer.adapter.meta, expect)):
-            what = f"the adapter in {path} does not fit: {in_words(problems)}"
-            raise AdapterError(what, "choose another round or site")
         return answer.adapter
 
     def traffic(self, number: int) -> dict[str, tuple[int, int]]:
-        """Site → (bytes that it was sent, bytes that it sent) for the update of a round.
-
-        Raises:
-            RunError: if the round is damaged.
-        """
+        """Site → (bytes that it was sent, bytes that it sent) for the update of a round."""
         return traffic_of_round(self._server, number)
 
     def check_whole(self) -> None:
@@ -242,10 +229,8 @@ class Run:
     def check_begun(self) -> None:
         """Check that a round after round 0 is complete; else a ``RunError``."""
         if not self.rounds_done:
-            raise RunError(
-                f"{self.folder} has no complete round yet",
-                f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)",
-            )
+            mend = f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)"
+            raise RunError(f"{self.folder} has no complete round yet", mend)
 
     def published(self) -> Iterator[Path]:
         """The files that a packed run has: configuration, versions, records and held-out episodes."""
@@ -277,10 +262,8 @@ class Run:
 
     def _need(self, name: str) -> None:
         if not self._place(name).root.is_dir():
-            raise RunError(
-                f"the folder of site {self._site(name)!r} of {self.folder} is not here",
-                "read the run where the site keeps it",
-            )
+            what = f"the folder of site {self._site(name)!r} of {self.folder} is not here"
+            raise RunError(what, "read the run where the site keeps it")
 
 
 def is_run(folder: Path) -> bool:
@@ -289,11 +272,7 @@ def is_run(folder: Path) -> bool:
 
 
 def run_is_at_work(folder: Path) -> bool:
-    """A process works in a run folder now; none does in one that is not there.
-
-    Raises:
-        StorageError: if the lock cannot be read.
-    """
+    """A process works in a run folder now; none does in one that is not there."""
     return run_folder.is_at_work(RunFolder(folder).server.lock)
 
 
