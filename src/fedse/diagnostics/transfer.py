@@ -22,10 +22,9 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """Success rates of several adapters in all environments.
+    """Success rates of several adapters, after the last completed round, in all environments.
 
     Attributes:
-        round: the last completed one.
         rates: adapter → environment → success rate; adapters are :data:`BEFORE` (broadcast), ``client <name>`` (as the
             client returned it) and :data:`AFTER` (the new global one), as far as the run's sites share such adapters.
     """

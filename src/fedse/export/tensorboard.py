@@ -89,10 +89,10 @@ def tag(value: Measurement) -> str:
 
     A rate is an environment's, or that of a site's adapter in another site's environment.
     """
-    whose: tuple[str, ...] = (value.site,)
-    if value.phase is Phase.EVALUATE and value.metric != "seconds":
-        whose = (value.site, value.environment) if value.metric.startswith("transfer.") else (value.environment,)
-    return "/".join(part for part in (value.phase.value, value.metric, *whose) if part)
+    is_rate = value.phase is Phase.EVALUATE and value.metric != "seconds"
+    site = "" if is_rate and not value.metric.startswith("transfer.") else value.site
+    parts = (value.phase.value, value.metric, site, value.environment if is_rate else "")
+    return "/".join(filter(None, parts))
 
 
 def _check(folder: Path) -> None:

@@ -53,13 +53,8 @@ def curve_figure(
 ) -> list[Figure]:
     """A panel of curves over the rounds, at most as many as there are colours; none without curves.
 
-    Args:
-        name: parts of the figure's name.
-        title: what it shows.
-        curves: what is drawn.
-        headings: of the numbers, the first that of curve and round.
-        cells: the numbers of a curve in a round.
-        drawing: further arguments of :func:`draw_curves`.
+    The first of the ``headings`` is that of curve and round; ``cells`` gives the numbers of a curve in a round, under
+    the others.  Further arguments are those of :func:`draw_curves`.
     """
     rows = [[f"{curve.label}, round {number}", *cells(curve, number)] for curve in curves for number in curve.values]
     draw = partial(draw_curves, curves=curves, **drawing)

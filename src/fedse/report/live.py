@@ -62,6 +62,5 @@ def _state(folders: Sequence[Path]) -> object:
     for folder in folders:
         with storage_errors("read", folder):
             runs = sorted(folder.glob("cells/*/*/seed-*/")) if is_suite(folder) else [folder]
-        states.append([state_of(run) for run in runs if run.is_dir()])
-        states.append(SuiteLayout(folder).is_at_work)
+        states += [[state_of(run) for run in runs if run.is_dir()], SuiteLayout(folder).is_at_work]
     return states

@@ -144,10 +144,9 @@ def _suite_progress(study: Study) -> Iterator[str]:
     runs = study.runs
     if study.is_complete or study.suite is None:
         return
-    done, at_work = sum(run.is_complete for run in runs), sum(run.is_at_work for run in runs)
-    rest = [run for run in runs if not run.is_complete]
+    rest, at_work = [run for run in runs if not run.is_complete], sum(run.is_at_work for run in runs)
     text = (
-        f"The suite is not complete: {done} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
+        f"The suite is not complete: {len(runs) - len(rest)} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
         f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
     )
     if not at_work and not SuiteLayout(study.suite).is_at_work:

@@ -109,7 +109,7 @@ class Group:
     def bytes_sent(self) -> float:
         """Bytes that a site sends in a round, the mean over all; NaN where no adapters travel."""
         sizes = [value.value for run in self.counted for value in run.measurements if value.metric == UP]
-        return math.fsum(sizes) / len(sizes) if sizes else float("nan")
+        return math.fsum(sizes) / len(sizes) if sizes else math.nan
 
 
 def by_round(runs: Iterable[Mapping[int, _Value]]) -> dict[int, list[_Value]]:

@@ -21,8 +21,7 @@ class HeldOut:
     """The held-out episodes of one run after its last round.
 
     Attributes:
-        name: what messages call it.
-        config: its configuration.
+        name: what messages call the run.
         protocols: environment → setting → value, of all that decides how its tasks are played.
         successes: environment → task → the verdict of each sample; ``None`` for an episode lost to a fault.
     """

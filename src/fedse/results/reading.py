@@ -93,11 +93,7 @@ class Run:
 
     @cached_property
     def versions(self) -> Mapping[str, str]:
-        """Software → version, as the run noted it at its beginning and where it changed; empty if that is not here.
-
-        Raises:
-            StorageError: if the file is damaged.
-        """
+        """Software → version, as the run noted it at its beginning and where it changed; empty if that is not here."""
         path = self._server.versions
         noted = read_json(path, schema_version=SCHEMA_VERSION) if path.is_file() else {}
         return {name: str(version) for name, version in noted.items() if name != "schema_version"}
