@@ -146,8 +146,9 @@ def _suite_progress(study: Study) -> Iterator[str]:
         return
     rest, at_work = [run for run in runs if not run.is_complete], sum(run.is_at_work for run in runs)
     text = (
-        f"The suite is not complete: {len(runs) - len(rest)} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
-        f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
+        f"The suite is not complete: {len(runs) - len(rest)} runs are done, {len(rest)} have begun ({at_work} of them "
+        f"at work now), {len(study.missing)} cells are missing. What is compared are the seeds that are complete on "
+        f"both sides. "
     )
     if not at_work and not SuiteLayout(study.suite).is_at_work:
         text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
