@@ -14,8 +14,7 @@ class Buffer:
 
     Attributes:
         episodes: all episodes stored so far.
-        demonstrations: those not played by the policy.
-        fresh: those that the policy added in this round.
+        demonstrations, fresh: those not played by the policy, and those that it added in this round.
         tasks: different tasks among all.
         turns: mean turns of an episode; NaN for an empty store.
     """
@@ -29,10 +28,9 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class LengthBin:
-    """Explored episodes of about one length.
+    """Explored episodes of about one length, ``shortest`` to ``longest`` turns, both included.
 
     Attributes:
-        shortest, longest: turns, both included.
         episodes: with an outcome.
         successes: among them.
         reward: mean reward of the last step.
@@ -46,12 +44,7 @@ class LengthBin:
 
 
 def buffer_at(stored: Sequence[Trajectory], number: int) -> Buffer:
-    """The state of a store at the end of a round.
-
-    Args:
-        stored: all episodes of the store, also of later rounds.
-        number: of the round; 0 is after the demonstrations.
-    """
+    """The state of a store, of which ``stored`` is all, at the end of a round; 0 is after the demonstrations."""
     held = [trajectory for trajectory in stored if trajectory.round <= number]
     played = [trajectory for trajectory in held if trajectory.source is Source.POLICY]
     return Buffer(

@@ -43,8 +43,7 @@ class RoundDiagnostics:
         gradient_heterogeneity: the estimate of ζ².
         error: of averaging factors instead of products, with the run's weights; NaN where an aggregator of another
             package combined them.
-        bytes_up: client → bytes of the message that it sent (:func:`fedse.results.exchange.traffic`).
-        bytes_down: client → bytes of the message that it was sent.
+        bytes_up, bytes_down: client → bytes that it sent, and was sent (:func:`fedse.results.exchange.traffic`).
     """
 
     round: int
@@ -78,45 +77,37 @@ def _round(
     run: Run, record: RoundRecord, stores: Mapping[str, Sequence[Trajectory]], sizes: Traffic
 ) -> RoundDiagnostics:
     number = record.round
-    alone = RoundDiagnostics(
-        round=number,
-        buffers={name: buffer_at(stored, number) for name, stored in stores.items()},
-        lengths={name: _lengths(run, name, number) for name in stores},
-    )
+    buffers = {name: buffer_at(stored, number) for name, stored in stores.items()}
+    explored = {name: run.has_episodes("explored", name, number) for name in stores}
+    lengths = {
+        name: rewards_by_length(run.episodes("explored", name, number)) if there else []
+        for name, there in explored.items()
+    }
+    alone = RoundDiagnostics(number, buffers, lengths)
     combined = combined_updates(run, record)
     if combined is None:
         return alone
     before, sent = combined
     clients, updates = tuple(sent), [*sent.values()]
     grams = {factor: factor_gram(before, updates, factor) for factor in FACTORS}
+    parts = [*grams.items(), ("AB", grams["A"] + grams["B"]), ("BA", product_gram(before, updates))]
+    ways = {
+        way: {site: size for (site, at, its_way), size in sizes.items() if (at, its_way) == (number, way)}
+        for way in (UP, DOWN)
+    }
     return replace(
         alone,
         clients=clients,
-        conflicts={
-            **{factor: conflict(gram) for factor, gram in grams.items()},
-            "AB": conflict(grams["A"] + grams["B"]),
-            "BA": conflict(product_gram(before, updates)),
-        },
+        conflicts={part: conflict(gram) for part, gram in parts},
         sign_agreement={factor: sign_agreement(before, updates, factor) for factor in FACTORS},
-        gradient_heterogeneity=gradient_heterogeneity(grams, _learning_rate_sums(run.config, record, clients)),
+        gradient_heterogeneity=gradient_heterogeneity(grams, _rate_sums(run.config, record, clients)),
         error=aggregation_error(before, updates, update_weights(run.config, record, clients)),
-        bytes_up=_of_round(sizes, number, UP),
-        bytes_down=_of_round(sizes, number, DOWN),
+        bytes_up=ways[UP],
+        bytes_down=ways[DOWN],
     )
 
 
-def _of_round(sizes: Traffic, number: int, wanted: str) -> dict[str, int]:
-    return {site: size for (site, round_number, way), size in sizes.items() if (round_number, way) == (number, wanted)}
-
-
-def _lengths(run: Run, client: str, number: int) -> list[LengthBin]:
-    there = run.has_episodes("explored", client, number)
-    return rewards_by_length(run.episodes("explored", client, number)) if there else []
-
-
-def _learning_rate_sums(
-    config: RunConfig, record: RoundRecord, clients: Sequence[str]
-) -> dict[Factor, Sequence[float]]:
+def _rate_sums(config: RunConfig, record: RoundRecord, clients: Sequence[str]) -> dict[Factor, Sequence[float]]:
     """What each client's steps in this round add up to, as the local update makes them."""
     settings = config.training
     peak = settings.learning_rate * round_factor(record.round, config.rounds, settings.round_schedule)

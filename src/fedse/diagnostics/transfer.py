@@ -17,16 +17,14 @@ from fedse.sites.evaluation import evaluate_site
 from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
 
-BEFORE = "before"
-AFTER = "after"
+BEFORE, AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """Success rates of several adapters in all environments.
+    """Success rates of several adapters, after the last completed round, in all environments.
 
     Attributes:
-        round: the last completed one.
         rates: adapter → environment → success rate; adapters are :data:`BEFORE` (broadcast), ``client <name>`` (as the
             client returned it) and :data:`AFTER` (the new global one), as far as the run's sites share such adapters.
     """
@@ -44,7 +42,7 @@ def transfer_matrix(
 
     Args:
         folder: the run folder.
-        tasks: per environment; by default as many as the run evaluates on.
+        tasks: of each environment; by default as many as the run evaluates on.
         on_rate: told of each adapter, environment and rate when it is known.
 
     Raises:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig
 from fedse.evaluation.rates import MEANS
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.progress import Phase
 from fedse.results.formatting import counted, markdown_table, percent, rate_with_interval
-from fedse.results.method import has_one_site_for_all, has_own_adapters, scalar_names, starting_round
+from fedse.results.method import has_own_adapters, scalar_names, starting_round
 from fedse.results.words import (
     environment_in_words,
     rollouts_in_words,
@@ -24,28 +24,44 @@ CARD_NAME = "README.md"
 Kind = Literal["adapter", "merged"]
 
 _PAPER = "[arXiv 2512.08870](https://arxiv.org/abs/2512.08870)"
+#: How to load the folder: a merged model, or an adapter of a base model that is on the hub, or known to fedse only.
+_CODE = {
+    "merged": """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("this-folder")
+tokenizer = AutoTokenizer.from_pretrained("this-folder")""",
+    "hub": """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+
+model = AutoPeftModelForCausalLM.from_pretrained("this-folder")
+tokenizer = AutoTokenizer.from_pretrained("{name}")""",
+    "here": """from peft import PeftModel
+
+from fedse.config import ModelConfig
+from fedse.models.base import load_base
+
+base = load_base(ModelConfig(name="{name}"))
+model = PeftModel.from_pretrained(base.model, "this-folder")
+tokenizer = base.tokenizer""",
+}
 
 
 def model_card(origin: Origin, kind: Kind) -> str:
     """The card as Markdown, with the header that the Hugging Face hub reads.
 
     The header names no licence: that of the base model and that of the data are the publisher's to weigh.
-
-    Args:
-        origin: the adapter and its run.
-        kind: what the folder holds.
     """
-    sections = [
-        _title(origin, kind),
-        "## Use\n\n" + _use(origin, kind),
-        "## Data\n\n" + _data(origin),
-        "## Method\n\n" + _method(origin),
-        "## Results\n\n" + _results(origin),
-        "## What left the sites\n\n" + _left_the_sites(origin),
-        "## Limits\n\n" + _limits(origin),
-        "## How it was made\n\n" + _making(origin),
-    ]
-    return _header(origin, kind) + "\n" + "\n\n".join(sections) + "\n"
+    sections = {
+        "Use": _use(origin, kind),
+        "Data": _data(origin),
+        "Method": _method(origin),
+        "Results": _results(origin),
+        "What left the sites": _left_the_sites(origin),
+        "Limits": _limits(origin),
+        "How it was made": _making(origin),
+    }
+    parts = [_title(origin, kind), *(f"## {heading}\n\n{text}" for heading, text in sections.items())]
+    return _header(origin, kind) + "\n" + "\n\n".join(parts) + "\n"
 
 
 def _header(origin: Origin, kind: Kind) -> str:
@@ -53,13 +69,12 @@ def _header(origin: Origin, kind: Kind) -> str:
 
     config = origin.run.config
     splits = {client.name: client.test_split for client in config.clients}
-    sites = origin.run.evaluators
     results = [
         EvalResult(
             task_type="text-generation",
             dataset_type=f"fedse/{label}",
             dataset_name=f"{label}, {rate.episodes} held-out episodes",
-            dataset_split=splits[sites[label]],
+            dataset_split=splits[origin.run.evaluators[label]],
             metric_type="success_rate",
             metric_name="success rate",
             metric_value=round(rate.rate, 4),
@@ -79,13 +94,14 @@ def _header(origin: Origin, kind: Kind) -> str:
 
 
 def _title(origin: Origin, kind: Kind) -> str:
-    config = origin.run.config
-    meta = origin.adapter.meta
+    config, rank = origin.run.config, origin.adapter.meta.rank
     size = sum(array.size for array in origin.adapter.tensors.values())
-    what = f"A LoRA adapter of rank {meta.rank} ({size:,} numbers) for {_base_words(config)}"
+    name = hub_id(config.model.name)
+    base = f"[{name}](https://huggingface.co/{name})" if name else f"the base model `{config.model.name}`"
+    what = f"A LoRA adapter of rank {rank} ({size:,} numbers) for {base}"
     if kind == "merged":
-        what = f"{_base_words(config)}, with a LoRA adapter of rank {meta.rank} merged into its weights"
-    who = f"the site {origin.client}" if origin.client else f"{counted(len(config.clients), 'site')}"
+        what = f"{base}, with a LoRA adapter of rank {rank} merged into its weights"
+    who = f"the site {origin.client}" if origin.client else counted(len(config.clients), "site")
     environments = ", ".join(dict.fromkeys(site.environment for site in _sites(origin)))
     return (
         f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
@@ -98,32 +114,9 @@ def _sites(origin: Origin) -> Sequence[ClientConfig]:
     return [client for client in origin.run.config.clients if origin.client in ("", client.name)]
 
 
-def _base_words(config: RunConfig) -> str:
-    name = hub_id(config.model.name)
-    return f"[{name}](https://huggingface.co/{name})" if name else f"the base model `{config.model.name}`"
-
-
 def _use(origin: Origin, kind: Kind) -> str:
     name = origin.run.config.model.name
-    if kind == "merged":
-        code = (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            'model = AutoModelForCausalLM.from_pretrained("this-folder")\n'
-            'tokenizer = AutoTokenizer.from_pretrained("this-folder")'
-        )
-    elif hub_id(name):
-        code = (
-            "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer\n\n"
-            'model = AutoPeftModelForCausalLM.from_pretrained("this-folder")\n'
-            f'tokenizer = AutoTokenizer.from_pretrained("{name}")'
-        )
-    else:
-        code = (
-            "from peft import PeftModel\n\n"
-            "from fedse.config import ModelConfig\nfrom fedse.models.base import load_base\n\n"
-            f'base = load_base(ModelConfig(name="{name}"))\n'
-            'model = PeftModel.from_pretrained(base.model, "this-folder")\ntokenizer = base.tokenizer'
-        )
+    code = _CODE["merged" if kind == "merged" else "hub" if hub_id(name) else "here"].format(name=name)
     note = ""
     if kind == "adapter" and not hub_id(name) and found_base(name):
         note = (
@@ -138,29 +131,14 @@ def _use(origin: Origin, kind: Kind) -> str:
 
 
 def _data(origin: Origin) -> str:
-    head = [
-        "site",
-        "environment",
-        "training split",
-        "held-out split",
-        "demonstrations",
-        "explored",
-        "successful",
-        "kept",
-    ]
+    places = ["site", "environment", "training split", "held-out split"]
+    head = [*places, "demonstrations", "explored", "successful", "kept"]
     rows = []
     for client in _sites(origin):
+        place = [client.name, environment_in_words(client, "{} ({})"), client.train_split, client.test_split]
+        shown = _total(origin, client.name, Phase.DEMONSTRATE, "episodes")
         explored = [_total(origin, client.name, Phase.EXPLORE, name) for name in ("episodes", "successes", "kept")]
-        rows.append(
-            [
-                client.name,
-                environment_in_words(client, "{} ({})"),
-                client.train_split,
-                client.test_split,
-                _total(origin, client.name, Phase.DEMONSTRATE, "episodes"),
-                *explored,
-            ]
-        )
+        rows.append([*place, shown, *explored])
     sources = [client.name for client in _sites(origin) if client.demonstrations_file]
     shown = "Demonstrations are episodes of the environments' scripted experts"
     if sources:
@@ -207,9 +185,8 @@ def _results(origin: Origin) -> str:
     text = f"Success on held-out tasks, {decoding}, with 95 % Wilson intervals over episodes. Before is the base model:"
     text += "\n\n" + _table(["environment", "episodes", "before", f"after round {origin.round}"], rows)
     if origin.elsewhere:
-        others = [
-            [label, str(rate.episodes), rate_with_interval(rate, ", ")] for label, rate in origin.elsewhere.items()
-        ]
+        rates = origin.elsewhere.items()
+        others = [[label, str(rate.episodes), rate_with_interval(rate, ", ")] for label, rate in rates]
         text += "\n\nThe same adapter in the environments of the other sites:\n\n"
         text += _table(["environment", "episodes", f"after round {origin.round}"], others)
     lost = sum(rate.errors for rate in origin.after.values())
@@ -218,7 +195,7 @@ def _results(origin: Origin) -> str:
 
 def _left_the_sites(origin: Origin) -> str:
     config = origin.run.config
-    if has_one_site_for_all(config):
+    if len(config.sites) == 1 < len(config.clients):  # as in Fed-SE's Centralized
         return (
             "One site had all environments, so that the experience of all was trained on together. This is the "
             "baseline that federated learning exists to avoid."
@@ -239,24 +216,22 @@ def _left_the_sites(origin: Origin) -> str:
 
 def _limits(origin: Origin) -> str:
     config = origin.run.config
-    tasks = ", ".join(f"{rate.episodes} of {label}" for label, rate in origin.after.items())
     told = "the intervals tell what other tasks would do, not what other seeds would."
     if config.evaluation.episodes_per_task > 1:
         told = (
             "the intervals tell nothing of other seeds, and for other tasks they are too narrow, because samples of "
             "one task agree more than samples of different tasks."
         )
+    tasks = ", ".join(f"{rate.episodes} of {label}" for label, rate in origin.after.items())
     points = [
+        f"It is from round {origin.round} of a run of {config.rounds}." if origin.round < config.rounds else "",
         "It was trained and measured in simulated text environments; nothing is known of it elsewhere.",
         f"One training seed ({config.seed}): {told}",
+        f"The rates rest on few episodes ({tasks}): mind the intervals." if tasks else "",
         "No differential privacy and no secure aggregation were used. An adapter can give away what it was trained on.",
         "The base model's own limits, biases and terms of use remain.",
     ]
-    if tasks:
-        points.insert(2, f"The rates rest on few episodes ({tasks}): mind the intervals.")
-    if origin.round < config.rounds:
-        points.insert(0, f"It is from round {origin.round} of a run of {config.rounds}.")
-    return "\n".join(f"- {point}" for point in points)
+    return "\n".join(f"- {point}" for point in points if point)
 
 
 def _making(origin: Origin) -> str:

@@ -30,8 +30,7 @@ def export_adapter(origin: Origin, folder: Path, *, base: str | None = None) -> 
     Args:
         origin: the adapter and its run.
         folder: made, or written anew if it is an earlier export that nobody has changed.
-        base: what the adapter's configuration calls the base model; by default a Hugging Face id or the absolute path
-            of the base on this machine.
+        base: the base model in the adapter's configuration; by default a Hugging Face id or an absolute path.
 
     Raises:
         AdapterError: if the adapter is not sound.
@@ -53,11 +52,7 @@ def export_merged(origin: Origin, folder: Path) -> None:
 
     Plain transformers loads the folder.  The sum is formed in float32 and rounded once to the dtype of the run's
     configuration or, where that is ``auto``, of the base model's own files.  Computed on the CPU; takes the memory of
-    the base model twice.
-
-    Args:
-        origin: the adapter and its run.
-        folder: made, or written anew if it is an earlier export that nobody has changed.
+    the base model twice.  The folder is made, or written anew as by :func:`export_adapter`.
 
     Raises:
         ModelError: if the base model cannot be loaded or saved.
@@ -98,18 +93,10 @@ def _exported(origin: Origin, folder: Path, kind: Literal["adapter", "merged"]) 
     with atomic_directory(folder) as scratch:
         yield scratch
         (scratch / CARD_NAME).write_text(model_card(origin, kind), encoding="utf-8")
-        note = {
-            "schema_version": SCHEMA_VERSION,
-            "kind": kind,
-            "fedse": metadata.version("fedse"),
-            "run": origin.run.config.name,
-            "seed": origin.run.config.seed,
-            "round": origin.round,
-            "client": origin.client,
-            "adapter": origin.adapter.digest,
-            "files": _digests(scratch),
-        }
-        write_json(scratch / NOTE_NAME, note)
+        config, version = origin.run.config, metadata.version("fedse")
+        note = {"schema_version": SCHEMA_VERSION, "kind": kind, "fedse": version, "run": config.name}
+        note |= {"seed": config.seed, "round": origin.round, "client": origin.client, "adapter": origin.adapter.digest}
+        write_json(scratch / NOTE_NAME, {**note, "files": _digests(scratch)})
 
 
 def _check_target(folder: Path) -> None:
@@ -138,11 +125,8 @@ def _digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
-            digest = hashlib.sha256(str(path.readlink()).encode()).hexdigest()
-        elif path.is_dir():
-            continue
-        else:
+            found[path.relative_to(folder).as_posix()] = hashlib.sha256(str(path.readlink()).encode()).hexdigest()
+        elif not path.is_dir():
             with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        found[path.relative_to(folder).as_posix()] = digest
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

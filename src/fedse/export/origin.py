@@ -19,9 +19,8 @@ class Origin:
 
     Attributes:
         run: as read from its folder.
-        round: the adapter is that after this round.
+        round, adapter: the adapter is that after this round.
         client: the site whose own adapter it is; empty for the one that all sites have.
-        adapter: the adapter.
     """
 
     run: Run
@@ -42,11 +41,8 @@ class Origin:
     @property
     def elsewhere(self) -> Mapping[str, SuccessRate]:
         """Success of an isolated site's adapter on the held-out tasks of the other sites, where that was measured."""
-        return {
-            label: rate
-            for label, rate in self.run.records[self.round].transfer.get(self.client, {}).items()
-            if label not in self.after
-        }
+        rates = self.run.records[self.round].transfer.get(self.client, {})
+        return {label: rate for label, rate in rates.items() if label not in self.after}
 
     def _evaluation(self, record: RoundRecord) -> Mapping[str, SuccessRate]:
         sites = self.run.evaluators

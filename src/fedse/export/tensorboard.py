@@ -6,7 +6,6 @@ The run knows nothing of it: whoever watches reads its folder again when a phase
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fedse.errors import ConfigError, StorageError
@@ -37,8 +36,11 @@ class EventLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._make_writer = _writer_type()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as cause:
+            raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
+        self._folder, self._make_writer = folder, SummaryWriter
         self._writer: SummaryWriter | None = None
         self._written: set[Measurement] = set()
         _check(folder)
@@ -46,8 +48,10 @@ class EventLog:
     def update(self, run: Run) -> None:
         """Write what the run has measured and this log does not have yet."""
         if self._writer is None:
-            _clear(self._folder)
+            _check(self._folder)
             with storage_errors("write", self._folder):
+                for path in self._folder.glob(f"{_EVENTS}*"):
+                    path.unlink()  # the new ones begin from round 0 again, and TensorBoard would show both
                 self._writer = self._make_writer(str(self._folder))
             self._writer.add_text("config", f"```yaml\n{dump_config(run.config)}```")
         for value in run.measurements:
@@ -57,34 +61,23 @@ class EventLog:
         self._writer.flush()
 
     def follow(self, run: Path, event: Event) -> None:
-        """Read a run folder anew when a phase is finished.
-
-        Raises:
-            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.read_run`.
-        """
+        """Read a run folder anew (:func:`~fedse.results.reading.read_run`) when a phase is finished."""
         if event.finished:
             self.update(read_run(run, allow_unfinished_start=True))
 
     def __enter__(self) -> EventLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
 
 
 def export_events(folder: Path, run: Run) -> None:
-    """Write a run's numbers as a folder of event files, whole or not at all.
-
-    Args:
-        folder: TensorBoard shows it as one run; replaced if it holds event files.
-        run: as read from its folder.
+    """Write a run's numbers as a folder of event files, whole or not at all; earlier event files are replaced.
 
     Raises:
-        ConfigError: if tensorboard is not installed.
-        StorageError: if the folder holds something else, or cannot be written.
+        ConfigError, StorageError: as :class:`EventLog`.
     """
     _check(folder)
     with atomic_directory(folder) as scratch, EventLog(scratch) as log:
@@ -96,18 +89,10 @@ def tag(value: Measurement) -> str:
 
     A rate is an environment's, or that of a site's adapter in another site's environment.
     """
-    whose: tuple[str, ...] = (value.site,)
-    if value.phase is Phase.EVALUATE and value.metric != "seconds":
-        whose = (value.site, value.environment) if value.metric.startswith("transfer.") else (value.environment,)
-    return "/".join(part for part in (value.phase.value, value.metric, *whose) if part)
-
-
-def _writer_type() -> type[SummaryWriter]:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as cause:
-        raise ConfigError("TensorBoard is not installed", "pip install 'fedse[tensorboard]'") from cause
-    return SummaryWriter
+    is_rate = value.phase is Phase.EVALUATE and value.metric != "seconds"
+    site = "" if is_rate and not value.metric.startswith("transfer.") else value.site
+    parts = (value.phase.value, value.metric, site, value.environment if is_rate else "")
+    return "/".join(filter(None, parts))
 
 
 def _check(folder: Path) -> None:
@@ -115,11 +100,3 @@ def _check(folder: Path) -> None:
         foreign = [path for path in folder.iterdir() if not path.name.startswith(_EVENTS)] if folder.exists() else []
     if foreign:
         raise StorageError(f"{folder} holds more than event files, as {foreign[0].name}", "choose another folder")
-
-
-def _clear(folder: Path) -> None:
-    """Remove event files: the new ones begin from round 0 again, and TensorBoard would show both."""
-    _check(folder)
-    with storage_errors("write", folder):
-        for path in folder.glob(f"{_EVENTS}*"):
-            path.unlink()

@@ -6,8 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedse.report.charts_exchange import bytes_figures, conflict_figures, traffic_figures, transfer_figures
-from fedse.report.charts_learning import exploration_figures, loss_figures, store_figures
+from fedse.report.charts_sites import (
+    bytes_figures,
+    conflict_figures,
+    exploration_figures,
+    loss_figures,
+    store_figures,
+    traffic_figures,
+    transfer_figures,
+)
 from fedse.report.charts_success import ablation_figures, difference_figures, success_figures
 from fedse.report.figures import Figure
 from fedse.report.study import Study
@@ -23,16 +30,13 @@ def all_figures(study: Study, standings: Sequence[Standing]) -> dict[str, list[F
     Raises:
         AdapterError, StorageError: if an adapter is damaged or cannot be read.
     """
-    ablations = {group.label for group in study.ablations}
-    of_methods = [standing for standing in standings if standing.group.label not in ablations]
-    of_ablations = [standing for standing in standings if standing.group.label in ablations]
+    labels = {group.label for group in study.ablations}
+    of_methods = [standing for standing in standings if standing.group.label not in labels]
+    of_ablations = difference_figures([found for found in standings if found.group.label in labels], "ablation")
     parts = {
         "differences": difference_figures(of_methods, "difference"),
         "success": success_figures(study.methods),
-        "ablations": [
-            *difference_figures(of_ablations, "ablation"),
-            *ablation_figures(study.ablations, study.references),
-        ],
+        "ablations": of_ablations + ablation_figures(study.ablations, study.references),
         "bytes": bytes_figures(standings),
         "transfer": transfer_figures(study.groups),
         "conflict": conflict_figures(study.methods),

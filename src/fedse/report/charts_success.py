@@ -10,11 +10,11 @@ from typing import Any
 
 from fedse.evaluation import macro_average
 from fedse.evaluation.rates import MEANS
-from fedse.report.drawing import Curve, curve_figure, pages, ranges, values_at
+from fedse.report.drawing import Curve, curve_figure, pages, ranges
 from fedse.report.figures import PALETTE, Figure, slug
 from fedse.report.marks import draw_differences
 from fedse.results.formatting import bounds, percent, true_minus
-from fedse.results.groups import Course, Group, environments_of, evaluated_in
+from fedse.results.groups import Course, Group, by_round, environments_of, evaluated_in
 from fedse.results.standings import Standing
 from fedse.types import RoundRecord
 
@@ -33,11 +33,7 @@ def success_figures(groups: Sequence[Group]) -> list[Figure]:
             courses = {group.label: known(group.evaluated(environment)) for group in members}
             curves = [_curve(group, environment, courses[group.label]) for group in members if courses[group.label]]
             figures += rate_figure(
-                ("success", environment, page),
-                f"{environment}: held-out success",
-                curves,
-                courses,
-                "series and round",
+                ("success", environment, page), f"{environment}: held-out success", curves, courses, "series and round"
             )
     return figures
 
@@ -57,49 +53,33 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
     """Differences to each reference, mean of environments, with paired intervals."""
     figures = []
     for label in dict.fromkeys(standing.reference.label for standing in standings if standing.reference):
-        gains = {
-            standing.group.label: gain.times(100)
-            for standing in standings
-            if standing.reference and standing.reference.label == label and (gain := standing.gain)
-        }
+        against = [standing for standing in standings if standing.reference and standing.reference.label == label]
+        gains = {standing.group.label: gain.times(100) for standing in against if (gain := standing.gain)}
         if gains:
             rows = [
                 [name, true_minus(f"{gain.value:+.1f}"), true_minus(f"{gain.low:+.1f} to {gain.high:+.1f}")]
                 for name, gain in gains.items()
             ]
-            figures.append(
-                Figure(
-                    slug(part, label),
-                    f"{MEAN}: difference to {label}",
-                    partial(draw_differences, differences=gains, xlabel=f"points against {label}, 95 % interval"),
-                    ("method", "points", "95 % interval"),
-                    rows,
-                    height=1.0 + 0.33 * len(gains),
-                )
-            )
+            title, headings = f"{MEAN}: difference to {label}", ("method", "points", "95 % interval")
+            draw = partial(draw_differences, differences=gains, xlabel=f"points against {label}, 95 % interval")
+            figures.append(Figure(slug(part, label), title, draw, headings, rows, height=1.0 + 0.33 * len(gains)))
     return figures
 
 
 def pages_of_models(groups: Sequence[Group], size: int = len(PALETTE)) -> list[tuple[str, Sequence[Group]]]:
     """At most so many groups, of one model, and a number for all panels but the first."""
     models = dict.fromkeys(group.model for group in groups)
-    chunks = [
-        chunk for model in models for _, chunk in pages([group for group in groups if group.model == model], size)
-    ]
+    of_models = ([group for group in groups if group.model == model] for model in models)
+    chunks = [chunk for members in of_models for _, chunk in pages(members, size)]
     return [(str(number) if number > 1 else "", chunk) for number, chunk in enumerate(chunks, start=1)]
 
 
 def rate_figure(
     name: Sequence[str], title: str, curves: Sequence[Curve], courses: Mapping[str, Course], heading: str
 ) -> list[Figure]:
-    """Success rates over the rounds, with each rate's interval and episodes in the numbers; none without curves.
+    """Curves in percent, with the interval and the episodes of each rate (label → course) in the numbers.
 
-    Args:
-        name: parts of the figure's name.
-        title: what it shows.
-        curves: what is drawn, in percent.
-        courses: label of a curve → its rates.
-        heading: of the numbers' first column.
+    ``heading`` is that of the numbers' first column; see :func:`~fedse.report.drawing.curve_figure`.
     """
 
     def cells(curve: Curve, number: int) -> list[str]:
@@ -125,15 +105,21 @@ def intervals(course: Course) -> dict[int, tuple[float, float]]:
     return {number: (100 * rate.low, 100 * rate.high) for number, rate in course.items()}
 
 
+def mean_curve(group: Group, single: Sequence[Mapping[int, float]], rounds: Sequence[int]) -> Curve:
+    """The mean over the runs that have the round; the band spans them, if there are several."""
+    at = by_round(single)
+    means = {number: math.fsum(at[number]) / len(at[number]) for number in rounds}
+    return Curve(group.label, means, group.colour, ranges(single, rounds) if len(single) > 1 else {})
+
+
 def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Figure]:
     curves, bands = [], {}
     for group in groups:
         single = [_means(run.records) for run in group.measured]
         rounds = sorted(set.intersection(*map(set, single))) if single else []
-        means = {number: math.fsum(values_at(single, number)) / len(single) for number in rounds}
         bands[group.label] = ranges(single, rounds)
-        if means:
-            curves.append(Curve(group.label, means, group.colour, bands[group.label] if len(single) > 1 else {}))
+        if rounds:
+            curves.append(mean_curve(group, single, rounds))
 
     def cells(curve: Curve, number: int) -> list[str]:
         low, high = bands[curve.label][number]
@@ -146,9 +132,8 @@ def _mean_panel(groups: Sequence[Group], page: str, what: str = MEAN) -> list[Fi
 def _means(records: Sequence[RoundRecord]) -> dict[int, float]:
     """Round → mean of the environments in percent, where all were evaluated and have an outcome."""
     names = set().union(*(record.evaluation for record in records))
-    means = {
-        record.round: 100 * macro_average(record.evaluation) for record in records if record.evaluation.keys() == names
-    }
+    whole = (record for record in records if record.evaluation.keys() == names)
+    means = {record.round: 100 * macro_average(record.evaluation) for record in whole}
     return {number: mean for number, mean in means.items() if not math.isnan(mean)}
 
 

@@ -9,11 +9,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedse.report.figures import GRID, MARKERS, MUTED, PALETTE, PAPER, Figure, slug
+from fedse.results.groups import by_round
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _Item = TypeVar("_Item")
+#: Round → value.
+Values = Mapping[int, float]
 
 _LONGEST_LABEL = 22
 _MARGIN = 0.7  # of a round, beside the first and the last
@@ -27,17 +30,17 @@ class Curve:
 
     Attributes:
         label: written at its end.
-        values: x → y.
+        values: what is drawn.
         colour: index of its colour and marker, the same wherever the series appears.
-        bands: x → (low, high); empty for a line without.
-        single: the same for single runs, drawn thin; x → y each.
+        bands: round → (low, high); empty for a line without.
+        single: the values of single runs, drawn thin.
     """
 
     label: str
-    values: Mapping[int, float]
+    values: Values
     colour: int
     bands: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    single: Sequence[Mapping[int, float]] = ()
+    single: Sequence[Values] = ()
 
 
 def curve_figure(
@@ -48,15 +51,10 @@ def curve_figure(
     cells: Callable[[Curve, int], Sequence[str]],
     **drawing: Any,
 ) -> list[Figure]:
-    """A panel of curves over the rounds; none without curves.
+    """A panel of curves over the rounds, at most as many as there are colours; none without curves.
 
-    Args:
-        name: parts of the figure's name.
-        title: what it shows.
-        curves: at most as many as there are colours.
-        headings: of the numbers, the first that of curve and round.
-        cells: the numbers of a curve in a round.
-        drawing: further arguments of :func:`draw_curves`.
+    The first of the ``headings`` is that of curve and round; ``cells`` gives the numbers of a curve in a round, under
+    the others.  Further arguments are those of :func:`draw_curves`.
     """
     rows = [[f"{curve.label}, round {number}", *cells(curve, number)] for curve in curves for number in curve.values]
     draw = partial(draw_curves, curves=curves, **drawing)
@@ -69,14 +67,25 @@ def pages(items: Sequence[_Item], size: int = len(PALETTE)) -> Iterator[tuple[st
         yield str(start // size + 1) if start else "", items[start : start + size]
 
 
-def values_at(single: Sequence[Mapping[int, float]], number: int) -> list[float]:
-    """The values of those runs that have the round."""
-    return [values[number] for values in single if number in values]
+def ranges(single: Sequence[Values], rounds: Iterable[int]) -> dict[int, tuple[float, float]]:
+    """Round → lowest and highest value of the runs that have it."""
+    at = by_round(single)
+    return {number: (min(at[number]), max(at[number])) for number in rounds}
 
 
-def ranges(single: Sequence[Mapping[int, float]], rounds: Iterable[int]) -> dict[int, tuple[float, float]]:
-    """Round → lowest and highest value of the runs."""
-    return {number: (min(values_at(single, number)), max(values_at(single, number))) for number in rounds}
+def stack_figure(
+    name: Sequence[str], title: str, layers: Mapping[str, Values], *, ylabel: str, unit: str = "", form: str = "g"
+) -> list[Figure]:
+    """A panel of stacked bars over the rounds, from the lowest layer up; none where all values are 0.
+
+    Over the numbers, ``unit`` stands behind the name of each layer; their form is as :func:`format` takes it.
+    """
+    if not any(value for values in layers.values() for value in values.values()):
+        return []
+    rounds = sorted(set().union(*layers.values()))
+    rows = [[str(number), *(format(values.get(number, 0.0), form) for values in layers.values())] for number in rounds]
+    draw = partial(draw_stack, layers=layers, ylabel=ylabel)
+    return [Figure(slug(*name), title, draw, ("round", *(f"{label}{unit}" for label in layers)), rows)]
 
 
 def draw_curves(
@@ -84,14 +93,8 @@ def draw_curves(
 ) -> None:
     """Lines over the rounds, each with its band, its single runs, and its label and last value at its end.
 
-    A series with one value beside longer ones is a level to compare with, drawn as a dotted line across.
-
-    Args:
-        axes: empty.
-        curves: at most as many as there are colours.
-        ylabel: what the values are, with their unit.
-        unit: written behind the last value.
-        limits: of the axis; by default from 0 to where the values reach.
+    A series with one value beside longer ones is a level to compare with, drawn as a dotted line across.  ``unit`` is
+    written behind the last value; without ``limits`` the axis goes from 0 to where the values reach.
     """
     ends = []
     longest = max((len(curve.values) for curve in curves), default=0)
@@ -125,15 +128,14 @@ def label_room(curves: Sequence[Curve]) -> float:
     return 0.12 + 0.017 * longest
 
 
-def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel: str) -> None:
+def draw_stack(axes: Axes, layers: Mapping[str, Values], *, ylabel: str) -> None:
     """Stacked bars over the rounds, named above."""
     rounds = sorted(set().union(*layers.values()))
     base = [0.0] * len(rounds)
     for at, (label, values) in enumerate(layers.items()):
         heights = [values.get(round, 0.0) for round in rounds]
-        axes.bar(
-            rounds, heights, bottom=base, width=0.75, label=label, color=PALETTE[at], edgecolor=PAPER, linewidth=0.6
-        )
+        look: dict[str, Any] = {"width": 0.75, "color": PALETTE[at], "edgecolor": PAPER, "linewidth": 0.6}
+        axes.bar(rounds, heights, bottom=base, label=label, **look)
         base = [below + height for below, height in zip(base, heights, strict=True)]
     axes.set_ylabel(ylabel, parse_math=False)
     axes.set_ylim(0, max([*base, 1e-9]) * 1.05)
@@ -145,12 +147,8 @@ def draw_stack(axes: Axes, layers: Mapping[str, Mapping[int, float]], *, ylabel:
 def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
     """Heights of labels moved apart so that none covers the next, each block of them about where it belongs.
 
-    Args:
-        heights: rising, in shares of the axes' height.
-        gap: least distance between two.
-
-    Returns:
-        Rising heights, the least squares fit to those given (pooled adjacent violators), moved into [0, 1] as a whole.
+    Given rising heights in shares of the axes' height, these are the least squares fit to them with at least ``gap``
+    between two (pooled adjacent violators), moved into [0, 1] as a whole.
     """
     blocks: list[list[float]] = []  # of heights less the room that the labels below take
     for at, height in enumerate(heights):
@@ -176,18 +174,8 @@ def _rounds_below(axes: Axes, rounds: Sequence[int]) -> None:
 
 def name_above(axes: Axes) -> None:
     """The names of the colours in a row above the axes."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.02, 0.98),
-        ncols=4,
-        frameon=False,
-        fontsize=9.5,
-        handlelength=0.9,
-        handleheight=0.9,
-        handletextpad=0.4,
-        columnspacing=1.0,
-        borderpad=0.2,
-    )
+    sizes = {"handlelength": 0.9, "handleheight": 0.9, "handletextpad": 0.4, "columnspacing": 1.0, "borderpad": 0.2}
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=4, frameon=False, fontsize=9.5, **sizes)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
@@ -196,14 +184,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     places = sorted(((value - low) / (high - low), text, colour) for value, text, colour in ends)
     for height, (_, text, colour) in zip(spread([place for place, _, _ in places]), places, strict=True):
         axes.text(
-            1.02,
-            height,
-            text,
-            color=colour,
-            va="center",
-            fontsize=10,
-            transform=axes.transAxes,
-            parse_math=False,
+            1.02, height, text, color=colour, va="center", fontsize=10, transform=axes.transAxes, parse_math=False
         ).set_in_layout(False)
     axes.spines["bottom"].set_color(MUTED)
     axes.tick_params(axis="both", color=GRID)

@@ -6,8 +6,10 @@ import base64
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,6 @@ MOST_TASKS = 60
 #: Characters that all episodes of a page may have, so that a telephone can hold them.
 MOST_CHARACTERS = 12_000_000
 _LONGEST_TEXT = 6000
-_ACTION_MARK = "Action:"
-
-
 #: An episode as plain data; without its token ids, of which there are too many to keep for all runs at once.
 _Episode = Mapping[str, Any]
 #: Name of a task, the episode before and the one after.
@@ -45,7 +44,6 @@ class _Place:
         return self.run.evaluated[0], self.run.evaluated[-1]
 
     def has_round(self, number: int) -> bool:
-        """The episodes of the round are there."""
         return self.run.has_episodes("held-out", self.site, number)
 
 
@@ -58,25 +56,16 @@ class _Shelf:
     total: int
 
 
-class _Pool:
-    """Values that occur often, each once, in the order of their first appearance."""
+class _Pool(dict[str, int]):
+    """Values that occur often, each once, numbered in the order of their first appearance."""
 
-    def __init__(self) -> None:
-        self._places: dict[str, int] = {}
-
-    def place(self, value: str) -> int:
-        return self._places.setdefault(value, len(self._places))
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def values(self, start: int = 0, end: int | None = None) -> list[str]:
-        return list(self._places)[start:end]
+    def number(self, value: str) -> int:
+        return self.setdefault(value, len(self))
 
 
 @dataclass(frozen=True)
 class EpisodeData:
-    """What the browser shows, packed for the page.
+    """What the browser shows.
 
     Attributes:
         packed: JSON, compressed by gzip, in base64; empty where nothing is shown.
@@ -90,20 +79,15 @@ class EpisodeData:
 
 
 def episode_data(study: Study, *, budget: int) -> EpisodeData:
-    """The episodes for the browser.
+    """The episodes for the browser, in about ``budget`` bytes; with 0 or less no file is read.
 
     All shelves, one for each environment of each run, give the same number of tasks: the first ones in the order of
     evaluation, as many as fit, at most :data:`MOST_TASKS`.  Nothing is chosen by its outcome, and a task is there for
     every method and seed.  Of ablations there is the first run only.
 
-    Args:
-        study: the runs.
-        budget: bytes of the packed data, about; 0 or less: no file is read.
-
-    Returns:
-        Packed JSON with ``preferred``, the method to begin with; ``shelves``, each with ``method``, ``seed``,
-        ``environment``, ``rounds``, ``total`` (tasks there are) and ``pairs`` (name of the task, numbers of the
-        episodes before and after; −1 for none); ``episodes``; and ``texts``, which episodes name by their number.
+    The packed JSON has ``preferred``, the method to begin with; ``shelves``, each with ``method``, ``seed``,
+    ``environment``, ``rounds``, ``total`` (tasks there are) and ``pairs`` (name of the task, numbers of the episodes
+    before and after; −1 for none); ``episodes``; and ``texts``, which episodes name by their number.
 
     Raises:
         RunError, StorageError: if a file of episodes is damaged or cannot be read.
@@ -113,28 +97,18 @@ def episode_data(study: Study, *, budget: int) -> EpisodeData:
         return EpisodeData("", 0, len(places))
     shelves = [shelf for place in places if (shelf := _shelf(place))]
     packer = _Packer(budget)
-    shown = 0
-    longest = max((len(shelf.entries) for shelf in shelves), default=0)
-    while shown < longest and packer.take([_at(shelf.entries, shown) for shelf in shelves]):
-        shown += 1
+    columns = zip_longest(*(shelf.entries for shelf in shelves))
+    shown = sum(1 for _ in takewhile(packer.take, columns))
     if not shown:
         return EpisodeData("", 0, len(shelves))
-    heads = [
-        {
-            "method": shelf.place.group.label,
-            "seed": shelf.place.run.config.seed,
-            "environment": shelf.place.environment,
-            "rounds": shelf.place.rounds,
-            "total": shelf.total,
-            "pairs": pairs,
-        }
-        for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True)
-    ]
+    heads = []
+    for shelf, pairs in zip(shelves, packer.pairs(len(shelves)), strict=True):
+        place = shelf.place
+        where = {"method": place.group.label, "seed": place.run.config.seed, "environment": place.environment}
+        heads.append({**where, "rounds": place.rounds, "total": shelf.total, "pairs": pairs})
     preferred = next(iter(study.references.values())).label if study.references else ""
-    text = json.dumps(
-        {"preferred": preferred, "shelves": heads, **packer.tables()}, allow_nan=False, separators=(",", ":")
-    )
-    packed = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    content = {"preferred": preferred, "shelves": heads, **packer.tables()}
+    packed = base64.b64encode(gzip.compress(_json(content).encode(), mtime=0)).decode()
     return EpisodeData(packed, shown, sum(shelf.total > shown for shelf in shelves))
 
 
@@ -152,9 +126,7 @@ class _Packer:
     def take(self, entries: Sequence[_Entry | None]) -> bool:
         """Take the next task of every shelf that has one, or none if that is more than the budget."""
         row = [entry and (entry[0], self._number(entry[1]), self._number(entry[2])) for entry in entries]
-        added = json.dumps(
-            [row, self._texts.values(self._sizes[0]), self._episodes.values(self._sizes[1])], separators=(",", ":")
-        )
+        added = _json([row, list(self._texts)[self._sizes[0] :], list(self._episodes)[self._sizes[1] :]])
         packed = self._compressor.compress(added.encode()) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
         self._budget -= len(packed)
         self._characters -= len(added)
@@ -171,8 +143,8 @@ class _Packer:
     def tables(self) -> dict[str, Any]:
         """What the numbers stand for."""
         return {
-            "texts": self._texts.values(end=self._sizes[0]),
-            "episodes": [json.loads(text) for text in self._episodes.values(end=self._sizes[1])],
+            "texts": list(self._texts)[: self._sizes[0]],
+            "episodes": [json.loads(text) for text in list(self._episodes)[: self._sizes[1]]],
         }
 
     def _number(self, episode: _Episode | None) -> int:
@@ -181,15 +153,11 @@ class _Packer:
         numbered = dict(episode)
         numbered |= {name: self._text(episode[name]) for name in ("instruction", "final", "error")}
         numbered["turns"] = [[*map(self._text, turn[:-1]), turn[-1]] for turn in episode["turns"]]
-        return self._episodes.place(json.dumps(numbered, separators=(",", ":")))
+        return self._episodes.number(_json(numbered))
 
     def _text(self, text: str) -> int:
         rest = len(text) - _LONGEST_TEXT
-        return self._texts.place(text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({rest} more characters)")
-
-
-def _at(entries: Sequence[_Entry], index: int) -> _Entry | None:
-    return entries[index] if index < len(entries) else None
+        return self._texts.number(text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({rest} more characters)")
 
 
 def _places(study: Study) -> Iterator[_Place]:
@@ -208,24 +176,25 @@ def _shelf(place: _Place) -> _Shelf | None:
     first, last = place.rounds
     before = _by_task(place, first)
     after = _by_task(place, last) if last > first else {}
-    keys = list(dict.fromkeys([*before, *after]))
-    entries = [(_name(*key), before.get(key), after.get(key)) for key in keys[:MOST_TASKS]]
-    return _Shelf(place, entries, len(keys)) if keys else None
+    tasks = list(dict.fromkeys([*before, *after]))
+    entries = [(task, before.get(task), after.get(task)) for task in tasks[:MOST_TASKS]]
+    return _Shelf(place, entries, len(tasks)) if tasks else None
 
 
-def _by_task(place: _Place, number: int) -> dict[tuple[str, int], _Episode]:
-    """(task, how many times it was played before) → episode, of one round."""
-    episodes: dict[tuple[str, int], _Episode] = {}
+def _by_task(place: _Place, number: int) -> dict[str, _Episode]:
+    """Task, and which sample of it from the second on → episode, of one round."""
+    episodes: dict[str, _Episode] = {}
+    samples: Counter[str] = Counter()
     for trajectory in place.run.episodes("held-out", place.site, number) if place.has_round(number) else ():
-        sample = 0
-        while (trajectory.task.id, sample) in episodes:
-            sample += 1
-        episodes[trajectory.task.id, sample] = _plain(trajectory)
+        task = trajectory.task.id
+        samples[task] += 1
+        name = task if samples[task] == 1 else f"{task}, sample {samples[task]}"
+        episodes[name] = _plain(trajectory)
     return episodes
 
 
-def _name(task: str, sample: int) -> str:
-    return f"{task}, sample {sample + 1}" if sample else task
+def _json(content: object) -> str:
+    return json.dumps(content, allow_nan=False, separators=(",", ":"))
 
 
 def _plain(trajectory: Trajectory) -> _Episode:
@@ -245,5 +214,5 @@ def _plain(trajectory: Trajectory) -> _Episode:
 
 def _turn(turn: Turn) -> tuple[str, str, str, int]:
     """Observation, thought, action, and whether the response was cut."""
-    thought, mark, action = turn.response.partition(_ACTION_MARK)
+    thought, mark, action = turn.response.partition("Action:")
     return turn.observation, thought, mark + action, int(turn.truncated)

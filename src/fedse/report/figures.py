@@ -19,14 +19,12 @@ from fedse.storage import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Drawing
 
 #: Colour of the light page → CSS variable.
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#fefefe"
 PALETTE = ("#0072b2", "#c75000", "#00805e", "#a8508a", "#9a6a00", "#56606a")
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
-    colour: f"series-{number}" for number, colour in enumerate(PALETTE)
-}
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"}
+_VARIABLES |= {colour: f"series-{number}" for number, colour in enumerate(PALETTE)}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 _WIDTH = 4.6  # inches; at this width text keeps its size on a phone
@@ -57,8 +55,7 @@ class Figure:
         name: of its files, and unique on the page.
         title: what it shows, of what.
         draw: draws into empty axes.
-        headings: of the numbers behind it.
-        rows: the numbers, as text.
+        headings, rows: the numbers behind it, as text.
         right: share of the width that is kept free for labels at the ends of lines.
         height: inches.
     """
@@ -74,15 +71,10 @@ class Figure:
 
 def inline(figure: Figure) -> Html:
     """A figure for the page: inline SVG with its title, and the numbers behind it to unfold."""
-    svg = _page_svg(_saved(figure, "svg").decode(), figure)
+    svg = Html(_page_svg(_saved(figure, "svg").decode(), figure))
     numbers = table(figure.headings, figure.rows, caption=figure.title)
-    return element(
-        "figure",
-        element("figcaption", figure.title),
-        Html(svg),
-        element("details", element("summary", "Numbers"), numbers),
-        class_="chart",
-    )
+    unfolded = element("details", element("summary", "Numbers"), numbers)
+    return element("figure", element("figcaption", figure.title), svg, unfolded, class_="chart")
 
 
 def write_figures(
@@ -90,21 +82,15 @@ def write_figures(
 ) -> list[Path]:
     """Write each figure into a file with a title, on light ground, so that it can be read wherever it is put.
 
-    Args:
-        figures: what to write; their names are those of the files.
-        folder: where to.
-        kinds: of files; PNG has 200 dots an inch.
+    The figures' names are those of the files; PNG has 200 dots an inch.
 
     Raises:
         StorageError: if a file cannot be written.
     """
-    paths = []
-    for figure in figures:
-        for kind in kinds:
-            path = folder / f"{figure.name}.{kind}"
-            atomic_write(path, _saved(figure, kind, title=figure.title))
-            paths.append(path)
-    return paths
+    files = {folder / f"{figure.name}.{kind}": (figure, kind) for figure in figures for kind in kinds}
+    for path, (figure, kind) in files.items():
+        atomic_write(path, _saved(figure, kind, title=figure.title))
+    return list(files)
 
 
 def slug(*parts: str) -> str:
@@ -116,6 +102,7 @@ def slug(*parts: str) -> str:
 def _saved(figure: Figure, kind: str, *, title: str = "") -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.layout_engine import TightLayoutEngine
 
     with rc_context(_STYLE):
         drawing = Drawing(figsize=(_WIDTH, figure.height))
@@ -123,18 +110,13 @@ def _saved(figure: Figure, kind: str, *, title: str = "") -> bytes:
         figure.draw(axes)
         if title:
             drawing.text(0.012, 0.985, title, ha="left", va="top", fontsize=10.5, fontweight="bold", parse_math=False)
-        _lay_out(drawing, figure.right, top=0.88 if title else 0.97)
+        # Room for the axis labels, whose width depends on the numbers, and for the labels at the lines' ends.
+        rect = (0, 0, 1 - figure.right, 0.88 if title else 0.97)
+        TightLayoutEngine(pad=0.4, rect=rect).execute(drawing)
         buffer = io.BytesIO()
         options: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {"dpi": 200}
         drawing.savefig(buffer, format=kind, transparent=not title, **options)
     return buffer.getvalue()
-
-
-def _lay_out(drawing: Drawing, right: float, *, top: float) -> None:
-    """Room for the axis labels, whose width depends on the numbers, and for the labels at the lines' ends."""
-    from matplotlib.layout_engine import TightLayoutEngine
-
-    TightLayoutEngine(pad=0.4, rect=(0, 0, 1 - right, top)).execute(drawing)
 
 
 def _page_svg(svg: str, figure: Figure) -> str:
@@ -142,11 +124,8 @@ def _page_svg(svg: str, figure: Figure) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(?<= id=")|(?<=href="#)|(?<=url\(#)', f"{figure.name}-", svg)
-    svg = re.sub(r"#[0-9a-f]{6}", lambda match: _variable(match[0]), svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{variable})")
     label = element("title", figure.title)
     svg = re.sub(r' (?:width|height)="[0-9.]+pt"', "", svg, count=2)
     return re.sub(r"<svg([^>]*)>", lambda match: f'<svg role="img"{match[1]}>{label}', svg, count=1)
-
-
-def _variable(colour: str) -> str:
-    return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour

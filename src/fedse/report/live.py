@@ -22,47 +22,38 @@ _REST = 10
 
 
 def follow(
-    folders: Sequence[Path],
-    page: Path,
-    *,
-    on_page: Callable[[Study], None],
-    wait: Callable[[float], None] = time.sleep,
+    folders: Sequence[Path], page: Path, *, on_page: Callable[[Study], None], wait: Callable[[float], None] = time.sleep
 ) -> Study:
     """Write the page whenever a run has got further, begins or stops to be worked on, until all are complete.
 
     Whether a process is at work is told from the lock that it holds, so that a run that has died is known from one that
-    is slow.  A dead one is followed on: it may be resumed.
+    is slow.  A dead one is followed on: it may be resumed.  While the work goes on, the page loads itself anew in the
+    browser.  Returns the complete study.
 
     Args:
         folders: of a suite, or of runs; they may be about to begin, but their configuration must be there.
-        page: the file to write; while the work goes on, it loads itself anew in the browser.
+        page: the file to write.
         on_page: told of each page that was written.
         wait: called with the seconds to wait between two looks.
 
-    Returns:
-        The complete study.
-
     Raises:
-        RunError, ConfigError, StorageError: if a folder is no run, or a file is damaged or cannot be written.
-        AdapterError: if an adapter is damaged.
+        RunError, ConfigError, AdapterError, StorageError: if a folder is no run, or a file is damaged or unwritable.
     """
     for folder in folders:
         if not folder.is_dir():
             raise RunError(f"there is no folder {folder} to follow", "begin the run first, then follow it")
     seen: object = None
     while True:
-        pause = POLL_SECONDS
+        began = time.monotonic()
         state = _state(folders)
         if state != seen:
-            began = time.monotonic()
             study = read_study(folders, allow_unfinished_start=True)
             write_page(page, study, refresh=None if study.is_complete else REFRESH_SECONDS)
             on_page(study)
             if study.is_complete:
                 return study
             seen = state
-            pause = max(pause, _REST * (time.monotonic() - began))
-        wait(pause)
+        wait(max(POLL_SECONDS, _REST * (time.monotonic() - began)))
 
 
 def _state(folders: Sequence[Path]) -> object:
@@ -71,6 +62,5 @@ def _state(folders: Sequence[Path]) -> object:
     for folder in folders:
         with storage_errors("read", folder):
             runs = sorted(folder.glob("cells/*/*/seed-*/")) if is_suite(folder) else [folder]
-        states.append([state_of(run) for run in runs if run.is_dir()])
-        states.append(SuiteLayout(folder).is_at_work)
+        states += [[state_of(run) for run in runs if run.is_dir()], SuiteLayout(folder).is_at_work]
     return states

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedse.evaluation.bootstrap import Estimate
 from fedse.report.drawing import short, spread
@@ -45,14 +46,7 @@ def draw_differences(axes: Axes, differences: Mapping[str, Estimate], *, xlabel:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A method in the plane.
-
-    Attributes:
-        label: written beside it.
-        x, y: where it lies.
-        low, high: interval of ``y``.
-        colour: index of its colour and marker.
-    """
+    """A method in the plane: its label, where it lies, the interval of ``y``, and the index of colour and marker."""
 
     label: str
     x: float
@@ -83,16 +77,9 @@ def draw_points(axes: Axes, points: Sequence[Point], *, xlabel: str, ylabel: str
     for cluster in _clusters(axes, points):
         heights = spread([point.y / 100 for point in cluster])
         for height, point in zip(heights, cluster, strict=True):
-            axes.annotate(
-                short(point.label),
-                (point.x, 100 * height),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                color=PALETTE[point.colour % len(PALETTE)],
-                parse_math=False,
-            )
+            place, colour = (point.x, 100 * height), PALETTE[point.colour % len(PALETTE)]
+            look: dict[str, Any] = {"va": "center", "fontsize": 9, "color": colour, "parse_math": False}
+            axes.annotate(short(point.label), place, xytext=(6, 0), textcoords="offset points", **look)
 
 
 def draw_heat(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: str, ylabel: str) -> None:
@@ -103,15 +90,12 @@ def draw_heat(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: st
     for y, row in enumerate(rows.values()):
         for x, column in enumerate(columns):
             if column in row:
-                opacity = 0.04 + (_STRONGEST - 0.04) * row[column]
-                axes.add_patch(
-                    Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=PALETTE[0], alpha=opacity, linewidth=0)
-                )
+                opacity, corner = 0.04 + (_STRONGEST - 0.04) * row[column], (x - 0.48, y - 0.46)
+                axes.add_patch(Rectangle(corner, 0.96, 0.92, color=PALETTE[0], alpha=opacity, linewidth=0))
                 axes.text(x, y, f"{100 * row[column]:.0f}", ha="center", va="center", color=INK, fontsize=10)
-    axes.set_xticks(
-        range(len(columns)), [short(label) for label in columns], rotation=28, ha="right", color=INK, parse_math=False
-    )
-    axes.set_yticks(range(len(rows)), [short(label) for label in rows], color=INK, parse_math=False)
+    look: dict[str, Any] = {"color": INK, "parse_math": False}
+    axes.set_xticks(range(len(columns)), [short(label) for label in columns], rotation=28, ha="right", **look)
+    axes.set_yticks(range(len(rows)), [short(label) for label in rows], **look)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(xlabel, parse_math=False)
@@ -121,16 +105,15 @@ def draw_heat(axes: Axes, rows: Mapping[str, Mapping[str, float]], *, xlabel: st
         spine.set_visible(False)
 
 
-def _clusters(axes: Axes, points: Sequence[Point]) -> Iterator[list[Point]]:
+def _clusters(axes: Axes, points: Sequence[Point]) -> list[list[Point]]:
     """Points whose labels may meet, lowest first."""
-    places = {
-        point.label: axes.transAxes.inverted().transform(axes.transData.transform((point.x, 0)))[0] for point in points
-    }
-    cluster: list[Point] = []
+    in_axes = axes.transData + axes.transAxes.inverted()
+    clusters: list[list[Point]] = []
+    starts = -math.inf
     for point in sorted(points, key=lambda point: (point.x, point.y)):
-        if cluster and places[point.label] - places[cluster[0].label] > _CLOSE:
-            yield sorted(cluster, key=lambda point: point.y)
-            cluster = []
-        cluster.append(point)
-    if cluster:
-        yield sorted(cluster, key=lambda point: point.y)
+        place = in_axes.transform((point.x, 0))[0]
+        if place - starts > _CLOSE:
+            clusters.append([])
+            starts = place
+        clusters[-1].append(point)
+    return [sorted(cluster, key=lambda point: point.y) for cluster in clusters]

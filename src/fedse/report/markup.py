@@ -24,13 +24,10 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/=]*")
 
 
 def element(tag: str, *children: str, **attributes: str | bool) -> Html:
-    """An element.
+    """An element whose children are text, which is escaped, or :class:`Html`.
 
-    Args:
-        tag: its name.
-        children: text, which is escaped, or :class:`Html`.
-        attributes: ``class_`` stands for ``class``, ``aria_label`` for ``aria-label``; ``True`` gives an attribute
-            without a value, ``False`` none.
+    Of the attributes, ``class_`` stands for ``class`` and ``aria_label`` for ``aria-label``; ``True`` gives an
+    attribute without a value, ``False`` none.
     """
     shown = "".join(
         f" {name.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
@@ -42,23 +39,15 @@ def element(tag: str, *children: str, **attributes: str | bool) -> Html:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str, numbers_from: int = 1) -> Html:
-    """A table that scrolls sideways where the screen is narrow.
+    """A table that scrolls sideways where the screen is narrow; the first cell of a row is its heading.
 
-    Args:
-        headings: of the columns.
-        rows: their cells; the first of a row is its heading.
-        caption: what the table shows.
-        numbers_from: columns from this one on are aligned to the right.
+    Columns from ``numbers_from`` on are aligned to the right.
     """
     head = element("tr", *(_cell("th", text, at >= numbers_from, scope="col") for at, text in enumerate(headings)))
-    body = [
-        element(
-            "tr",
-            _cell("th", row[0], numbers_from < 1, scope="row"),
-            *(_cell("td", text, at >= numbers_from) for at, text in enumerate(row[1:], start=1)),
-        )
-        for row in rows
-    ]
+    body = []
+    for first, *rest in rows:
+        cells = (_cell("td", text, at >= numbers_from) for at, text in enumerate(rest, start=1))
+        body.append(element("tr", _cell("th", first, numbers_from < 1, scope="row"), *cells))
     content = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
     return element("div", content, class_="scroll", tabindex="0", role="region", aria_label=caption)
 

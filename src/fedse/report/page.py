@@ -13,8 +13,7 @@ from fedse.report.charts import all_figures
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
 from fedse.report.markup import Html, data_script, element
-from fedse.report.sections import before_and_after, headline, methods_table, notices
-from fedse.report.setting import setting
+from fedse.report.sections import before_and_after, headline, methods_table, notices, setting
 from fedse.report.study import Study
 from fedse.report.timeline import MOST_TIMELINES, timeline_runs
 from fedse.results.groups import Group
@@ -46,10 +45,7 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
         "are measured, lines only join them; a dotted line is a method without rounds. Of a method with complete runs "
         "there are these; while none is complete, there are the rounds that all of its runs have.",
     ),
-    "ablations": (
-        "",
-        f"Each ablation changes one thing in the reference. {_BARS_NOTE}",
-    ),
+    "ablations": ("", f"Each ablation changes one thing in the reference. {_BARS_NOTE}"),
     "bytes": (
         "Success against bytes",
         "Success after the last round, with 95 % intervals, against what a site sends in a round.",
@@ -92,21 +88,20 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
         "Size of the messages with adapters: what all sites send in a round, and what they are sent at its beginning.",
     ),
 }
-_SECTIONS = {  # identity → (heading, name in the navigation, parts of charts.all_figures)
+_SECTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    # identity → (heading, name in the navigation, parts of charts.all_figures)
+    "results": ("Results", "Results", ()),
     "ablations": ("Ablations", "Ablations", ("ablations",)),
     "episodes": ("Episodes, before and after", "Episodes", ()),
     "exchange": ("What the sites exchange", "Exchange", ("bytes", "transfer", "conflict", "traffic")),
     "learning": ("Learning at the sites", "Learning", ("exploration", "loss", "experience")),
     "time": ("Time", "Time", ("timeline",)),
+    "setting": ("What was run", "Setting", ()),
 }
 
 
 def render_page(study: Study, *, refresh: int | None = None) -> str:
-    """The report of a suite or of runs as HTML.
-
-    Args:
-        study: what it is about.
-        refresh: the page loads itself anew after so many seconds, for runs that go on.
+    """The report of a suite or of runs as HTML; after ``refresh`` seconds it loads itself anew, for runs that go on.
 
     Raises:
         RunError, StorageError: if the runs' episodes cannot be read.
@@ -117,17 +112,10 @@ def render_page(study: Study, *, refresh: int | None = None) -> str:
 
 
 def write_page(path: Path, study: Study, *, refresh: int | None = None, figures: Path | None = None) -> None:
-    """Write the report, and on request its figures as files.
-
-    Args:
-        path: of the page.
-        study: what it is about.
-        refresh: see :func:`render_page`.
-        figures: folder for the figures, each as SVG and as PNG.
+    """Write the report (:func:`render_page`), and on request its figures into a folder, each as SVG and as PNG.
 
     Raises:
-        RunError: if the runs' episodes are damaged.
-        AdapterError: if an adapter is damaged.
+        RunError, AdapterError: if the runs' episodes or an adapter are damaged.
         StorageError: if a file cannot be read or written.
     """
     standings = study.standings()
@@ -142,41 +130,33 @@ def _render(
     study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None
 ) -> str:
     sections = {"results": _results(study, standings, parts)}
-    for identity, (heading, _, names) in _SECTIONS.items():
-        shown = [name for name in names if parts[name]]
-        if shown:
-            content = [_part(name, parts[name], with_heading=len(names) > 1) for name in shown]
-            sections[identity] = _section(
-                identity, heading, _extra(identity, study, standings), element("div", *content, class_="parts")
-            )
+    for identity, (_, _, names) in _SECTIONS.items():
+        content = [_part(name, parts[name], with_heading=len(names) > 1) for name in names if parts[name]]
+        if content:
+            extra = _extra(identity, study, standings)
+            sections[identity] = _section(identity, extra, element("div", *content, class_="parts"))
     if study.groups:
-        sections["setting"] = _section("setting", "What was run", setting(study.groups))
+        sections["setting"] = _section("setting", setting(study.groups))
     used = sum(len(section.encode(errors="replace")) for section in sections.values())
     episodes = episode_data(study, budget=max(0, min(LARGEST_EPISODES, LARGEST_PAGE - used)))
     if episodes.shown:
         sections["episodes"] = _browser(study, episodes)
     elif episodes.left_out:
-        sections["episodes"] = _section("episodes", _SECTIONS["episodes"][0], element("p", _NO_ROOM, class_="notice"))
-    order = [name for name in ("results", *_SECTIONS, "setting") if name in sections]
+        sections["episodes"] = _section("episodes", element("p", _NO_ROOM, class_="notice"))
+    order = [name for name in _SECTIONS if name in sections]
+    links = [element("a", _SECTIONS[name][1], href=f"#{name}") for name in order]
     script = "".join(_asset(name) for name in ("report.js", "browser.js"))
     return Template(_asset("page.html")).substitute(
         title=element("title", f"fedse report: {study.title}"),
         heading=element("h1", study.title),
         description=element("p", study.description, class_="lead") if study.description else "",
-        navigation=_navigation(order),
+        navigation=element("nav", *links, aria_label="Parts of the report"),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("report.css"),
         script=script,
         refresh="" if refresh is None else element("meta", name="fedse-refresh", content=str(refresh)),
         live=_live_bar(refresh),
         content=Html.join([notices(study), *(sections[name] for name in order)]),
-    )
-
-
-def _navigation(order: Sequence[str]) -> Html:
-    names = {"results": "Results", "setting": "Setting"} | {name: entry[1] for name, entry in _SECTIONS.items()}
-    return element(
-        "nav", *(element("a", names[name], href=f"#{name}") for name in order), aria_label="Parts of the report"
     )
 
 
@@ -187,27 +167,26 @@ def _asset(name: str) -> str:
 def _live_bar(refresh: int | None) -> str:
     if refresh is None:
         return ""
-    button = element("button", "Pause", type="button", id="pause")
     text = element("span", f"This page follows the work and loads itself anew every {refresh} s.")
-    return element("p", text, Html(" "), button, class_="notice")
+    return element("p", text, Html(" "), element("button", "Pause", type="button", id="pause"), class_="notice")
 
 
-def _section(identity: str, heading: str, *content: str) -> Html:
-    title = element("h2", heading, id=f"{identity}-heading")
+def _section(identity: str, *content: str) -> Html:
+    title = element("h2", _SECTIONS[identity][0], id=f"{identity}-heading")
     return element("section", title, *content, id=identity, aria_labelledby=f"{identity}-heading")
 
 
 def _results(study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]]) -> Html:
     if not any(run.evaluated for run in study.runs):
-        return _section("results", "Results", element("p", "No round has been evaluated yet."))
+        return _section("results", element("p", "No round has been evaluated yet."))
     course = _part("success", [*parts["differences"], *parts["success"]], with_heading=True)
     bars = [_note(_BARS_NOTE)] if parts["differences"] else []
     if len(study.groups) == 1:
         group = study.groups[0]
-        return _section("results", "Results", headline(group), course, before_and_after([group]))
+        return _section("results", headline(group), course, before_and_after([group]))
     table = methods_table(study, _of(standings, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section("results", "Results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
+    return _section("results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
 
 
 def _of(standings: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
@@ -220,27 +199,21 @@ def _extra(identity: str, study: Study, standings: Sequence[Standing]) -> Html:
     if identity == "ablations":
         rows = _of(standings, [*study.references.values(), *study.ablations])
         return methods_table(study, rows, "Ablations: success on held-out tasks")
-    runs = len(timeline_runs(study.methods))
-    if identity == "time" and runs > MOST_TIMELINES:
-        text = (
-            f"Timelines are those of {MOST_TIMELINES} of {runs} runs, the first run of each method before any second."
-        )
-        return element("p", text, class_="notice")
+    if identity == "time" and (runs := len(timeline_runs(study.methods))) > MOST_TIMELINES:
+        first = "the first run of each method before any second."
+        return element("p", f"Timelines are those of {MOST_TIMELINES} of {runs} runs, {first}", class_="notice")
     return Html("")
 
 
 def _part(name: str, figures: Sequence[Figure], *, with_heading: bool) -> Html:
     heading, note = _PARTS[name]
     title = [element("h3", heading)] if with_heading else []
-    return element("div", *title, _note(note), _grid(figures), class_="part")
+    grid = element("div", *(inline(figure) for figure in figures), class_="grid")
+    return element("div", *title, _note(note), grid, class_="part")
 
 
 def _note(text: str) -> Html:
     return element("p", text, class_="note")
-
-
-def _grid(figures: Sequence[Figure]) -> Html:
-    return element("div", *(inline(figure) for figure in figures), class_="grid")
 
 
 def _browser(study: Study, episodes: EpisodeData) -> Html:
@@ -256,6 +229,5 @@ def _browser(study: Study, episodes: EpisodeData) -> Html:
         )
     if study.ablations:
         note += " Of an ablation there are the episodes of its first seed."
-    heading = _SECTIONS["episodes"][0]
-    body = Html(_asset("browser.html"))
-    return _section("episodes", heading, _note(note), body, data_script("episode-data", episodes.packed))
+    data = data_script("episode-data", episodes.packed)
+    return _section("episodes", _note(note), Html(_asset("browser.html")), data)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from fedse.evaluation import macro_average
 from fedse.report.markup import Html, element, table
 from fedse.report.study import Study
-from fedse.results.formatting import (
-    NONE,
-    bounds,
-    excludes_zero,
-    percent,
-    points,
-    rate_with_interval,
-    true_minus,
-)
+from fedse.results.formatting import NONE, bounds, excludes_zero, percent, points, rate_with_interval, true_minus
 from fedse.results.groups import Course, Group, environments_of, evaluated_in
 from fedse.results.reading import Run
 from fedse.results.standings import Standing
+from fedse.results.words import settings_in_words, versions_in_words
+from fedse.runs.identity import method_settings
+from fedse.settings import dump_config
 from fedse.suites import SuiteLayout
-from fedse.types import SuccessRate
 
+_MOST_COLUMNS = 4
+_NOT_SETTINGS = ("seeds", "software")
 _BEFORE_AND_AFTER = (
     "Success on held-out tasks, with Wilson's 95 % intervals; that of pooled runs reaches from the lowest bound to the "
     "highest"
@@ -32,7 +29,6 @@ _BEFORE_AND_AFTER = (
 
 def notices(study: Study) -> Html:
     """What the reader has to know first: runs that are not complete, or do not count, and what went wrong."""
-    groups = study.groups
     runs = study.labelled_runs
     if study.suite is not None:
         open_ = list(_suite_progress(study))
@@ -41,7 +37,7 @@ def notices(study: Study) -> Html:
     twice = [
         f"{group.label} has several runs of one seed; the first that is complete counts, because repeating a seed adds "
         f"no evidence."
-        for group in groups
+        for group in study.groups
         if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
     lost = [
@@ -59,16 +55,19 @@ def notices(study: Study) -> Html:
         for site, done in record.clients.items()
         if done.get("outcome", "ok") != "ok"
     ]
-    return Html.join(element("p", text, class_="notice") for text in [*open_, *twice, *lost, *refused])
+    return Html.join(map(_notice, [*open_, *twice, *lost, *refused]))
 
 
 def headline(group: Group) -> Html:
     """The results of one method as cards: success after the last round, and what it was before the first."""
     courses = group.courses()
-    cards = [_card(name, course[min(course)], course[max(course)], len(course) > 1) for name, course in courses.items()]
     finals = {name: course[max(course)] for name, course in courses.items()}
+    cards = []
     if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
-        cards.insert(0, _card_of("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
+        cards.append(_card("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
+    for name, course in courses.items():
+        was = f"was {percent(course[min(course)].rate)} · " if len(course) > 1 else ""
+        cards.append(_card(name, percent(finals[name].rate), f"{was}[{bounds(finals[name])}]", class_="card"))
     shown = element("div", *cards, class_="cards")
     if len(group.measured) == len(group.runs):
         return shown
@@ -79,23 +78,15 @@ def methods_table(study: Study, standings: Sequence[Standing], caption: str) -> 
     """A row for each method: the mean of environments with its interval, the difference to the reference, each rate."""
     environments = environments_of([found.group for found in standings])
     head = ["method", "mean of environments [95 %]", "difference [95 %]", *environments, "all episodes", "seeds"]
-    rows = [
-        [
-            _name_cell(found, study),
-            _mean_cell(found),
-            _gain_cell(found),
-            *(_rate_cell(found, environment) for environment in environments),
-            percent(found.weighted),
-            _seeds(found),
-        ]
-        for found in standings
-    ]
-    obstacles = [
-        element("p", f"{found.group.label} is not compared: {found.obstacle}.", class_="notice")
-        for found in standings
-        if found.obstacle
-    ]
-    return Html.join([table(head, rows, caption=caption), *obstacles])
+    rows = []
+    for found in standings:
+        done, planned = len(found.seeds), found.group.planned
+        seeds = str(done) if done == planned else f"{done} of {planned}"
+        rates = (_rate_cell(found, environment) for environment in environments)
+        first = (_name_cell(found, study), _mean_cell(found), _gain_cell(found))
+        rows.append([*first, *rates, percent(found.weighted), seeds])
+    obstacles = [f"{found.group.label} is not compared: {found.obstacle}." for found in standings if found.obstacle]
+    return Html.join([table(head, rows, caption=caption), *map(_notice, obstacles)])
 
 
 def before_and_after(groups: Sequence[Group]) -> Html:
@@ -106,34 +97,58 @@ def before_and_after(groups: Sequence[Group]) -> Html:
     return table(headings, rows, caption=_BEFORE_AND_AFTER)
 
 
+def setting(groups: Sequence[Group]) -> Html:
+    """Settings in short, what differs between the groups, and a whole configuration of each."""
+    columns = [_summary(group) for group in groups]
+    common = {name: text for name, text in columns[0].items() if all(column[name] == text for column in columns)}
+    caption, heading = "What all have in common", "all"
+    if len(groups) == 1:
+        caption, heading = "Configuration in short", groups[0].label
+    parts = [table(["", heading], [[name, text] for name, text in common.items()], caption=caption, numbers_from=2)]
+    own = [[name, *(column[name] for column in columns)] for name in _NOT_SETTINGS if name not in common]
+    if differing := [*own, *_differing(groups)]:
+        parts.append(_by_group(groups, differing))
+    for group in groups:
+        run = group.runs[0]
+        label = group.label if len(group.runs) == 1 else f"{group.label_of(run)} (the others differ in the seed)"
+        folders = element("p", f"In {', '.join(str(other.folder) for other in group.runs)}", class_="note")
+        content = Html.join([folders, element("pre", dump_config(run.config), tabindex="0")])
+        parts.append(element("details", element("summary", f"{label}: whole configuration"), content))
+    return Html.join(parts)
+
+
 def moment(seconds: float) -> Html:
     """A point in time; the page's script adds how long ago that is."""
     when = datetime.fromtimestamp(seconds, UTC)
     return element("time", f"{when:%Y-%m-%d %H:%M:%S} UTC", datetime=when.isoformat())
 
 
+def _notice(text: str) -> Html:
+    return element("p", text, class_="notice")
+
+
 def _run_progress(label: str, run: Run) -> Html:
     done = f"{label} is not complete: {run.rounds_done} of {run.config.rounds} rounds done. "
     if run.is_at_work:
-        state = "A process works on it. "
+        done += "A process works on it. "
     else:
-        state = f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
+        done += f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
     sign = run.last_sign
     if sign is None or sign.ended is None:
-        return Html.join([element("span", done + state)])
+        return element("span", done)
     last = f"Last sign of life: {sign.phase.value} at {sign.site}, round {sign.round}, ended "
-    return Html.join([element("span", done + state + last), moment(sign.ended), Html(".")])
+    return Html.join([element("span", done + last), moment(sign.ended), Html(".")])
 
 
 def _suite_progress(study: Study) -> Iterator[str]:
     runs = study.runs
     if study.is_complete or study.suite is None:
         return
-    done, at_work = sum(run.is_complete for run in runs), sum(run.is_at_work for run in runs)
-    rest = [run for run in runs if not run.is_complete]
+    rest, at_work = [run for run in runs if not run.is_complete], sum(run.is_at_work for run in runs)
     text = (
-        f"The suite is not complete: {done} runs are done, {len(rest)} have begun ({at_work} of them at work now), "
-        f"{len(study.missing)} cells are missing. What is compared are the seeds that are complete on both sides. "
+        f"The suite is not complete: {len(runs) - len(rest)} runs are done, {len(rest)} have begun ({at_work} of them "
+        f"at work now), {len(study.missing)} cells are missing. What is compared are the seeds that are complete on "
+        f"both sides. "
     )
     if not at_work and not SuiteLayout(study.suite).is_at_work:
         text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
@@ -145,21 +160,15 @@ def _suite_progress(study: Study) -> Iterator[str]:
     yield from (f"Failed: {cell}" for cell in study.missing if "(failed" in cell)
 
 
-def _card(name: str, before: SuccessRate, after: SuccessRate, is_course: bool) -> Html:
-    small = f"was {percent(before.rate)} · " if is_course else ""
-    return _card_of(name, percent(after.rate), f"{small}[{bounds(after)}]", class_="card")
-
-
-def _card_of(name: str, value: str, small: str, *, class_: str) -> Html:
+def _card(name: str, value: str, small: str, *, class_: str) -> Html:
     parts = (element("span", name, class_="what"), element("strong", value), element("small", small))
     return element("div", *parts, class_=class_)
 
 
 def _name_cell(found: Standing, study: Study) -> Html:
     group = found.group
-    is_reference = any(group.label == reference.label for reference in study.references.values())
     parts = [element("span", group.label, class_="method", style=f"--series: var(--series-{group.colour % 6})")]
-    if is_reference:
+    if any(group.label == reference.label for reference in study.references.values()):
         parts.append(element("span", "reference", class_="tag"))
     if group.description:
         parts.append(element("small", group.description))
@@ -173,31 +182,26 @@ def _mean_cell(found: Standing) -> Html:
     if macro is None:
         return element("span", percent(found.mean, 1))
     low, high, value = (f"{100 * bound:.1f}%" for bound in (macro.low, macro.high, macro.value))
-    series = f"var(--series-{found.group.colour % 6})"
-    bar = element(
-        "span", class_="bar", aria_hidden="true", style=f"--low:{low};--high:{high};--at:{value};--series:{series}"
-    )
-    text = f"{percent(macro.value, 1)} [{bounds(macro, 1, ', ')}]"
-    return Html.join([element("span", text), bar])
+    style = f"--low:{low};--high:{high};--at:{value};--series:var(--series-{found.group.colour % 6})"
+    text = element("span", f"{percent(macro.value, 1)} [{bounds(macro, 1, ', ')}]")
+    return Html.join([text, element("span", class_="bar", aria_hidden="true", style=style)])
 
 
 def _gain_cell(found: Standing) -> Html:
     gain = found.gain
     if gain is None:
         return Html(NONE)
-    text = true_minus(points(gain))
     if not excludes_zero(gain):
-        return element("span", text)
-    return element("strong", text, class_="better" if gain.low > 0 else "worse")
+        return element("span", true_minus(points(gain)))
+    return element("strong", true_minus(points(gain)), class_="better" if gain.low > 0 else "worse")
 
 
 def _rate_cell(found: Standing, environment: str) -> Html:
     if environment not in found.rates:
         return Html(NONE)
     rate, against = found.rates[environment], found.against_in(environment)
-    text = element("span", percent(rate.rate))
+    text, mark = element("span", percent(rate.rate)), found.mark_in(environment)
     interval = element("small", f"[{bounds(rate)}]" if rate.episodes else "")
-    mark = found.mark_in(environment)
     if against is None or not mark:
         return Html.join([text, interval])
     name = "better" if mark == "▲" else "worse"
@@ -205,11 +209,6 @@ def _rate_cell(found: Standing, environment: str) -> Html:
     title = f"{name} than the reference: {gain}, p {against.p_holm:.2g}"
     sign = element("span", mark, class_=name, role="img", aria_label=title, title=title)
     return Html.join([text, Html(" "), sign, interval])
-
-
-def _seeds(found: Standing) -> str:
-    done, planned = len(found.seeds), found.group.planned
-    return str(done) if done == planned else f"{done} of {planned}"
 
 
 def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str]]:
@@ -220,22 +219,17 @@ def _result_rows(groups: Sequence[Group], environment: str) -> Iterator[list[str
         several = len(group.runs) > 1
         label = _row_label(environment, group.label if len(groups) > 1 or several else "")
         yield _result_row(f"{label} ({_runs_of(group)})" if several else label, rates)
-        if several:
-            for run in group.runs:
-                if single := evaluated_in(run, environment):
-                    yield _result_row(_row_label(environment, group.label_of(run)), single)
+        for run in group.runs if several else ():
+            if single := evaluated_in(run, environment):
+                yield _result_row(_row_label(environment, group.label_of(run)), single)
 
 
 def _result_row(label: str, rates: Course) -> list[str]:
-    rounds = list(rates)
-    before, after = rates[rounds[0]], rates[rounds[-1]]
-    if len(rounds) == 1:
-        return [label, rate_with_interval(before), NONE, NONE, str(before.episodes), str(rounds[0])]
-    change = NONE
-    if before.episodes and after.episodes:
-        change = _change(before.rate, after.rate)
+    first, last = min(rates), max(rates)
+    before, after = rates[first], rates[last]
+    change = _change(before.rate, after.rate) if before.episodes and after.episodes else NONE
     shown = [rate_with_interval(before), rate_with_interval(after), change]
-    return [label, *shown, str(after.episodes), f"{rounds[0]} → {rounds[-1]}"]
+    return _before_and_after_row(label, shown, str(after.episodes), first, last)
 
 
 def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
@@ -249,9 +243,14 @@ def _mean_row(group: Group, is_compared: bool) -> list[str] | None:
     )
     label = _row_label("mean of environments", group.label if is_compared else "")
     shown = [percent(before), percent(after), _change(before, after)]
-    if len(rounds) == 1:
-        shown[1:] = [NONE, NONE]
-    return [label, *shown, "", f"{rounds[0]} → {rounds[-1]}" if len(rounds) > 1 else str(rounds[0])]
+    return _before_and_after_row(label, shown, "", rounds[0], rounds[-1])
+
+
+def _before_and_after_row(label: str, shown: Sequence[str], episodes: str, first: int, last: int) -> list[str]:
+    """``shown`` is the rate before, that after, and the change; of one round there is but the first."""
+    if first == last:
+        return [label, shown[0], NONE, NONE, episodes, str(first)]
+    return [label, *shown, episodes, f"{first} → {last}"]
 
 
 def _change(before: float, after: float) -> str:
@@ -267,3 +266,39 @@ def _runs_of(group: Group) -> str:
 
 def _row_label(environment: str, label: str) -> str:
     return f"{environment} · {label}" if label else environment
+
+
+def _by_group(groups: Sequence[Group], differing: Sequence[list[str]]) -> Html:
+    """A column for each of a few groups, a row for each of many."""
+    rows = [["", *(group.label for group in groups)], *differing]
+    if len(groups) > _MOST_COLUMNS:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    return table(rows[0], rows[1:], caption="Settings that differ", numbers_from=len(rows[0]))
+
+
+def _summary(group: Group) -> dict[str, str]:
+    config = group.runs[0].config
+    done = (f"{'' if run.is_complete else f'{run.rounds_done} of '}{run.config.rounds}" for run in group.runs)
+    return {
+        "seeds": ", ".join(dict.fromkeys(str(run.config.seed) for run in group.runs)),
+        "rounds": ", ".join(dict.fromkeys(done)),
+        **settings_in_words(config, config.clients),
+        "software": "; ".join(dict.fromkeys(versions_in_words(run) or "unknown" for run in group.runs)),
+    }
+
+
+def _differing(groups: Sequence[Group]) -> list[list[str]]:
+    settings = [method_settings(group.runs[0].config) for group in groups]
+    keys = dict.fromkeys(key for of_group in settings for key in of_group)
+    rows = {key: [_shown(of_group[key]) if key in of_group else NONE for of_group in settings] for key in keys}
+    return [[key, *values] for key, values in rows.items() if len(set(values)) > 1]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(_shown(entry) for entry in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={entry}" for name, entry in value.items() if entry not in (None, {}))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from fedse.results.groups import Group, group_runs
 from fedse.results.reading import Run, read_runs
 from fedse.results.standings import Standing
 from fedse.results.standings import standings as standings_of
-from fedse.suites import CellResult, CellState, SuiteLayout, read_suite
+from fedse.suites import CellState, SuiteLayout, read_suite
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,8 @@ class Study:
 
     @property
     def labelled_runs(self) -> tuple[tuple[str, Run], ...]:
-        """All runs once, also those that serve for several methods, and what to call them."""
-        runs = {run.folder: (group.label_of(run), run) for group in self.groups for run in group.runs}
-        return tuple(runs.values())
+        """What to call each run, and the run; one that serves for several methods is there once."""
+        return tuple({run.folder: (group.label_of(run), run) for group in self.groups for run in group.runs}.values())
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -78,11 +77,10 @@ def is_suite(folder: Path) -> bool:
 
 
 def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False) -> Study:
-    """Read the folder of a suite, or run folders.
+    """Read the folder of a suite (:func:`study_of_suite`), or run folders (:func:`~fedse.results.reading.read_runs`).
 
     Raises:
-        ConfigError: if a suite is named beside other folders, or a configuration is not valid.
-        RunError, AdapterError, StorageError: see :func:`~fedse.results.reading.read_run`.
+        ConfigError: also if a suite is named beside other folders.
     """
     if len(folders) == 1 and is_suite(folders[0]):
         return study_of_suite(folders[0], allow_unfinished_start=allow_unfinished_start)
@@ -90,34 +88,29 @@ def read_study(folders: Sequence[Path], *, allow_unfinished_start: bool = False)
 
 
 def study_of_runs(runs: Sequence[Run]) -> Study:
-    """Runs that differ in their seeds only are one method; the first method is the reference of the others.
-
-    Args:
-        runs: at least one.
-    """
+    """At least one run; those that differ in their seeds only are a method, and the first is the others' reference."""
     groups = group_runs(runs)
-    names = list(dict.fromkeys(group.label for group in groups))
+    title = ", ".join(dict.fromkeys(group.label for group in groups))
     references = {groups[0].model: groups[0]} if len(groups) > 1 else {}
-    return Study(", ".join(names), "", tuple(groups), (), references)
+    return Study(title, "", tuple(groups), (), references)
 
 
 def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Study:
-    """The cells of a suite as far as they have got.
-
-    Args:
-        folder: the suite's.
-        allow_unfinished_start: accept a suite none of whose runs has completed its round 0 yet.
+    """The cells of a suite as far as they have got; if none has completed its round 0, that has to be allowed.
 
     Raises:
         ConfigError: if the folder has no valid suite.
-        RunError, AdapterError, StorageError: if there is nothing to report, or a cell's run is damaged or cannot be
-            read.
+        RunError, AdapterError, StorageError: if there is nothing to report, or a file is damaged or cannot be read.
     """
     results = read_suite(folder)
     suite = results.suite
     methods, ablations = (tuple(group for group in groups if group.runs) for groups in results.groups())
     references = {group.model: group for group in (*methods, *ablations) if group.method == suite.reference}
-    missing = tuple(_missing(cell) for cell in results.cells if not cell.records or cell.state is CellState.FAILED)
+    missing = tuple(
+        f"{cell.cell} ({f'failed: {cell.error}' if cell.error else cell.state.value})"
+        for cell in results.cells
+        if not cell.records or cell.state is CellState.FAILED
+    )
     study = Study(suite.name, suite.description, methods, ablations, references, missing, folder)
     if not study.runs and not allow_unfinished_start:
         raise RunError(
@@ -127,7 +120,3 @@ def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Stu
     for run in study.runs:
         run.check_numbers()
     return study
-
-
-def _missing(cell: CellResult) -> str:
-    return f"{cell.cell} (failed: {cell.error})" if cell.error else f"{cell.cell} ({cell.state.value})"

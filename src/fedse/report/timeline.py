@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise, zip_longest
 from typing import TYPE_CHECKING
 
 from fedse.progress import Phase
@@ -28,14 +28,7 @@ _SHORTEST_PAUSE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A phase of a site.
-
-    Attributes:
-        kind: what the site did.
-        round: of the federation.
-        start: seconds since the run's first phase began.
-        seconds: how long it took.
-    """
+    """A phase of a site in a round; times are in seconds since the run's first phase began."""
 
     kind: Phase
     round: int
@@ -44,7 +37,7 @@ class Span:
 
     @property
     def end(self) -> float:
-        """Seconds since the run's first phase began."""
+        """When it was complete."""
         return self.start + self.seconds
 
 
@@ -74,30 +67,24 @@ def timeline(run: Run) -> Timeline:
     Where it is not, or where the phases of a site would overlap, as in a folder that was copied without the times of
     its files, they are put in a row.
     """
-    sites = {
-        site: sorted(
-            (Span(done.phase, done.round, (done.ended or 0.0) - done.seconds, done.seconds) for done in phases),
-            key=lambda span: (span.round, KINDS.index(span.kind)),
-        )
-        for site in run.sites
-        if (phases := run.phases_of(site))
-    }
-    if any(done.ended is None for done in run.phases) or any(_overlap(spans) for spans in sites.values()):
-        return Timeline({site: _in_a_row(spans) for site, spans in sites.items()}, by_clock=False)
+    sites: dict[str, list[Span]] = {site: [] for site in run.sites}
+    for done in sorted(run.phases, key=lambda done: (done.round, KINDS.index(done.phase))):
+        sites[done.site].append(Span(done.phase, done.round, (done.ended or 0.0) - done.seconds, done.seconds))
+    sites = {site: spans for site, spans in sites.items() if spans}
+    pairs = (pair for spans in sites.values() for pair in pairwise(spans))
+    overlap = any(after.start < before.end - _TOLERANCE for before, after in pairs)
+    if overlap or any(done.ended is None for done in run.phases):
+        starts = {site: accumulate((span.seconds for span in row), initial=0.0) for site, row in sites.items()}
+        in_a_row = {site: list(map(_moved, row, starts[site])) for site, row in sites.items()}
+        return Timeline(in_a_row, by_clock=False)
     first = min((span.start for spans in sites.values() for span in spans), default=0.0)
-    moved = {site: [replace(span, start=span.start - first) for span in spans] for site, spans in sites.items()}
-    return _without_pauses(moved)
+    return _without_pauses({site: [_moved(span, span.start - first) for span in row] for site, row in sites.items()})
 
 
 def timeline_runs(groups: Sequence[Group]) -> list[tuple[str, Run]]:
     """Runs with their labels, the first of each group before any second one; each once."""
-    longest = max((len(group.runs) for group in groups), default=0)
-    ordered = [
-        (group.label_of(group.runs[at]), group.runs[at])
-        for at in range(longest)
-        for group in groups
-        if at < len(group.runs)
-    ]
+    labelled = ([(group.label_of(run), run) for run in group.runs] for group in groups)
+    ordered = [entry for column in zip_longest(*labelled) for entry in column if entry]
     return list({run.folder: (label, run) for label, run in reversed(ordered)}.values())[::-1]
 
 
@@ -108,22 +95,15 @@ def timeline_figures(groups: Sequence[Group]) -> list[Figure]:
 
 
 def _figure(label: str, found: Timeline) -> Figure:
-    cells = [
-        [
-            site,
-            *(f"{math.fsum(span.seconds for span in spans if span.kind is kind):.1f}" for kind in KINDS),
-            f"{max((span.end for span in spans), default=0.0):.1f}" if found.by_clock else "unknown",
-        ]
-        for site, spans in found.sites.items()
-    ]
-    return Figure(
-        slug("timeline", label),
-        f"{label}: who did what when" if found.by_clock else f"{label}: working time",
-        partial(draw_timeline, shown=found),
-        ("site", *(f"{kind.value} (s)" for kind in KINDS), "done after (s)"),
-        cells,
-        height=1.5 + 0.36 * len(found.sites),
-    )
+    cells = []
+    for site, spans in found.sites.items():
+        worked = (math.fsum(span.seconds for span in spans if span.kind is kind) for kind in KINDS)
+        done = f"{max((span.end for span in spans), default=0.0):.1f}" if found.by_clock else "unknown"
+        cells.append([site, *(f"{seconds:.1f}" for seconds in worked), done])
+    title = f"{label}: {'who did what when' if found.by_clock else 'working time'}"
+    draw, height = partial(draw_timeline, shown=found), 1.5 + 0.36 * len(found.sites)
+    headings = ("site", *(f"{kind.value} (s)" for kind in KINDS), "done after (s)")
+    return Figure(slug("timeline", label), title, draw, headings, cells, height=height)
 
 
 def draw_timeline(axes: Axes, shown: Timeline) -> None:
@@ -142,7 +122,7 @@ def draw_timeline(axes: Axes, shown: Timeline) -> None:
                 numbered = span.round
     for start, seconds in shown.pauses:
         axes.axvline(start / size, color=MUTED, linestyle=":", linewidth=1.2)
-        text = f"pause {_duration(seconds)}"
+        text = "pause " + (f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min")
         axes.text(start / size, len(shown.sites) - 0.4, text, color=MUTED, fontsize=8.5, ha="center", va="center")
     for at, kind in enumerate(KINDS):
         axes.bar(0, 0, color=PALETTE[at], label=kind.value)  # for the names above; draws nothing
@@ -155,15 +135,8 @@ def draw_timeline(axes: Axes, shown: Timeline) -> None:
     name_above(axes)
 
 
-def _overlap(spans: Sequence[Span]) -> bool:
-    return any(after.start < before.end - _TOLERANCE for before, after in pairwise(spans))
-
-
-def _in_a_row(spans: Sequence[Span]) -> list[Span]:
-    row: list[Span] = []
-    for span in spans:
-        row.append(replace(span, start=row[-1].end if row else 0.0))
-    return row
+def _moved(span: Span, start: float) -> Span:
+    return replace(span, start=start)
 
 
 def _without_pauses(sites: Mapping[str, Sequence[Span]]) -> Timeline:
@@ -177,14 +150,8 @@ def _without_pauses(sites: Mapping[str, Sequence[Span]]) -> Timeline:
             gaps.append((busy_until, span.start - busy_until))
         busy_until = max(busy_until, span.end)
 
-    def moved(span: Span) -> Span:
-        return replace(span, start=span.start - sum(seconds for start, seconds in gaps if start < span.start))
+    def without(moment: float) -> float:
+        return moment - sum(seconds for start, seconds in gaps if start < moment)
 
-    pauses = [
-        (start - sum(seconds for earlier, seconds in gaps if earlier < start), seconds) for start, seconds in gaps
-    ]
-    return Timeline({site: [moved(span) for span in row] for site, row in sites.items()}, True, pauses)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
+    rows = {site: [_moved(span, without(span.start)) for span in row] for site, row in sites.items()}
+    return Timeline(rows, True, [(without(start), seconds) for start, seconds in gaps])

@@ -40,17 +40,15 @@ def round_conflicts(run: Run) -> Conflicts:
     ``error`` (of averaging factors instead of products, in % of the change); see :mod:`fedse.adapters.algebra`.
 
     Raises:
-        AdapterError: if an adapter is damaged.
-        StorageError: if a file cannot be read, or is damaged.
+        AdapterError, StorageError: if a file is damaged or cannot be read.
     """
     if run.exchange_file.is_file():
         return _read(run.exchange_file)[0]
-    conflicts = {}
-    for record in run.records[1:]:
-        combined = combined_updates(run, record)
-        if combined is not None and len(combined[1]) > 1:
-            conflicts[record.round] = _measured(run, record, *combined)
-    return conflicts
+    return {
+        record.round: _measured(run, record, *combined)
+        for record in run.records[1:]
+        if (combined := combined_updates(run, record)) and len(combined[1]) > 1
+    }
 
 
 def combined_updates(run: Run, record: RoundRecord) -> tuple[AdapterState, dict[str, AdapterState]] | None:
@@ -67,9 +65,7 @@ def combined_updates(run: Run, record: RoundRecord) -> tuple[AdapterState, dict[
         return None
     before = run.adapter(start)
     updates = {site: run.update(record.round, site) for site in sites}
-    if any(shape_problems(update, before) for update in updates.values()):
-        return None
-    return before, updates
+    return None if any(shape_problems(update, before) for update in updates.values()) else (before, updates)
 
 
 def traffic(run: Run) -> Traffic:
@@ -79,8 +75,7 @@ def traffic(run: Run) -> Traffic:
     messages are gone are left out, and those after which every site goes on by itself, for which it needs no server.
 
     Raises:
-        RunError: if a round is damaged.
-        StorageError: if a file cannot be read, or is damaged.
+        RunError, StorageError: if a file is damaged or cannot be read.
     """
     if run.exchange_file.is_file():
         return _read(run.exchange_file)[1]
@@ -98,14 +93,9 @@ def write_exchange(path: Path, conflicts: Conflicts, sizes: Traffic) -> None:
     Raises:
         StorageError: if the file cannot be written.
     """
-    content = {
-        "schema_version": _SCHEMA,
-        "conflicts": [{"round": number, **values} for number, values in conflicts.items()],
-        "traffic": [
-            {"site": site, "round": number, "way": way, "bytes": size} for (site, number, way), size in sizes.items()
-        ],
-    }
-    write_json(path, content)
+    rounds = [{"round": number, **values} for number, values in conflicts.items()]
+    ways = [{"site": site, "round": number, "way": way, "bytes": size} for (site, number, way), size in sizes.items()]
+    write_json(path, {"schema_version": _SCHEMA, "conflicts": rounds, "traffic": ways})
 
 
 def _read(path: Path) -> tuple[Conflicts, Traffic]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fedse.evaluation.rates import pooled, rate_of
 from fedse.progress import Phase
@@ -12,6 +14,8 @@ from fedse.results.exchange import UP
 from fedse.results.reading import Run
 from fedse.runs.identity import method_settings
 from fedse.types import SuccessRate
+
+_Value = TypeVar("_Value")
 
 #: Round → success rate.
 Course = Mapping[int, SuccessRate]
@@ -26,8 +30,7 @@ class Group:
         runs: in the order given; of a suite's method as far as they have begun.
         colour: index of its colour and marker in all figures.
         model: which others it can be compared with.
-        method: its name in a suite; empty for runs without one.
-        description: one line; empty for runs without a suite.
+        method, description: its name in a suite and what that says of it in a line; empty without a suite.
         planned: how many seeds there are to be.
     """
 
@@ -73,20 +76,14 @@ class Group:
 
     def mean(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
         """Round → mean of a site's metric over the seeds that have it; NaN is no value."""
-        values: dict[int, list[float]] = {}
-        for run in self.counted:
-            for number, value in run.series(phase, metric, site=site).items():
-                if not math.isnan(value):
-                    values.setdefault(number, []).append(value)
-        return {number: math.fsum(of_seeds) / len(of_seeds) for number, of_seeds in sorted(values.items())}
+        series = (run.series(phase, metric, site=site) for run in self.counted)
+        known = ({number: value for number, value in of_run.items() if not math.isnan(value)} for of_run in series)
+        return {number: math.fsum(values) / len(values) for number, values in by_round(known).items()}
 
     def explored(self, site: str) -> Course:
         """Success of a site's exploration, the episodes of all seeds pooled."""
-        rates: dict[int, list[SuccessRate]] = {}
-        for run in self.counted:
-            for number, rate in explored_in(run, site).items():
-                rates.setdefault(number, []).append(rate)
-        return {number: pooled(of_seeds) for number, of_seeds in sorted(rates.items())}
+        rates = by_round(explored_in(run, site) for run in self.counted)
+        return {number: pooled(of_seeds) for number, of_seeds in rates.items()}
 
     def evaluated(self, environment: str) -> Course:
         """Success on held-out tasks, pooled over :attr:`measured`, in the rounds that all of them have.
@@ -97,13 +94,12 @@ class Group:
 
     def courses(self) -> dict[str, Course]:
         """Environment → :meth:`evaluated`, where that has rounds."""
-        courses = {environment: self.evaluated(environment) for environment in environments_of([self])}
-        return {environment: course for environment, course in courses.items() if course}
+        return {name: course for name in environments_of([self]) if (course := self.evaluated(name))}
 
     def final_by_run(self) -> dict[str, list[SuccessRate]]:
         """Environment → success after the last round of :meth:`evaluated`, one rate for each of :attr:`measured`."""
-        rates = {environment: self._evaluated(environment) for environment in environments_of([self])}
-        return {environment: by_round[max(by_round)] for environment, by_round in rates.items() if by_round}
+        rates = {name: self._evaluated(name) for name in environments_of([self])}
+        return {name: of_rounds[max(of_rounds)] for name, of_rounds in rates.items() if of_rounds}
 
     def _evaluated(self, environment: str) -> dict[int, list[SuccessRate]]:
         runs = [evaluated_in(run, environment) for run in self.measured]
@@ -113,7 +109,16 @@ class Group:
     def bytes_sent(self) -> float:
         """Bytes that a site sends in a round, the mean over all; NaN where no adapters travel."""
         sizes = [value.value for run in self.counted for value in run.measurements if value.metric == UP]
-        return math.fsum(sizes) / len(sizes) if sizes else float("nan")
+        return math.fsum(sizes) / len(sizes) if sizes else math.nan
+
+
+def by_round(runs: Iterable[Mapping[int, _Value]]) -> dict[int, list[_Value]]:
+    """Round, rising → the values of the runs that have it."""
+    values: dict[int, list[_Value]] = {}
+    for of_run in runs:
+        for number, value in of_run.items():
+            values.setdefault(number, []).append(value)
+    return dict(sorted(values.items()))
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -121,13 +126,13 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     members: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         members.setdefault((run.config.name, repr(method_settings(run.config))), []).append(run)
-    names = [name for name, _ in members]
-    firsts = [of_method[0].folder for of_method in members.values()]
+    names = Counter(name for name, _ in members)
+    folders = Counter(of_method[0].folder.name for of_method in members.values())
     groups = []
-    for at, ((name, _), first, of_method) in enumerate(zip(members, firsts, members.values(), strict=True)):
-        place = first.name if [other.name for other in firsts].count(first.name) == 1 else first
+    for at, ((name, _), of_method) in enumerate(members.items()):
+        first = of_method[0].folder
         seeds = len({run.config.seed for run in of_method})
-        label = name if names.count(name) == 1 else f"{name} ({place})"
+        label = name if names[name] == 1 else f"{name} ({first.name if folders[first.name] == 1 else first})"
         groups.append(Group(label, tuple(of_method), at, of_method[0].config.model.name, planned=seeds))
     return groups
 
@@ -146,8 +151,7 @@ def evaluated_in(run: Run, environment: str) -> Course:
 def explored_in(run: Run, site: str) -> Course:
     """Success of a site's exploration in one run."""
     won, played, lost = (run.series(Phase.EXPLORE, metric, site=site) for metric in ("successes", "episodes", "errors"))
-    rates = {}
-    for number, episodes in played.items():
-        errors = int(lost.get(number, 0))
-        rates[number] = rate_of(int(won.get(number, 0)), int(episodes) - errors, errors)
-    return rates
+    return {
+        number: rate_of(int(won.get(number, 0)), int(episodes) - int(lost.get(number, 0)), int(lost.get(number, 0)))
+        for number, episodes in played.items()
+    }

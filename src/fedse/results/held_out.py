@@ -21,8 +21,7 @@ class HeldOut:
     """The held-out episodes of one run after its last round.
 
     Attributes:
-        name: what messages call it.
-        config: its configuration.
+        name: what messages call the run.
         protocols: environment → setting → value, of all that decides how its tasks are played.
         successes: environment → task → the verdict of each sample; ``None`` for an episode lost to a fault.
     """
@@ -38,8 +37,7 @@ class PairedRuns:
     """The outcomes of two methods, entry by entry the same seed, task and sample.
 
     Attributes:
-        a: successes of the first method.
-        b: those of the second.
+        a, b: successes of the first and of the second method.
         seeds: the training seeds, in the order of the arrays' first axis.
         dropped: environment → tasks left out because a run lost one of their episodes to a fault.
     """
@@ -51,11 +49,10 @@ class PairedRuns:
 
 
 def read_held_out(folder: Path, *, name: str = "") -> HeldOut:
-    """Read the held-out episodes of a finished run from its folder; see :func:`held_out`.
+    """As :func:`held_out`, of a run folder.
 
     Raises:
-        RunError: if the folder is no run, its run is not finished, or a file is damaged.
-        StorageError: if a file cannot be read.
+        RunError, StorageError: also if the folder is no run.
     """
     return held_out(run_at(folder), name)
 
@@ -63,9 +60,7 @@ def read_held_out(folder: Path, *, name: str = "") -> HeldOut:
 def held_out(run: Run, name: str = "") -> HeldOut:
     """The held-out episodes of a finished run's last round, the primary endpoint.
 
-    Args:
-        run: the run.
-        name: what messages that compare the run call it; by default its folder.
+    Messages that compare the run call it ``name``, by default its folder.
 
     Raises:
         RunError: if the run is not finished, a site's folder is not here, or a file is damaged.
@@ -78,13 +73,12 @@ def held_out(run: Run, name: str = "") -> HeldOut:
             f"the last round is what is compared; fedse run --resume --out {run.folder} goes on with it",
         )
     clients = {client.name: client for client in config.clients}
-    protocols, successes = {}, {}
+    protocols = {label: protocol(config, clients[site]) for label, site in run.evaluators.items()}
+    successes: dict[str, dict[str, tuple[bool | None, ...]]] = {}
     for label, site in run.evaluators.items():
-        protocols[label] = protocol(config, clients[site])
-        verdicts: dict[str, tuple[bool | None, ...]] = {}
+        verdicts = successes.setdefault(label, {})
         for episode in run.episodes("held-out", site, config.rounds):
             verdicts[str(episode.task)] = (*verdicts.get(str(episode.task), ()), episode.success)
-        successes[label] = verdicts
     return HeldOut(name or str(run.folder), config, protocols, successes)
 
 
@@ -94,25 +88,27 @@ def pair_runs(a: Sequence[HeldOut], b: Sequence[HeldOut]) -> PairedRuns:
     The runs of one method have one training seed each.  Several runs may share a seed if they have different
     environments, as where each site learns alone; together they then count as one run of that seed.
 
-    Args:
-        a: runs of the first method.
-        b: runs of the second.
-
     Raises:
         RunError: naming what differs, if runs of one method differ in more than seed and sites, or the methods in
             seeds, environments, held-out tasks, limits of an episode or decoding.
     """
     sides = [_by_seed(runs) for runs in (a, b)]
-    for runs in (a, b):
-        _check_same_method(runs)
+    for first, *others in (a, b):
+        for run in others:
+            differing = method_differences(first.config, run.config)
+            what = "the runs of one side are of different methods"
+            _refuse_differing(what, [_told(first, run, *values) for values in differing], "name them apart")
     _check_same_seeds(*sides)
     seeds = tuple(sorted(sides[0]))
     outcomes: list[dict[str, Any]] = [{}, {}]
     dropped = {}
     for label in sorted(sides[0][seeds[0]]):
         runs = [side[seed][label] for side in sides for seed in seeds]
-        _check_same_protocol(label, runs)
-        tasks = _common_tasks(label, runs)
+        for run in runs[1:]:
+            _check_same_protocol(label, runs[0], run)
+        for run in runs[1:]:
+            _check_same_tasks(label, runs[0], run)
+        tasks = list(runs[0].successes[label])
         verdicts = [[run.successes[label][task] for task in tasks] for run in runs]
         whole = [index for index, _ in enumerate(tasks) if all(None not in row[index] for row in verdicts)]
         if not whole:
@@ -133,23 +129,12 @@ def _by_seed(runs: Iterable[HeldOut]) -> dict[int, dict[str, HeldOut]]:
         environments = by_seed.setdefault(run.config.seed, {})
         for label in run.successes:
             if label in environments:
-                first = environments[label].name
                 raise RunError(
-                    f"{first} and {run.name} are both runs of seed {run.config.seed} with {label}",
+                    f"{environments[label].name} and {run.name} are both runs of seed {run.config.seed} with {label}",
                     "name one run per training seed; repeating a seed adds no evidence",
                 )
             environments[label] = run
     return by_seed
-
-
-def _check_same_method(runs: Sequence[HeldOut]) -> None:
-    first, *others = runs
-    for run in others:
-        _refuse_differing(
-            "the runs of one side are of different methods",
-            [_told(first, run, *values) for values in method_differences(first.config, run.config)],
-            "name them apart",
-        )
 
 
 def _check_same_seeds(a: Mapping[int, Mapping[str, HeldOut]], b: Mapping[int, Mapping[str, HeldOut]]) -> None:
@@ -170,36 +155,25 @@ def _check_same_seeds(a: Mapping[int, Mapping[str, HeldOut]], b: Mapping[int, Ma
     _refuse_differing(what, missing, "name runs that have them all")
 
 
-def _check_same_protocol(label: str, runs: Sequence[HeldOut]) -> None:
-    first, *others = runs
-    expected = first.protocols[label]
-    for run in others:
-        other = run.protocols[label]
-        keys = dict.fromkeys([*expected, *other])
-        _refuse_differing(
-            f"{label} was not played in the same way",
-            [
-                _told(first, run, key, expected.get(key, "not set"), other.get(key, "not set"))
-                for key in keys
-                if expected.get(key) != other.get(key)
-            ],
-            "evaluate both methods with the same tasks, limits and decoding",
+def _check_same_protocol(label: str, one: HeldOut, other: HeldOut) -> None:
+    values = one.protocols[label], other.protocols[label]
+    differing = [
+        _told(one, other, key, *(value.get(key, "not set") for value in values))
+        for key in {**values[0], **values[1]}
+        if values[0].get(key) != values[1].get(key)
+    ]
+    mend = "evaluate both methods with the same tasks, limits and decoding"
+    _refuse_differing(f"{label} was not played in the same way", differing, mend)
+
+
+def _check_same_tasks(label: str, one: HeldOut, other: HeldOut) -> None:
+    tasks, others = one.successes[label], other.successes[label]
+    if differing := sorted(tasks.keys() ^ others.keys()):
+        raise RunError(
+            f"{label}: {one.name} has {len(tasks)} held-out tasks and {other.name} has {len(others)}; "
+            f"{len(differing)} are in one of them only, as {differing[0]}",
+            "evaluate both methods on the same tasks (evaluation.tasks, test_split)",
         )
-
-
-def _common_tasks(label: str, runs: Sequence[HeldOut]) -> list[str]:
-    first, *others = runs
-    tasks = first.successes[label]
-    for run in others:
-        other = run.successes[label]
-        differing = sorted(tasks.keys() ^ other.keys())
-        if differing:
-            raise RunError(
-                f"{label}: {first.name} has {len(tasks)} held-out tasks and {run.name} has {len(other)}; "
-                f"{len(differing)} are in one of them only, as {differing[0]}",
-                "evaluate both methods on the same tasks (evaluation.tasks, test_split)",
-            )
-    return list(tasks)
 
 
 def _told(one: HeldOut, other: HeldOut, key: str, value: object, others: object) -> str:

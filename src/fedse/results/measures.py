@@ -25,10 +25,9 @@ MetricRow = tuple[str, str, int, int, str, str, str, str, float]
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One value.
+    """One value of a round.
 
     Attributes:
-        round: 0 before the first.
         site: the client; empty for the server.
         environment: the site's environment, or the label of an evaluation; empty for the server.
         phase: where the value comes from; adapters travel in the phase ``aggregate``.
@@ -68,30 +67,29 @@ def measure(
 ) -> Iterator[Measurement]:
     """All values of a run, round by round.
 
-    Args:
-        config: of the run.
-        records: the completed rounds.
-        phases: the completed phases; they add the evaluations' seconds and the round that is under way.
-        sent: bytes of the messages with adapters.
+    The completed phases add the evaluations' seconds and the round that is under way; ``sent`` are the bytes of the
+    messages with adapters.
     """
     environments = {client.name: client.environment for client in config.clients}
     sites_of = {label: client.name for label, client in evaluators(config).items()}
     for record in records:
         for label, rate in record.evaluation.items():
-            for metric, value in (_counts(rate) | _bounds(rate)).items():
-                yield Measurement(record.round, sites_of.get(label, ""), label, Phase.EVALUATE, metric, float(value))
+            known = {"rate": rate.rate} if rate.episodes else {}
+            values = _counts(rate) | {"low": rate.low, "high": rate.high} | known
+            yield from _numbers(record.round, sites_of.get(label, ""), label, Phase.EVALUATE, values)
         for site, metrics in record.clients.items():
-            yield from _of_site(record.round, site, environments.get(site, ""), metrics)
+            for name, values in metrics.items():
+                if name == "outcome":
+                    name, values = Phase.AGGREGATE, {"accepted": values == "ok"}
+                yield from _numbers(record.round, site, environments.get(site, ""), Phase(name), values)
         for site, rates in record.transfer.items():  # of a site's own adapter in every environment
             for label, rate in rates.items():
-                for metric, value in _counts(rate).items():
-                    yield Measurement(record.round, site, label, Phase.EVALUATE, f"transfer.{metric}", float(value))
+                yield from _numbers(record.round, site, label, Phase.EVALUATE, {"transfer": _counts(rate)})
         if "aggregate" in record.seconds:
             yield Measurement(record.round, "", "", Phase.AGGREGATE, "seconds", float(record.seconds["aggregate"]))
     for done in phases:
         if done.phase is Phase.EVALUATE or done.round >= len(records):
-            metrics = {} if done.phase is Phase.EVALUATE else done.metrics
-            values = {**metrics, "seconds": done.seconds}
+            values = {**({} if done.phase is Phase.EVALUATE else done.metrics), "seconds": done.seconds}
             yield from _numbers(done.round, done.site, environments.get(done.site, ""), done.phase, values)
     for (site, number, way), size in sent.items():
         yield Measurement(number, site, environments.get(site, ""), Phase.AGGREGATE, way, float(size))
@@ -99,19 +97,6 @@ def measure(
 
 def _counts(rate: SuccessRate) -> dict[str, float]:
     return {"successes": rate.successes, "episodes": rate.episodes, "errors": rate.errors}
-
-
-def _bounds(rate: SuccessRate) -> dict[str, float]:
-    return {"low": rate.low, "high": rate.high} | ({"rate": rate.rate} if rate.episodes else {})
-
-
-def _of_site(number: int, site: str, environment: str, done: Mapping[str, Any]) -> Iterator[Measurement]:
-    for name, metrics in done.items():
-        if name == "outcome":
-            accepted = float(metrics == "ok")
-            yield Measurement(number, site, environment, Phase.AGGREGATE, "accepted", accepted)
-        else:
-            yield from _numbers(number, site, environment, Phase(name), metrics)
 
 
 def _numbers(

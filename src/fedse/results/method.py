@@ -37,15 +37,3 @@ def update_weights(config: RunConfig, record: RoundRecord, sites: Sequence[str])
 def scalar_names(config: RunConfig) -> tuple[str, ...]:
     """The numbers that the strategy asks for beside the adapter, sorted."""
     return tuple(sorted(strategy_class(config.method.strategy).needs))
-
-
-def sharing_in_words(config: RunConfig) -> str:
-    """What the server makes of the updates."""
-    method = config.method
-    options = "".join(f", {name} {value}" for name, value in sorted(method.options.items()))
-    return f"{method.strategy}{options}"
-
-
-def has_one_site_for_all(config: RunConfig) -> bool:
-    """One site has all environments, as in Fed-SE's Centralized."""
-    return len(config.sites) == 1 < len(config.clients)

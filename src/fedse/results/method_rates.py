@@ -38,12 +38,12 @@ def method_rates(rates: Mapping[str, Sequence[SuccessRate]], held_out: Sequence[
     several times, under several seeds or in several samples, it is the bootstrap's over tasks and seeds
     (:func:`~fedse.evaluation.bootstrap.paired_bootstrap`).  That has no width where all tasks came out the same, and
     misses the rate of all episodes where faults took many of the tasks, which it leaves out: there the interval is
-    Wilson's for the number of tasks.
+    Wilson's for the number of tasks.  Where the episodes are not at hand, as when sites keep them to themselves, it is
+    that of :func:`~fedse.evaluation.rates.pooled`.
 
     Args:
         rates: environment → success rate of each run.
-        held_out: the episodes of these runs; empty where they are not at hand, as when sites keep them to themselves.
-            Then an environment's interval is that of :func:`~fedse.evaluation.rates.pooled`.
+        held_out: the episodes of these runs, or empty.
     """
     whole = {name: pooled(of_runs) for name, of_runs in rates.items()}
     if not held_out:

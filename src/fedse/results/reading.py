@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from fedse.adapters.checks import in_words, meta_problems
 from fedse.adapters.files import load_adapter
-from fedse.adapters.state import AdapterMeta, AdapterState
-from fedse.config import ClientConfig, RunConfig
+from fedse.adapters.state import AdapterState
+from fedse.config import RunConfig
 from fedse.errors import AdapterError, RunError, boundary
 from fedse.experience import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories
@@ -40,8 +39,7 @@ class FinishedPhase:
 
     Attributes:
         site: who completed it: an environment at a site, or the site.
-        round: of the federation.
-        phase: what was done.
+        round, phase: when, and what was done.
         metrics: what it measured.
         seconds: how long it took.
         ended: when it was complete, in seconds since the epoch; none if that was not written down.
@@ -57,13 +55,7 @@ class FinishedPhase:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; the server's part is read at once, all else when it is asked for.
-
-    Attributes:
-        folder: the run folder.
-        config: the run's configuration.
-        records: the completed rounds, from round 0.
-    """
+    """A run folder; its configuration and the completed rounds (from 0) are read at once, all else when asked for."""
 
     folder: Path
     config: RunConfig
@@ -101,11 +93,7 @@ class Run:
 
     @cached_property
     def versions(self) -> Mapping[str, str]:
-        """Software → version, as the run noted it at its beginning and where it changed; empty if that is not here.
-
-        Raises:
-            StorageError: if the file is damaged.
-        """
+        """Software → version, as the run noted it at its beginning and where it changed; empty if that is not here."""
         path = self._server.versions
         noted = read_json(path, schema_version=SCHEMA_VERSION) if path.is_file() else {}
         return {name: str(version) for name, version in noted.items() if name != "schema_version"}
@@ -117,36 +105,45 @@ class Run:
         Raises:
             RunError: if a phase's marker is damaged.
         """
-        return tuple(self._finished_phases())
+        folder = RunFolder(self.folder)
+        places: dict[str, list[EnvironmentFolder | SiteFolder]] = {name: [] for name in self.sites}
+        for client in self.config.clients:
+            places[client.name].append(folder.environment(client))
+        for site in self.config.sites:
+            if folder.site(site).root not in [place.root for place in places[site]]:
+                places[site].append(folder.site(site))
+        markers = (
+            (name, number, phase, place.marker(number, phase))
+            for name, roots in places.items()
+            for number in range(len(self.records) + 1)
+            for phase in Phase
+            for place in roots
+        )
+        done = ((name, number, phase, completed(marker)) for name, number, phase, marker in markers if marker.exists())
+        return tuple(
+            FinishedPhase(name, number, phase, report.metrics, report.seconds, report.ended)
+            for name, number, phase, report in done
+        )
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
         """Every number that the run wrote down, the round that is under way included.
 
         Raises:
-            RunError: if the records or a phase's marker are damaged.
-            AdapterError, StorageError: if a file is damaged or cannot be read.
+            RunError, AdapterError, StorageError: if a file is damaged or cannot be read.
         """
         sent, phases = traffic(self), self.phases
         with boundary(RunError, f"{self._server.metrics} is damaged", "restore it from a copy of the run folder"):
             return tuple(measure(self.config, self.records, phases, sent))
 
     def check_numbers(self) -> None:
-        """Check that all numbers of the run can be read.
-
-        Raises:
-            RunError, AdapterError, StorageError: see :attr:`measurements`.
-        """
+        """Check that all numbers of the run can be read; raises as :attr:`measurements` does."""
         _ = self.measurements
 
     @property
     def last_sign(self) -> FinishedPhase | None:
         """The phase that was completed last, as far as that is known."""
         return max((phase for phase in self.phases if phase.ended), key=lambda phase: phase.ended or 0.0, default=None)
-
-    def phases_of(self, site: str) -> list[FinishedPhase]:
-        """The phases that a site has completed, in no order."""
-        return [phase for phase in self.phases if phase.site == site]
 
     def series(self, phase: Phase, metric: str, *, site: str) -> dict[int, float]:
         """Round → value of a site's metric, in the order of the rounds."""
@@ -182,11 +179,7 @@ class Run:
             return store.trajectories()
 
     def adapter_rounds(self, site: str = "") -> list[int]:
-        """The rounds whose adapter is here, in order: the site's own where sites have their own, or the global one.
-
-        Raises:
-            RunError: if a round is damaged.
-        """
+        """The rounds whose adapter is here, in order: the site's own where sites have their own, or the global one."""
         numbers = sorted(int(path.name) for path in (self._server.root / "rounds").glob("[0-9][0-9][0-9]*"))
         return [number for number in numbers if has_adapter(self._server, number, site)]
 
@@ -206,11 +199,11 @@ class Run:
         """What a site sent in a round is here."""
         return self._server.reply(number, site).is_file()
 
-    def update(self, number: int, site: str, *, expect: AdapterMeta | None = None) -> AdapterState:
+    def update(self, number: int, site: str) -> AdapterState:
         """The adapter that a site sent in a round.
 
         Raises:
-            AdapterError: if it is missing, damaged or other than expected.
+            AdapterError, StorageError: if it is damaged, or missing.
         """
         path = self._server.reply(number, site)
         with storage_errors("read", path):
@@ -219,39 +212,21 @@ class Run:
             answer = Reply.decode(data).answer
         if not isinstance(answer, Update):
             raise AdapterError(f"{path} holds no adapter: it says {answer.kind}", "choose another round or site")
-        if expect is not None and (problems := meta_problems(answer.adapter.meta, expect)):
-            raise AdapterError(
-                f"the adapter in {path} does not fit: {in_words(problems)}", "choose another round or site"
-            )
         return answer.adapter
 
     def traffic(self, number: int) -> dict[str, tuple[int, int]]:
-        """Site → (bytes that it was sent, bytes that it sent) for the update of a round.
-
-        Raises:
-            RunError: if the round is damaged.
-        """
+        """Site → (bytes that it was sent, bytes that it sent) for the update of a round."""
         return traffic_of_round(self._server, number)
 
     def check_whole(self) -> None:
-        """Check that what the run made was not left behind.
-
-        Raises:
-            RunError: if the run was packed.
-        """
+        """Check that what the run made was not left behind; else, in a packed run, a ``RunError``."""
         run_folder.check_whole(self._server)
 
     def check_begun(self) -> None:
-        """Check that there is a round after round 0.
-
-        Raises:
-            RunError: if none is complete.
-        """
+        """Check that a round after round 0 is complete; else a ``RunError``."""
         if not self.rounds_done:
-            raise RunError(
-                f"{self.folder} has no complete round yet",
-                f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)",
-            )
+            mend = f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)"
+            raise RunError(f"{self.folder} has no complete round yet", mend)
 
     def published(self) -> Iterator[Path]:
         """The files that a packed run has: configuration, versions, records and held-out episodes."""
@@ -269,11 +244,9 @@ class Run:
     def _server(self) -> ServerFolder:
         return RunFolder(self.folder).server
 
-    def _client(self, name: str) -> ClientConfig:
-        return next(client for client in self.config.clients if client.name == name)
-
     def _place(self, name: str) -> EnvironmentFolder:
-        return RunFolder(self.folder).environment(self._client(name))
+        [client] = (client for client in self.config.clients if client.name == name)
+        return RunFolder(self.folder).environment(client)
 
     def _site(self, name: str) -> str:
         """The site of an environment; a site's own name stays."""
@@ -285,26 +258,8 @@ class Run:
 
     def _need(self, name: str) -> None:
         if not self._place(name).root.is_dir():
-            raise RunError(
-                f"the folder of site {self._site(name)!r} of {self.folder} is not here",
-                "read the run where the site keeps it",
-            )
-
-    def _finished_phases(self) -> Iterator[FinishedPhase]:
-        folder = RunFolder(self.folder)
-        places: dict[str, list[EnvironmentFolder | SiteFolder]] = {name: [] for name in self.sites}
-        for client in self.config.clients:
-            places[client.name].append(folder.environment(client))
-        for site in self.config.sites:
-            if folder.site(site).root not in [place.root for place in places[site]]:
-                places[site].append(folder.site(site))
-        for name, roots in places.items():
-            for number in range(len(self.records) + 1):
-                for phase in Phase:
-                    for marker in (place.marker(number, phase) for place in roots):
-                        if marker.exists():
-                            report = completed(marker)
-                            yield FinishedPhase(name, number, phase, report.metrics, report.seconds, report.ended)
+            what = f"the folder of site {self._site(name)!r} of {self.folder} is not here"
+            raise RunError(what, "read the run where the site keeps it")
 
 
 def is_run(folder: Path) -> bool:
@@ -313,11 +268,7 @@ def is_run(folder: Path) -> bool:
 
 
 def run_is_at_work(folder: Path) -> bool:
-    """A process works in a run folder now; none does in one that is not there.
-
-    Raises:
-        StorageError: if the lock cannot be read.
-    """
+    """A process works in a run folder now; none does in one that is not there."""
     return run_folder.is_at_work(RunFolder(folder).server.lock)
 
 
@@ -362,12 +313,8 @@ def run_of_adapter(place: Path) -> Run | None:
 def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     """Read a run for a report: all its numbers, and that they are sound.
 
-    Args:
-        folder: the run folder.
-        allow_unfinished_start: accept a run whose round 0 is not complete yet.
-
     Raises:
-        RunError: if the folder is no run, has no completed round 0, or its metrics or a phase's marker is damaged.
+        RunError: if the folder is no run, has no completed round 0 (which can be allowed), or a file is damaged.
         ConfigError: if its configuration is not valid.
         AdapterError, StorageError: if a file is damaged or cannot be read.
     """
@@ -382,11 +329,7 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
 
 
 def read_runs(folders: Iterable[Path], *, allow_unfinished_start: bool = False) -> list[Run]:
-    """Read several runs; a folder that is named twice is read once.
-
-    Raises:
-        RunError, ConfigError, AdapterError, StorageError: see :func:`read_run`.
-    """
+    """Read several runs (:func:`read_run`); a folder that is named twice is read once."""
     distinct = {folder.resolve(): folder for folder in folders}.values()
     return [read_run(folder, allow_unfinished_start=allow_unfinished_start) for folder in distinct]
 

@@ -83,17 +83,18 @@ def standings(
     """Every group beside its reference.
 
     Only complete runs are compared: by paired stratified bootstrap over tasks and seeds, and by exact tests over tasks
-    with Holm's correction over the environments, as ``fedse compare`` does it.
-
-    Args:
-        groups: the methods.
-        reference_of: what a group is compared with, itself one of the groups; none for a reference.
-        name_of: what messages call a run.
+    with Holm's correction over the environments, as ``fedse compare`` does it.  The reference of a group is itself one
+    of the groups; a reference has none.  ``name_of`` is what messages call a run.
 
     Raises:
         RunError, StorageError: if a file of episodes is damaged or cannot be read.
     """
-    read = {run.folder: held_out(run, name_of(run)) for group in groups for run in group.complete if _has_episodes(run)}
+    read = {
+        run.folder: held_out(run, name_of(run))
+        for group in groups
+        for run in group.complete  # whose sites may keep their episodes to themselves
+        if all(run.has_episodes("held-out", site, run.config.rounds) for site in run.evaluators.values())
+    }
     episodes = {
         group.label: {run.config.seed: read[run.folder] for run in group.complete if run.folder in read}
         for group in groups
@@ -118,8 +119,3 @@ def _standing(group: Group, reference: Group | None, episodes: Mapping[str, Mapp
     except RunError as error:
         return replace(alone, compared=common, obstacle=error.what)
     return replace(alone, compared=common, comparison=compare(paired.a, paired.b), dropped=paired.dropped)
-
-
-def _has_episodes(run: Run) -> bool:
-    """Sites may keep their episodes to themselves."""
-    return all(run.has_episodes("held-out", site, run.config.rounds) for site in run.evaluators.values())

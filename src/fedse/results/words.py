@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fedse.config import ClientConfig, RunConfig
-from fedse.results.method import sharing_in_words
 from fedse.results.reading import Run
 
 
 def settings_in_words(config: RunConfig, sites: Sequence[ClientConfig]) -> dict[str, str]:
-    """What it is called → the setting.
-
-    Args:
-        config: the run's configuration.
-        sites: those whose own settings are told.
-    """
+    """What it is called → the setting; of ``sites`` their own settings are told."""
     method, training, lora = config.method, config.training, config.lora
     budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
     own_steps = _own_values({site.name: site.steps for site in sites})
     batch = f"{training.batch_tokens} agent tokens" if training.batch_tokens else f"{training.batch_size} episodes"
     explores = f"from round {method.warmup_rounds + 1}" if method.explore else "never"
+    options = "".join(f", {name} {value}" for name, value in sorted(method.options.items()))
     history = "all rounds" if method.history else "this round only"
     tasks = "all" if config.evaluation.tasks is None else str(config.evaluation.tasks)
     targets = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
@@ -33,7 +28,7 @@ def settings_in_words(config: RunConfig, sites: Sequence[ClientConfig]) -> dict[
             for site in sites
         ),
         "exploration": f"{explores}; filter {method.filter}; experience of {history}",
-        "sharing": sharing_in_words(config),
+        "sharing": f"{method.strategy}{options}",
         "local update": f"{budget} a round{own_steps}, batches of {batch}, learning rate {training.learning_rate:g}",
         "evaluation": f"{tasks} tasks an environment, {config.evaluation.decoding}",
     }
