@@ -156,8 +156,7 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.errors import ConfigError
     from fedse.planning import check_runs
     from fedse.suites.checking import check_folder
-    from fedse.suites.events import Step, SuiteEvent
-    from fedse.suites.progress import SuiteProgress
+    from fedse.suites.progress import Step, SuiteEvent, SuiteProgress
     from fedse.suites.reading import read_results
     from fedse.suites.reusing import reusable
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from fedse.settings import Method
     from fedse.suites import CellResult, SuiteResults
-    from fedse.suites.events import SuiteEvent, SuiteListener
-    from fedse.suites.progress import RunningCell, SuiteProgress
+    from fedse.suites.progress import RunningCell, SuiteEvent, SuiteListener, SuiteProgress
 
 _FRAMES_PER_SECOND = 2
 

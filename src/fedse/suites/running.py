@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from fedse.errors import RunError
@@ -12,15 +13,14 @@ from fedse.runs.folder import locked
 from fedse.storage import atomic_write, recover, storage_errors, write_json
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.checking import begun, check_folder, check_is_suite
-from fedse.suites.events import Step, SuiteEvent, SuiteListener, silent
 from fedse.suites.loading import dump_suite
-from fedse.suites.machine import environments
+from fedse.suites.progress import Step, SuiteEvent, SuiteListener
 from fedse.suites.reading import FAILURE_SCHEMA, CellState, SuiteResults, read_cell, read_results
 from fedse.suites.rendering import as_csv, markdown
 from fedse.suites.reusing import reusable, take_over
 from fedse.suites.suite import Suite
 from fedse.suites.table import suite_table
-from fedse.suites.workers import Failed, Started, do_cells
+from fedse.suites.workers import Failed, do_cells, environments
 
 
 def run_suite(
@@ -30,20 +30,19 @@ def run_suite(
     resume: bool = False,
     jobs: int | None = None,
     reuse: Sequence[Path] = (),
-    listener: SuiteListener = silent,
+    listener: SuiteListener = lambda _: None,
 ) -> SuiteResults:
     """Run a suite, or go on with it.
 
     Killed at any moment and resumed, it ends with the same table, byte for byte, as if it had never been interrupted
     (on one machine with one set of versions).  What is done stays done; what had begun goes on within its run; what
     had failed is tried again.  A suite may be resumed with further methods, models or seeds, not with fewer; a further
-    method of the same configuration as an earlier one has to stand after it.
-
-    A cell that fails does not stop the others; its state says so in the results, and why.
+    method of the same configuration as an earlier one has to stand after it.  A cell that fails does not stop the
+    others; its result says so, and why.
 
     Args:
         suite: what to run.
-        folder: the suite's folder; see :mod:`fedse.suites.cells`.
+        folder: see :mod:`fedse.suites.cells`.
         resume: go on in a folder that has a suite already, or begin one.
         jobs: cells at work side by side; by default as the suite says.  No result depends on it.
         reuse: folders of other suites; their finished runs are copied to the cells of the same configuration that have
@@ -58,22 +57,27 @@ def run_suite(
         StorageError: if a file cannot be written; what was done is kept, and the suite can be resumed.
     """
     with _open(suite, folder, resume=resume) as layout:
-        if reuse:
-            _reuse(read_results(suite, folder), reuse, listener)
+        for donated in list(reusable(read_results(suite, folder), reuse)):
+            take_over(donated, folder)
+            own = read_cell(donated.cell, folder)
+            listener(SuiteEvent(Step.TAKEN_OVER, own.cell, result=own))
         pending = pending_cells(read_results(suite, folder))
         machines = environments(pending, jobs or suite.jobs)
         with closing(do_cells(pending, folder, machines, suite=suite.cells())) as messages:
             for cell, message in messages:
-                if isinstance(message, Started):
-                    _forget_failure(cell, folder)
+                failure = cell.failure(folder)
+                if message is Step.STARTED:
+                    with storage_errors("remove", failure):
+                        failure.unlink(missing_ok=True)
                     listener(SuiteEvent(Step.STARTED, cell))
                 elif isinstance(message, Event):
                     listener(SuiteEvent(Step.PROGRESS, cell, progress=message))
                 else:
+                    step = Step.DONE
                     if isinstance(message, Failed):
-                        _write_failure(cell, folder, message)
+                        step = Step.FAILED
+                        write_json(failure, {"schema_version": FAILURE_SCHEMA, **asdict(message)})
                     write_tables(suite, layout)
-                    step = Step.FAILED if isinstance(message, Failed) else Step.DONE
                     listener(SuiteEvent(step, cell, result=read_cell(cell, folder)))
         return write_tables(suite, layout)
 
@@ -81,13 +85,6 @@ def run_suite(
 def pending_cells(results: SuiteResults) -> list[Cell]:
     """The cells that are still to be run; of those that share a run, its home."""
     return [found.cell for found in results.cells if found.state is not CellState.DONE and not found.cell.is_shared]
-
-
-def _reuse(results: SuiteResults, donors: Iterable[Path], listener: SuiteListener) -> None:
-    for donated in list(reusable(results, donors)):
-        take_over(donated, results.folder)
-        own = read_cell(donated.cell, results.folder)
-        listener(SuiteEvent(Step.TAKEN_OVER, own.cell, result=own))
 
 
 @contextmanager
@@ -109,22 +106,11 @@ def _open(suite: Suite, folder: Path, *, resume: bool) -> Iterator[SuiteLayout]:
         yield layout
 
 
-def _forget_failure(cell: Cell, root: Path) -> None:
-    path = cell.failure(root)
-    with storage_errors("remove", path):
-        path.unlink(missing_ok=True)
-
-
-def _write_failure(cell: Cell, root: Path, failed: Failed) -> None:
-    write_json(cell.failure(root), {"schema_version": FAILURE_SCHEMA, "error": failed.error, "trace": failed.trace})
-
-
 def write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:
     """Bring the tables of a suite's folder up to date with what is in it.
 
     Raises:
-        RunError: if a cell's records are damaged.
-        StorageError: if a file cannot be read or written.
+        RunError, StorageError: if a cell's records are damaged, or a file cannot be read or written.
     """
     results = read_results(suite, layout.root)
     table = suite_table(results)

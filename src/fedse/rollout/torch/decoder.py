@@ -45,11 +45,7 @@ class SlotDecoder:
     def decode(
         self, pieces: Sequence[tuple[int, Sequence[int]]], drawn: Sequence[int], uniforms: np.ndarray | None
     ) -> list[int]:
-        """See :class:`~fedse.rollout.schedule.Decoder`.
-
-        Raises:
-            ModelError: if the model needs something else than plain causal attention.
-        """
+        """See :meth:`fedse.rollout.schedule.Decoder.decode`, and :meth:`forward` for errors."""
         return draw(self.forward(pieces)[list(drawn)], uniforms, self._temperature, self._min_p)
 
     @torch.inference_mode()
@@ -66,7 +62,7 @@ class SlotDecoder:
             ModelError: if the model needs something else than plain causal attention.
         """
         plan = self._plan(pieces)
-        self.cache.follow(plan)
+        self.cache.plan = plan
         tokens = [token for _, new in pieces for token in new]
         hidden = self._body(
             input_ids=torch.tensor([tokens], device=self._device),
