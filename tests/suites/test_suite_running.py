@@ -25,8 +25,7 @@ from fedse.suites import Suite, SuiteLayout, load_suite
 from fedse.suites.packing import pack_suite
 from fedse.suites.progress import Step, SuiteEvent
 from fedse.suites.reading import read_results
-from fedse.suites.reusing import reusable
-from fedse.suites.running import pending_cells, run_suite
+from fedse.suites.running import pending_cells, reusable, run_suite
 from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)

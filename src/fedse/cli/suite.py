@@ -158,7 +158,7 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.suites.checking import check_folder
     from fedse.suites.progress import Step, SuiteEvent, SuiteProgress
     from fedse.suites.reading import read_results
-    from fedse.suites.reusing import reusable
+    from fedse.suites.running import reusable
 
     if problems := check_runs((cell.method, cell.config) for cell in suite.cells()):
         raise ConfigError(

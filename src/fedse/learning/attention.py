@@ -40,16 +40,9 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a packed row; the function behind :data:`PACKED_ATTENTION`.
 
-    Args:
-        module: the calling layer.
-        query: shape (1, heads, N, d).
-        key: shape (1, key-value heads, N, d); heads is a multiple of key-value heads.
-        value: shape of ``key``.
-        attention_mask: must be ``None``; the layout says who sees whom.
-        scaling: factor on the scores; default 1/√d.
-        dropout: must be 0.
-        layout: of the row; comes through the model's forward keywords.
-        options: further keywords of the model; those that change the attention are refused.
+    ``query`` has shape (1, heads, N, d), ``key`` and ``value`` (1, key-value heads, N, d), where heads is a multiple of
+    key-value heads.  ``scaling`` of the scores is 1/√d by default.  The layout of the row comes through the model's
+    forward keywords and says who sees whom.  A mask, dropout, and options that change the attention are refused.
 
     Returns:
         The attended values, shape (1, N, heads, d), and ``None`` in place of the weights.

@@ -76,21 +76,16 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
     Tokens after the last loss position change nothing in a causal model and are left out; nothing else is ever cut.
     An example longer than ``max_tokens`` gets a row of its own.  Examples without loss are left out.
     """
-    batches: list[MicroBatch] = []
-    pending: list[_Sequence] = []
+    rows: list[list[_Sequence]] = []
     for example in examples:
-        losses = example.losses()
-        if not losses:
-            continue
-        whole = example.tokens.ids
-        sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
-        if pending and _row_length([*pending, sequence]) > max_tokens:
-            batches.append(_lay_out(pending))
-            pending = []
-        pending.append(sequence)
-    if pending:
-        batches.append(_lay_out(pending))
-    return batches
+        losses, whole = example.losses(), example.tokens.ids
+        if losses:
+            sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
+            if rows and _row_length([*rows[-1], sequence]) <= max_tokens:
+                rows[-1].append(sequence)
+            else:
+                rows.append([sequence])
+    return [_lay_out(row) for row in rows]
 
 
 def _shared_prefix(sequences: Sequence[_Sequence]) -> int:

@@ -73,11 +73,8 @@ class TrainingStats:
 def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig, *, seed: int) -> int:
     """Optimizer steps of one update; a part of a pass is rounded up to whole steps.
 
-    Args:
-        costs: of every example, in the unit of ``size``.
-        size: of a batch; see :func:`batch_costs`.
-        config: the budget, in steps or epochs.
-        seed: of the order of the examples, on which the number of batches in a pass depends.
+    ``costs`` and ``size`` are those of :func:`batch_costs`.  The number of batches in a pass depends on the order of
+    the examples, and so on the seed.
     """
     if config.steps is not None:
         return config.steps

@@ -47,13 +47,12 @@ def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None
             f"{type(model).__name__} does not look its attention function up in transformers' AttentionInterface",
             "take a model family that does (Llama, Qwen2, Qwen3, Mistral, …)",
         )
-    configs = _configs(model)
-    before = [config._attn_implementation_internal for config in configs]
+    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
     try:
-        for config in configs:
+        for config, _ in before:
             # The public setter would also descend into sub-configurations and so could not restore them one by one.
             config._attn_implementation_internal = name
         yield
     finally:
-        for config, implementation in zip(configs, before, strict=True):
+        for config, implementation in before:
             config._attn_implementation_internal = implementation

@@ -84,6 +84,6 @@ def fused_lora(lora: LoraModel) -> Iterator[None]:
     dropout the layers stay peft's own: dropout lies between x and A, and so changes the formulas above.
     """
     paths = lora.layers if lora.config.dropout == 0 else ()
-    layers = {path: FusedLoraLinear(lora.linear(path), *lora.factors(path), lora.scaling) for path in paths}
+    layers = {path: FusedLoraLinear(lora.linear(path), *lora.factors(path), lora.meta.scaling) for path in paths}
     with swapped(lora.base.model, layers):
         yield

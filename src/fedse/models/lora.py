@@ -82,11 +82,6 @@ class LoraModel:
         self.load(self.initial_state(0))
 
     @property
-    def scaling(self) -> float:
-        """The factor s in W + s·B·A."""
-        return self.meta.scaling
-
-    @property
     def names(self) -> Set[str]:
         """The names of the adapter's tensors, as in :meth:`state`."""
         return self._parameters.keys()
@@ -186,7 +181,7 @@ class LoraModel:
     def _merged_weight(self, path: str) -> torch.Tensor:
         weight = self.linear(path).weight
         factor_a, factor_b = self.factors(path)
-        return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
+        return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.meta.scaling).to(weight.dtype)
 
     def _take_over(self, meta: AdapterMeta) -> None:
         """Tell peft's layers the rank and alpha of the adapter that was loaded."""

@@ -77,11 +77,9 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPhase:
-    """What is in a process's memory at the peak of a phase.
+    """What is in a process's memory at the peak of exploration and evaluation (``rollout``) or of training.
 
     Attributes:
-        name: ``rollout`` (exploration and evaluation) or ``training``.
-        items: what it consists of.
         fixed: bytes that no setting but the model's own changes.
     """
 
@@ -235,7 +233,7 @@ class _Shapes:
         """
         training = self.config.training
         most = training.batch_tokens or training.batch_size  # a trajectory has an agent token at least
-        rows = [PackedRow(self.config.rollout.max_context, 1, 0), PackedRow(training.max_tokens, 1, 0)]
+        rows = [PackedRow(tokens, 1, 0) for tokens in (self.config.rollout.max_context, training.max_tokens)]
         for beginning in range(0, LONGEST_BEGINNING + 1, SHORTEST_REST):
             trajectories = min(most, (training.max_tokens - beginning) // SHORTEST_REST)
             if trajectories > 1:

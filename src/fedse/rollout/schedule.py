@@ -170,14 +170,12 @@ class Schedule:
         pieces: list[tuple[int, list[int]]] = []
         ready: dict[int, _Slot] = {}
         for slot in self._running:
-            piece = slot.pending[:room]
-            if not piece:
-                continue
-            room -= len(piece)
-            slot.pending = slot.pending[len(piece) :]
-            if not slot.pending:
-                ready[len(pieces)] = slot
-            pieces.append((slot.index, piece))
+            if piece := slot.pending[:room]:
+                room -= len(piece)
+                slot.pending = slot.pending[len(piece) :]
+                if not slot.pending:
+                    ready[len(pieces)] = slot
+                pieces.append((slot.index, piece))
         uniforms = None if self._rules.greedy else np.array([slot.generator.random() for slot in ready.values()])
         tokens = self._decoder.decode(pieces, list(ready), uniforms)
         self._tokens += len(tokens)

@@ -16,6 +16,8 @@ from pathlib import Path
 from fedse.config import RunConfig
 from fedse.runs.folder import is_at_work
 
+FAILURE_SCHEMA = 1
+
 
 @dataclass(frozen=True)
 class Cell:

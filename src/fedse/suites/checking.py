@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedse.errors import RunError
+from fedse.results.reading import is_run
 from fedse.runs.folder import has_results, read_config
 from fedse.runs.identity import run_key
 from fedse.runs.layout import RunFolder
@@ -41,7 +42,7 @@ def check_is_suite(root: Path) -> None:
 
 def begun(root: Path) -> list[Path]:
     """The run folders of a suite that have a configuration."""
-    return [path.parent for path in sorted(root.glob("cells/*/*/seed-*/config.yaml"))]
+    return [folder for folder in sorted(root.glob("cells/*/*/seed-*")) if is_run(folder)]
 
 
 def _check_same_suite(cells: Sequence[Cell], root: Path) -> None:

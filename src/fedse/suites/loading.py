@@ -107,10 +107,9 @@ def parse_suite(text: str, origin: str) -> Suite:
         raise ConfigError(f"{origin} is not YAML: {cause}", "mend the file") from cause
     try:
         found = _File.model_validate(data)
+        config = build_config(found.preset, found.config)
     except ValidationError as cause:
         raise suite_error(origin, [_problem(error["loc"], error) for error in cause.errors()]) from cause
-    try:
-        config = build_config(found.preset, found.config)
     except ConfigError as cause:
         raise suite_error(origin, [cause.what]) from cause
     suite = Suite(
@@ -163,9 +162,8 @@ def _method(entry: _Method, origin: str) -> Method:
         if entry.name is None:
             raise suite_error(origin, ["methods: an entry has neither a name nor the method that it begins from"])
         return Method(entry.name, entry.label or entry.name, entry.description or "", flat_settings(entry.set))
-    shipped = read_method(entry.method)
+    shipped, own = read_method(entry.method), flat_settings(entry.set)
     name = entry.name or shipped.name
-    own = flat_settings(entry.set)
     below = {path: value for path, value in flat_settings(shipped.set).items() if path not in own}
     label = entry.label or (shipped.label if name == shipped.name else name)
     return Method(name, label, entry.description or shipped.description, below | own)

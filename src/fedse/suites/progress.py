@@ -137,11 +137,10 @@ class SuiteProgress:
         running = self.running.get(_place(cell))
         if running is None:
             return self._whole(cell)
-        elapsed = self._clock() - running.since
-        per_round = self._per_round(running)
-        rounds = cell.config.rounds + 1 - running.first_round
-        whole = self._whole(cell) if math.isnan(per_round) else per_round * rounds
-        return max(whole - elapsed, 0.0)  # in this order NaN stays NaN
+        whole = self._per_round(running) * (cell.config.rounds + 1 - running.first_round)
+        if math.isnan(whole):
+            whole = self._whole(cell)
+        return max(whole - (self._clock() - running.since), 0.0)  # in this order NaN stays NaN
 
     def _whole(self, cell: Cell) -> float:
         """How long a cell takes from its beginning to its end, in seconds."""

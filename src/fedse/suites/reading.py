@@ -13,12 +13,10 @@ from fedse.results.groups import Group
 from fedse.results.reading import Run, is_run, read_records, run_at
 from fedse.settings import Method
 from fedse.storage import read_json
-from fedse.suites.cells import Cell, SuiteLayout
+from fedse.suites.cells import FAILURE_SCHEMA, Cell, SuiteLayout
 from fedse.suites.loading import load_suite
 from fedse.suites.suite import Suite
 from fedse.types import RoundRecord
-
-FAILURE_SCHEMA = 1
 
 
 class CellState(StrEnum):

@@ -59,13 +59,11 @@ def transfer_headings(table: SuiteTable) -> list[str]:
 
 def transfer_cells(table: SuiteTable, row: TransferRow) -> list[str]:
     """What that table says of one site's adapter, column by column; its own environment stands in brackets."""
+    texts = {name: _number_in_percent(rate.rate) for name, rate in row.environments.items()}
+    texts[row.home] = f"({texts.get(row.home, NONE)})"
     others = [rate.rate for name, rate in row.environments.items() if name != row.home]
-    texts = []
-    for name in table.environments:
-        rate = row.environments.get(name)
-        text = NONE if rate is None else _number_in_percent(rate.rate)
-        texts.append(f"({text})" if name == row.home else text)
-    return [row.method.label, row.site, *texts, _number_in_percent(math.fsum(others) / len(others))]
+    mean = _number_in_percent(math.fsum(others) / len(others))
+    return [row.method.label, row.site, *(texts.get(name, NONE) for name in table.environments), mean]
 
 
 def has_difference(row: TableRow) -> bool:
@@ -100,10 +98,8 @@ def as_csv(table: SuiteTable) -> str:
     rows = [line for row in table.rows for line in _csv_rows(row)]
     for row in table.transfer:
         common = {"model": row.model, "method": row.method.name, "label": row.method.label, "site": row.site}
-        rows += [
-            common | {"statistic": "transfer", "environment": name, "rate": _number(rate.rate)}
-            for name, rate in row.environments.items()
-        ]
+        for name, rate in row.environments.items():
+            rows.append(common | {"statistic": "transfer", "environment": name, "rate": _number(rate.rate)})
     return csv_text(COLUMNS, rows)
 
 

@@ -1,23 +1,29 @@
-"""Doing a suite: its cells side by side, each an ordinary run, and its table brought up to date as they end."""
+"""Doing a suite: its cells side by side, each an ordinary run, and its table brought up to date as they end.
+
+Finished runs of other suites can be taken over instead of running the same again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fedse.errors import RunError
 from fedse.progress import Event
 from fedse.runs.folder import locked
-from fedse.storage import atomic_write, recover, storage_errors, write_json
-from fedse.suites.cells import Cell, SuiteLayout
+from fedse.runs.identity import run_key
+from fedse.runs.layout import RunFolder
+from fedse.settings import dump_config
+from fedse.storage import atomic_directory, atomic_write, recover, storage_errors, write_json
+from fedse.suites.cells import FAILURE_SCHEMA, Cell, SuiteLayout
 from fedse.suites.checking import begun, check_folder, check_is_suite
 from fedse.suites.loading import dump_suite
 from fedse.suites.progress import Step, SuiteEvent, SuiteListener
-from fedse.suites.reading import FAILURE_SCHEMA, CellState, SuiteResults, read_cell, read_results
+from fedse.suites.reading import CellResult, CellState, SuiteResults, read_cell, read_results, read_suite
 from fedse.suites.rendering import as_csv, markdown
-from fedse.suites.reusing import reusable, take_over
 from fedse.suites.suite import Suite
 from fedse.suites.table import suite_table
 from fedse.suites.workers import Failed, do_cells, environments
@@ -58,7 +64,7 @@ def run_suite(
     """
     with _open(suite, folder, resume=resume) as layout:
         for donated in list(reusable(read_results(suite, folder), reuse)):
-            take_over(donated, folder)
+            _take_over(donated, folder)
             own = read_cell(donated.cell, folder)
             listener(SuiteEvent(Step.TAKEN_OVER, own.cell, result=own))
         pending = pending_cells(read_results(suite, folder))
@@ -85,6 +91,42 @@ def run_suite(
 def pending_cells(results: SuiteResults) -> list[Cell]:
     """The cells that are still to be run; of those that share a run, its home."""
     return [found.cell for found in results.cells if found.state is not CellState.DONE and not found.cell.is_shared]
+
+
+def reusable(results: SuiteResults, donors: Iterable[Path]) -> Iterator[CellResult]:
+    """The cells that have not begun and that another suite has done, with the folder and the records that it has.
+
+    What makes the same run is told in :mod:`fedse.runs.identity`.
+
+    Args:
+        results: the suite as it is.
+        donors: folders of other suites, packed ones included; of several that have a run the first gives it.
+
+    Raises:
+        RunError: if a donor is the suite's own folder or no suite, or its records are damaged.
+        ConfigError: if a donor's suite is not valid.
+        StorageError: if a file cannot be read.
+    """
+    donations: dict[str, CellResult] = {}
+    for donor in donors:
+        if donor.resolve() == results.folder.resolve():
+            raise RunError(f"{donor} is the suite's own folder", "its runs are its own already; use --resume")
+        for found in read_suite(donor).cells:
+            if found.state is CellState.DONE:
+                donations.setdefault(run_key(found.cell.config), found)
+    for found in results.cells:
+        if found.state is CellState.MISSING and not found.cell.is_shared:
+            donated = donations.get(run_key(found.cell.config))
+            if donated is not None:
+                yield replace(donated, cell=found.cell)
+
+
+def _take_over(donated: CellResult, root: Path) -> None:
+    """Copy a finished run to the cell's place in a suite's folder: whole, or with a ``StorageError`` not at all."""
+    with atomic_directory(donated.cell.folder(root)) as made:
+        lock = RunFolder(donated.folder).server.lock.name
+        shutil.copytree(donated.folder, made, dirs_exist_ok=True, ignore=shutil.ignore_patterns(lock))
+        atomic_write(RunFolder(made).server.config, dump_config(donated.cell.config))
 
 
 @contextmanager

@@ -31,10 +31,9 @@ class Suite:
         description: one line.
         config: what all cells begin with.
         models: at least one; their settings are applied before those of a method.
-        methods: rows of the main table; their settings are dotted path → value.
+        methods: rows of the main table.
         ablations: rows of a table of their own; each is the reference method with its own settings over it.
         reference: name of the method that all others are compared with.
-        seeds: training seeds.
         jobs: cells at work side by side; ``None``: as many as the machine has cores, or GPUs.  No result depends on it.
     """
 
@@ -83,12 +82,12 @@ class Suite:
 
     def environments(self) -> tuple[str, ...]:
         """The labels of all evaluations, in the order of the sites."""
-        labels: dict[str, int] = {}
+        places: dict[str, int] = {}
         for cell in self.cells():
             sites = [client.name for client in cell.config.clients]
             for label, client in evaluators(cell.config).items():
-                labels.setdefault(label, sites.index(client.name))
-        return tuple(sorted(labels, key=lambda label: labels[label]))
+                places.setdefault(label, sites.index(client.name))
+        return tuple(sorted(places, key=places.__getitem__))
 
 
 def suite_error(origin: str, problems: Iterable[str]) -> ConfigError:

@@ -135,12 +135,9 @@ def _row(results: SuiteResults, method: Method, standing: Standing) -> TableRow:
 def _differing_versions(cells: Sequence[CellResult]) -> list[str]:
     """A note for each library, or other maker of numbers, that is not the same in all of these runs."""
     versions = [cell.run.versions for cell in cells]
-    notes = []
-    for name in sorted({name for noted in versions for name in noted}):
-        values = sorted({noted.get(name, "not recorded") for noted in versions})
-        if len(values) > 1:
-            notes.append(f"compares runs of different {name}: {', '.join(values)}")
-    return notes
+    names = sorted({name for noted in versions for name in noted})
+    found = {name: sorted({noted.get(name, "not recorded") for noted in versions}) for name in names}
+    return [f"compares runs of different {name}: {', '.join(them)}" for name, them in found.items() if len(them) > 1]
 
 
 def _lost(dropped: Mapping[str, int]) -> list[str]:

@@ -117,15 +117,8 @@ def slot_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of flattened new tokens over the slots' caches.
 
-    Args:
-        module: the attention layer.
-        query: shape (1, heads, N, head dim).
-        key: the layer's cached keys, shape (slots, kv heads, capacity, head dim).
-        value: the layer's cached values, of the same shape.
-        attention_mask: always None.
-        scaling: factor on the scores.
-        slot_plan: see :class:`SlotPlan`.
-        options: further keywords of the model; those that change the attention are refused.
+    ``query`` has shape (1, heads, N, head dim); ``key`` and ``value`` are the layer's caches, each of shape (slots,
+    kv heads, capacity, head dim).  ``scaling`` multiplies the scores.  Options that change the attention are refused.
 
     Returns:
         Output of shape (1, N, heads, head dim), and no weights.

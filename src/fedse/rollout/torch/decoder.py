@@ -50,10 +50,7 @@ class SlotDecoder:
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
-        """Append tokens to slots.
-
-        Args:
-            pieces: (slot, new token ids), each slot at most once, at least one token each.
+        """Append tokens to slots; the pieces are those of :meth:`fedse.rollout.schedule.Decoder.decode`.
 
         Returns:
             Logits after the last token of every piece, in order, shape (pieces, vocabulary), the model's dtype.
@@ -89,7 +86,8 @@ class SlotDecoder:
             if len(new) == 1:
                 single.append((start, slot))
             else:
-                segments.append(Segment(start, start + len(new), slot, self._causal(len(new), past)))
+                seen = torch.full((len(new), past + len(new)), float("-inf"), device=self._device, dtype=self._dtype)
+                segments.append(Segment(start, start + len(new), slot, seen.triu_(past + 1)))
         self.cache.reserve(max(self.lengths[slot] + len(new) for slot, new in pieces))
         return SlotPlan(
             slots=self._index(slots),
@@ -112,9 +110,6 @@ class SlotDecoder:
         hidden = torch.arange(longest, device=self._device).unsqueeze(0) >= lengths.unsqueeze(1)
         bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype)
         return bias.masked_fill_(hidden, float("-inf"))
-
-    def _causal(self, new: int, past: int) -> torch.Tensor:
-        return torch.full((new, past + new), float("-inf"), device=self._device, dtype=self._dtype).triu_(past + 1)
 
     def _index(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
