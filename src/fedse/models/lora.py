@@ -144,8 +144,11 @@ class LoraModel:
                 else:
                     parameter.data = values.to(parameter.device)
                     parameter.grad = None
-        if state.meta != self.meta:
-            self._take_over(state.meta)
+        meta = self.meta = state.meta
+        for layer in self.layers.values():
+            layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], layer.scaling[_ADAPTER] = meta.rank, meta.alpha, meta.scaling
+            for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
+                setattr(branch[_ADAPTER], side, meta.rank)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
@@ -160,21 +163,18 @@ class LoraModel:
         """
         if self.is_merged:
             raise AdapterError("the adapter is merged already", "leave the first merged() block before a second one")
-        originals: dict[str, torch.Tensor] = {}
-        linears: dict[str, nn.Module] = {}
+        linears = {path: self.linear(path) for path in self.layers}
+        originals = {path: linear.weight for path, linear in linears.items()}
         self.is_merged = True
         try:
-            for path in self.layers:
-                linear = self.linear(path)
-                originals[path] = linear.weight
+            for path, linear in linears.items():
                 # A new Parameter rather than new data in the old one, which another module may share.
                 linear.weight = nn.Parameter(self._merged_weight(path), requires_grad=False)
-                linears[path] = linear
             with swapped(self.base.model, linears):
                 yield
         finally:
-            for path, weight in originals.items():
-                self.linear(path).weight = weight
+            for path, linear in linears.items():
+                linear.weight = originals[path]
             self.is_merged = False
 
     @torch.no_grad()
@@ -182,16 +182,6 @@ class LoraModel:
         weight = self.linear(path).weight
         factor_a, factor_b = self.factors(path)
         return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.meta.scaling).to(weight.dtype)
-
-    def _take_over(self, meta: AdapterMeta) -> None:
-        """Tell peft's layers the rank and alpha of the adapter that was loaded."""
-        self.meta = meta
-        for layer in self.layers.values():
-            layer.r[_ADAPTER] = meta.rank
-            layer.lora_alpha[_ADAPTER] = meta.alpha
-            layer.scaling[_ADAPTER] = meta.scaling
-            for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
-                setattr(branch[_ADAPTER], side, meta.rank)
 
     def _check(self, state: AdapterState) -> None:
         problems = [

@@ -242,10 +242,9 @@ class _Shapes:
 
     def _kept(self, row: PackedRow) -> int:
         """Bytes that the backward pass needs of a row."""
-        kept = self._kept_per_token() * row.tokens
-        if self.device == "cpu":
-            return kept + self.model.layers * self.model.heads * self.width * row.kept_pairs
-        return kept + self.model.layers * 2 * self.model.key * self.width * row.copied_keys
+        model = self.model
+        attended = model.heads * row.kept_pairs if self.device == "cpu" else 2 * model.key * row.copied_keys
+        return self._kept_per_token() * row.tokens + model.layers * self.width * attended
 
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.

@@ -154,9 +154,8 @@ class SuiteProgress:
 
     def _per_round(self, running: RunningCell) -> float:
         """Seconds for each round, round 0 included, that a running cell has completed since it was started."""
-        if running.event is None or running.event.round <= running.first_round:
-            return math.nan
-        return (self._clock() - running.since) / (running.event.round - running.first_round)
+        rounds = running.event.round - running.first_round if running.event else 0
+        return (self._clock() - running.since) / rounds if rounds > 0 else math.nan
 
     def _runs(self) -> list[CellResult]:
         return [found for found in tuple(self._results.values()) if not found.cell.is_shared]
