@@ -21,23 +21,28 @@ import transformers
 
 from fedse.agent import Renderer, renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, RolloutConfig, TrainingConfig
-from fedse.environments import make
+from fedse.environments import EnvironmentSpec, make
 from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
-from fedse.rollout.episode import Episode, EpisodeRequest, Limits
+from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.player import Rules
 from fedse.rollout.scripted import demonstrate
 from fedse.rollout.torch.player import TorchPlayer
 
 
 def play_naively(
-    lora: LoraModel, renderer: Renderer, name: str, requests: Sequence[EpisodeRequest], limits: Limits, rules: str
+    lora: LoraModel,
+    renderer: Renderer,
+    name: str,
+    requests: Sequence[EpisodeRequest],
+    spec: EnvironmentSpec,
+    rules: str,
 ) -> tuple[int, int]:
     """Tokens generated and turns taken by lockstep ``generate`` over whole histories."""
     model, tokenizer = lora.base.model, lora.base.tokenizer
-    episodes = [Episode(make(name), request, instruction=rules, turns=limits.turns) for request in requests]
+    episodes = [Episode(make(name), request, instruction=rules, turns=spec.max_turns) for request in requests]
     for episode in episodes:
         episode.start()
     histories = {id(one): renderer.opening(rules, one.observation) for one in episodes}
@@ -54,7 +59,7 @@ def play_naively(
                 do_sample=True,
                 temperature=1.0,
                 top_k=0,
-                max_new_tokens=limits.response_tokens,
+                max_new_tokens=spec.max_response_tokens,
                 eos_token_id=sorted(renderer.stop_tokens),
                 pad_token_id=tokenizer.pad_token_id,
             )
@@ -120,7 +125,6 @@ def main() -> None:
         lora, [Example.of(one) for one in shown], TrainingConfig(learning_rate=2e-3, steps=options.warm_up), seed=0
     )
     requests = [EpisodeRequest(task, seed) for seed, task in enumerate(environment.tasks("test")[: options.episodes])]
-    limits = Limits.of(config, environment.spec)
     print(
         f"{options.model}, {base.dtype}, {base.device.type}, {torch.get_num_threads()} threads; "
         f"{options.environment}: {len(requests)} episodes, {options.slots} slots"
@@ -133,7 +137,7 @@ def main() -> None:
             if name == "fedse":
                 tokens, turns = play_with_fedse(player, lora, options.environment, requests, rules)
             else:
-                tokens, turns = play_naively(lora, renderer, options.environment, requests, limits, rules)
+                tokens, turns = play_naively(lora, renderer, options.environment, requests, environment.spec, rules)
             seconds = time.perf_counter() - began
             results.append(tokens / seconds)
             print(

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from made_episodes import episode
 
 from fedse.experience import AddReport, ExperienceStore, task_and_actions
 from fedse.types import TokenRecord, Trajectory
+from helpers.made_episodes import episode
 
 
 def test_thoughts_make_no_other_episode_and_actions_and_tasks_do():

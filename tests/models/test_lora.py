@@ -132,7 +132,7 @@ def test_load_takes_over_rank_and_alpha() -> None:
     lora.load(large)
     before = logits(lora.base)
     lora.load(small)
-    assert (lora.meta, lora.scaling) == (small.meta, 1.5)
+    assert (lora.meta, lora.meta.scaling) == (small.meta, 1.5)
     assert lora.state().digest == small.digest
     assert torch.equal(logits(lora.base), logits(other.base))
     with lora.merged(), other.merged():

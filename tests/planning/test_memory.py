@@ -13,8 +13,9 @@ from fedse.learning.examples import Example
 from fedse.learning.update import local_update
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.tiny import tiny_model
-from fedse.planning import Architecture, MemoryPhase, MemoryPlan, architecture_of, fit, memory, plan_memory
-from fedse.planning.architecture import known_facts
+from fedse.planning import MemoryPlan, architecture_of, fit, memory, plan_memory
+from fedse.planning.architecture import Architecture, known_facts
+from fedse.planning.memory import MemoryPhase
 from fedse.rollout import schedule
 from fedse.rollout.torch import cache
 from fedse.rollout.torch.decoder import SlotDecoder

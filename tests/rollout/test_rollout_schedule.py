@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from counting import Counting
 
 from fedse.agent import Renderer, renderer_for
 from fedse.config import RolloutConfig
@@ -14,6 +13,7 @@ from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Rules
 from fedse.rollout.schedule import Decoder, Schedule
 from fedse.types import StopReason, Task
+from helpers.counting_environment import Counting
 
 
 class Script:

@@ -19,7 +19,7 @@ from fedse.cli.main import app
 from fedse.progress import Event, Phase
 from fedse.settings import method_names
 from fedse.suites import Suite, SuiteResults, load_suite, read_suite, suite_names
-from fedse.suites.events import Step, SuiteEvent, SuiteListener
+from fedse.suites.progress import Step, SuiteEvent, SuiteListener
 from fedse.suites.reading import read_cell
 from helpers.made_suites import TWO_SITES, begin, cell, fail, finish, suite
 

@@ -9,12 +9,11 @@ import pytest
 
 from fedse.cli.suite_live import live_table
 from fedse.progress import Event, Phase
-from fedse.suites import Suite, machine, read_suite
+from fedse.suites import Suite, read_suite, workers
 from fedse.suites.cells import Cell
-from fedse.suites.events import Step, SuiteEvent
-from fedse.suites.machine import environments
-from fedse.suites.progress import SuiteProgress
+from fedse.suites.progress import Step, SuiteEvent, SuiteProgress
 from fedse.suites.reading import read_cell
+from fedse.suites.workers import environments
 from helpers.made_suites import TWO_SITES, begin, cell, fail, finish, suite
 
 MADE = suite(TWO_SITES.replace("ablations: [no-history, rank-8]", "ablations: [rank-8]"))
@@ -152,7 +151,7 @@ def test_methods_that_share_runs_are_followed_together(follower: Follower) -> No
 
 
 def test_on_a_cpu_each_process_has_one_thread_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_cores", lambda: 3)
+    monkeypatch.setattr(workers, "_cores", lambda: 3)
     cells = MADE.cells()
     for jobs, expected in ((None, 3), (1, 1), (100, len(cells))):
         found = environments(cells, jobs)

@@ -22,11 +22,10 @@ from fedse.runs.folder import locked
 from fedse.runs.layout import RunFolder
 from fedse.runs.records import read_records
 from fedse.suites import Suite, SuiteLayout, load_suite
-from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.packing import pack_suite
+from fedse.suites.progress import Step, SuiteEvent
 from fedse.suites.reading import read_results
-from fedse.suites.reusing import reusable
-from fedse.suites.running import pending_cells, run_suite
+from fedse.suites.running import pending_cells, reusable, run_suite
 from helpers.made_suites import TINY, begin_cell, cell, suite
 
 SMALL = suite(TINY)

@@ -43,7 +43,9 @@ def parse_response(text: str, rule: ActionRule, *, parity: bool = False) -> Pars
     thought = text.split(_MARK, 1)[0].strip().removeprefix("Thought:").strip()
     if rule == "single":
         return _single(text, thought, parity=parity)
-    body = _without_tag(text, parity=parity)
+    body = text.removesuffix(_TAG)
+    if parity and body != text:
+        body = body[:-1]
     if rule == "bracket":
         if _MARK in body:
             return ParsedResponse(thought, body.rsplit(_MARK, 1)[1].strip())
@@ -68,9 +70,3 @@ def _single(text: str, thought: str, *, parity: bool) -> ParsedResponse:
         return ParsedResponse(thought, "")
     cleaned = re.sub(r"[^A-Za-z0-9, ]", "", found[0])
     return ParsedResponse(thought, " ".join(cleaned.split()))
-
-
-def _without_tag(text: str, *, parity: bool) -> str:
-    if not text.endswith(_TAG):
-        return text
-    return text[:-5] if parity else text[: -len(_TAG)]

@@ -149,10 +149,9 @@ def _execute(
 def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     from fedse.planning import check_runs
     from fedse.suites.checking import check_folder
-    from fedse.suites.events import Step, SuiteEvent
-    from fedse.suites.progress import SuiteProgress
+    from fedse.suites.progress import Step, SuiteEvent, SuiteProgress
     from fedse.suites.reading import read_results
-    from fedse.suites.reusing import reusable
+    from fedse.suites.running import reusable
 
     if problems := check_runs((cell.method, cell.config) for cell in suite.cells()):
         listed = "".join(f"\n  - {problem}" for problem in problems)

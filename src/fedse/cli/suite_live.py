@@ -19,8 +19,7 @@ from fedse.results.formatting import duration, percent
 if TYPE_CHECKING:
     from fedse.settings import Method
     from fedse.suites import SuiteResults
-    from fedse.suites.events import SuiteEvent, SuiteListener
-    from fedse.suites.progress import RunningCell, SuiteProgress
+    from fedse.suites.progress import RunningCell, SuiteEvent, SuiteListener, SuiteProgress
 
 
 @contextmanager

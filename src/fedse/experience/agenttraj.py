@@ -18,6 +18,8 @@ from fedse.storage import read_json, write_json
 from fedse.types import Message, Trajectory
 
 _ACKNOWLEDGEMENT = "Ok."
+#: Role → who speaks, and whether with loss.
+_SPEAKERS = {"user": ("human", None), "assistant": ("gpt", True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,10 @@ def read_agenttraj(path: Path) -> list[Conversation]:
 
 def _item(trajectory: Trajectory) -> dict[str, Any]:
     system, *chat = trajectory.messages
-    conversation = [_human(system.content), _gpt(_ACKNOWLEDGEMENT, loss=False)]
-    for message in chat:
-        conversation.append(_human(message.content) if message.role == "user" else _gpt(message.content, loss=True))
+    said = [("human", None, system.content), ("gpt", False, _ACKNOWLEDGEMENT)]
+    said += [(*_SPEAKERS[message.role], message.content) for message in chat]
+    conversation = [{"from": speaker, "loss": loss, "value": text} for speaker, loss, text in said]
     return {"item_id": f"{trajectory.task.environment}_{trajectory.task.id}", "conversations": conversation}
-
-
-def _human(text: str) -> dict[str, Any]:
-    return {"from": "human", "loss": None, "value": text}
-
-
-def _gpt(text: str, *, loss: bool) -> dict[str, Any]:
-    return {"from": "gpt", "loss": loss, "value": text}
 
 
 def _conversation(item: Any, where: str) -> Conversation:

@@ -63,13 +63,7 @@ def get_selection(name: str) -> Selection:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a selection did with a number of episodes.
-
-    Attributes:
-        kept: the episodes to learn from, in their order.
-        kept_reasons: reason → how many of the kept.
-        dropped_reasons: reason → how many of the others.
-    """
+    """The episodes to learn from, in their order, and for every reason how many were kept or dropped for it."""
 
     kept: tuple[Trajectory, ...]
     kept_reasons: Mapping[str, int]
@@ -78,14 +72,9 @@ class Selected:
 
 def select(selection: Selection, trajectories: Iterable[Trajectory]) -> Selected:
     """Judge every episode and count the reasons."""
-    kept: list[Trajectory] = []
-    reasons: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
-    for trajectory in trajectories:
-        verdict = selection(trajectory)
-        reasons[verdict.keep][verdict.reason] += 1
-        if verdict.keep:
-            kept.append(trajectory)
-    return Selected(tuple(kept), dict(reasons[True]), dict(reasons[False]))
+    judged = [(trajectory, selection(trajectory)) for trajectory in trajectories]
+    kept, dropped = (Counter(verdict.reason for _, verdict in judged if verdict.keep is keep) for keep in (True, False))
+    return Selected(tuple(trajectory for trajectory, verdict in judged if verdict.keep), dict(kept), dict(dropped))
 
 
 def _reason(trajectory: Trajectory) -> str:

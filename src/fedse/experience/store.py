@@ -19,8 +19,7 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from fedse.errors import FedseError, StorageError, StoreError
 from fedse.experience.identity import Identity, task_and_actions
@@ -109,11 +108,7 @@ class ExperienceStore:
         return AddReport(added, len(rows) - added)
 
     def trajectories(self, *, rounds: Container[int] | None = None, source: Source | None = None) -> list[Trajectory]:
-        """The stored episodes in the order in which they were added.
-
-        Args:
-            rounds: take only episodes of these rounds.
-            source: take only episodes by this actor.
+        """The stored episodes, if so asked of some rounds or one actor alone, in the order in which they were added.
 
         Raises:
             StoreError: if the file is damaged.
@@ -129,8 +124,7 @@ class ExperienceStore:
     def count(self) -> int:
         """How many episodes are stored."""
         with _sqlite_errors(self.path):
-            (count,) = self._connection.execute("SELECT count(*) FROM trajectories").fetchone()
-        return int(count)
+            return int(self._value("SELECT count(*) FROM trajectories"))
 
     def counts_by_round_and_source(self) -> dict[tuple[int, Source], int]:
         """How many episodes each actor added in each round, ordered by round."""
@@ -153,9 +147,7 @@ class ExperienceStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open(self, *, create: bool) -> None:
@@ -166,27 +158,25 @@ class ExperienceStore:
                 if self._is_empty():  # still, now that other processes are locked out
                     for statement in _SCHEMA:
                         self._connection.execute(statement)
-        if self._pragma("application_id") != _APPLICATION_ID:
+        if self._value("PRAGMA application_id") != _APPLICATION_ID:
             raise StoreError(f"{self.path} is an SQLite database, but no experience store", "check the path")
-        version = self._pragma("user_version")
+        version = self._value("PRAGMA user_version")
         if version > SCHEMA_VERSION:
             raise StoreError(
                 f"{self.path} was written by a newer fedse (store format {version}; this one knows {SCHEMA_VERSION}); "
                 "nothing was changed",
                 "upgrade fedse",
             )
-        (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
+        if (verdict := self._value("PRAGMA quick_check(1)")) != "ok":
             raise _damaged(self.path, verdict)
 
     def _is_empty(self) -> bool:
         """No table and no application id: a new file, or one whose making was cut off."""
-        (objects,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        return objects == 0 and self._pragma("application_id") == 0
+        return not self._value("SELECT count(*) FROM sqlite_schema") and not self._value("PRAGMA application_id")
 
-    def _pragma(self, name: str) -> int:
-        (value,) = self._connection.execute(f"PRAGMA {name}").fetchone()
-        return int(value)
+    def _value(self, query: str) -> Any:
+        (value,) = self._connection.execute(query).fetchone()
+        return value
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

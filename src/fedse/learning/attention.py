@@ -8,6 +8,7 @@ sequence goes through ``scaled_dot_product_attention``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,6 @@ from fedse.learning.packing import PackedLayout
 from fedse.models.plain import refuse_variants
 
 PACKED_ATTENTION = "fedse-packed"
-
 _BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
 _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
 
@@ -40,16 +40,9 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a packed row; the function behind :data:`PACKED_ATTENTION`.
 
-    Args:
-        module: the calling layer; names itself in errors.
-        query: shape (1, heads, N, d).
-        key: shape (1, key-value heads, N, d); heads is a multiple of key-value heads.
-        value: shape of ``key``.
-        attention_mask: must be ``None``; the layout says who sees whom.
-        scaling: factor on the scores; default 1/√d.
-        dropout: must be 0.
-        layout: of the row; comes through the model's forward keywords.
-        options: further keywords of the model; those that change the attention are refused.
+    ``query`` has shape (1, heads, N, d), ``key`` and ``value`` (1, key-value heads, N, d), where heads is a multiple of
+    key-value heads.  ``scaling`` of the scores is 1/√d by default.  The layout of the row comes through the model's
+    forward keywords and says who sees whom.  A mask, dropout, and options that change the attention are refused.
 
     Returns:
         The attended values, shape (1, N, heads, d), and ``None`` in place of the weights.
@@ -78,10 +71,10 @@ def sdpa_by_segment(
 ) -> torch.Tensor:
     """The same attention through torch's fused kernels, sequence by sequence; shapes as in :func:`packed_attention`."""
     prefix = layout.prefix
+    attend = partial(functional.scaled_dot_product_attention, scale=scale, enable_gqa=True)
     attended = []
     if prefix:
-        opening = (query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix])
-        attended.append(functional.scaled_dot_product_attention(*opening, is_causal=True, scale=scale, enable_gqa=True))
+        attended.append(attend(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True))
     for start, end in layout.segments:
         keys, values = (
             torch.cat((states[:, :, :prefix], states[:, :, start:end]), dim=2) if prefix else states[:, :, start:end]
@@ -89,11 +82,7 @@ def sdpa_by_segment(
         )
         # The segment's rows are the last rows of its sequence, hence the causal triangle at the lower right.
         bias = causal_lower_right(end - start, keys.shape[2])
-        attended.append(
-            functional.scaled_dot_product_attention(
-                query[:, :, start:end], keys, values, attn_mask=bias, scale=scale, enable_gqa=True
-            )
-        )
+        attended.append(attend(query[:, :, start:end], keys, values, attn_mask=bias))
     return torch.cat(attended, dim=2).transpose(1, 2)
 
 

@@ -59,11 +59,8 @@ def negative_log_likelihood(
 ) -> torch.Tensor:
     """Sum of −weight · log softmax(head(hidden))[target] over rows, a float32 scalar.
 
-    Args:
-        hidden: final hidden states, shape (M, d), in the base's dtype.
-        targets: token ids, shape (M,).
-        weights: shape (M,), float32.
-        head: the frozen output embedding; gets no gradient.
+    ``hidden`` has shape (M, d) in the base's dtype; ``targets`` are token ids, shape (M,), and ``weights`` float32 of
+    the same shape.  The frozen output embedding ``head`` gets no gradient.
     """
     total: torch.Tensor = _NegativeLogLikelihood.apply(hidden, targets, weights, head.weight, head.bias)  # type: ignore[no-untyped-call]
     return total

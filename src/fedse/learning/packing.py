@@ -59,14 +59,8 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on a device."""
-        return replace(
-            self,
-            ids=self.ids.to(device),
-            positions=self.positions.to(device),
-            loss_positions=self.loss_positions.to(device),
-            targets=self.targets.to(device),
-            weights=self.weights.to(device),
-        )
+        tensors = ("ids", "positions", "loss_positions", "targets", "weights")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +76,16 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
     Tokens after the last loss position change nothing in a causal model and are left out; nothing else is ever cut.
     An example longer than ``max_tokens`` gets a row of its own.  Examples without loss are left out.
     """
-    batches: list[MicroBatch] = []
-    pending: list[_Sequence] = []
+    rows: list[list[_Sequence]] = []
     for example in examples:
-        losses = example.losses()
-        if not losses:
-            continue
-        whole = example.tokens.ids
-        sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
-        if pending and _row_length([*pending, sequence]) > max_tokens:
-            batches.append(_lay_out(pending))
-            pending = []
-        pending.append(sequence)
-    if pending:
-        batches.append(_lay_out(pending))
-    return batches
+        losses, whole = example.losses(), example.tokens.ids
+        if losses:
+            sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
+            if rows and _row_length([*rows[-1], sequence]) <= max_tokens:
+                rows[-1].append(sequence)
+            else:
+                rows.append([sequence])
+    return [_lay_out(row) for row in rows]
 
 
 def _shared_prefix(sequences: Sequence[_Sequence]) -> int:
@@ -106,10 +95,7 @@ def _shared_prefix(sequences: Sequence[_Sequence]) -> int:
     limit = min(sequence.losses[0][0] for sequence in sequences)
     first = sequences[0].ids
     for sequence in sequences[1:]:
-        common = 0
-        while common < limit and sequence.ids[common] == first[common]:
-            common += 1
-        limit = common
+        limit = next((at for at in range(limit) if sequence.ids[at] != first[at]), limit)
     return limit
 
 
@@ -156,9 +142,8 @@ def batches(costs: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
 
 def pass_batches(costs: Sequence[int], size: int, seed: int, number: int) -> Iterator[list[int]]:
     """The batches of one pass, counted from 0; see :func:`batches`."""
-    order = numpy_generator("training-order", seed, number).permutation(len(costs)).tolist()
     batch: list[int] = []
-    for index in order:
+    for index in numpy_generator("training-order", seed, number).permutation(len(costs)).tolist():
         batch.append(index)
         if sum(costs[member] for member in batch) >= size:
             yield batch

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -30,8 +30,7 @@ class StepReport:
     """What one optimizer step did.
 
     Attributes:
-        step: from 1.
-        steps: planned in this update.
+        step, steps: number of the step, from 1, and how many are planned in this update.
         loss: weighted mean negative log-likelihood per agent token of the batch, in nats.
         learning_rate: that the step was made with.
         gradient_norm: before clipping.
@@ -50,10 +49,9 @@ class StepReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStats:
-    """What one local update did.
+    """What one local update did in some optimizer steps.
 
     Attributes:
-        steps: optimizer steps.
         examples: that carry loss and so took part.
         tokens: of all examples trained on, once per visit.
         computed_tokens: of those, the ones that went through the model; shared beginnings count once per micro-batch.
@@ -71,20 +69,12 @@ class TrainingStats:
     last_loss: float
     seconds: float
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens trained on per second."""
-        return self.tokens / self.seconds
-
 
 def planned_steps(costs: Sequence[int], size: int, config: TrainingConfig, *, seed: int) -> int:
     """Optimizer steps of one update; a part of a pass is rounded up to whole steps.
 
-    Args:
-        costs: of every example, in the unit of ``size``.
-        size: of a batch; see :func:`batch_costs`.
-        config: the budget, in steps or epochs.
-        seed: of the order of the examples, on which the number of batches in a pass depends.
+    ``costs`` and ``size`` are those of :func:`batch_costs`.  The number of batches in a pass depends on the order of
+    the examples, and so on the seed.
     """
     if config.steps is not None:
         return config.steps
@@ -140,12 +130,10 @@ def local_update(
     costs, size = batch_costs(learnable, config)
     steps = planned_steps(costs, size, config, seed=seed)
     optimizer = _optimizer(lora, config)
-    tally = _Tally()
-    with (
-        fused_lora(lora),
-        _dropout(lora, seed),
-        attention_implementation(lora.base.model, PACKED_ATTENTION),
-    ):
+    losses: list[float] = []
+    tokens = computed_tokens = loss_tokens = 0
+    model = lora.base.model
+    with fused_lora(lora), _dropout(lora, seed), attention_implementation(model, PACKED_ATTENTION):
         for step, indices in zip(range(steps), batches(costs, size, seed), strict=False):
             batch = pack([learnable[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
@@ -160,40 +148,24 @@ def local_update(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["ratio"]
             optimizer.step()
-            tally.add(batch, loss)
+            losses.append(loss)
+            tokens += sum(micro.tokens for micro in batch)
+            computed_tokens += sum(micro.ids.shape[1] for micro in batch)
+            loss_tokens += sum(micro.targets.shape[0] for micro in batch)
             if on_step is not None:
-                on_step(StepReport(step + 1, steps, loss, rate, norm, tally.tokens, time.perf_counter() - started))
+                on_step(StepReport(step + 1, steps, loss, rate, norm, tokens, time.perf_counter() - started))
     optimizer.zero_grad()  # gives the gradients' memory back
-    return tally.stats(len(learnable), time.perf_counter() - started)
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Running totals of an update."""
-
-    losses: list[float] = field(default_factory=list)
-    tokens: int = 0
-    computed_tokens: int = 0
-    loss_tokens: int = 0
-
-    def add(self, batch: Sequence[MicroBatch], loss: float) -> None:
-        self.losses.append(loss)
-        self.tokens += sum(micro.tokens for micro in batch)
-        self.computed_tokens += sum(micro.ids.shape[1] for micro in batch)
-        self.loss_tokens += sum(micro.targets.shape[0] for micro in batch)
-
-    def stats(self, examples: int, seconds: float) -> TrainingStats:
-        quarter = math.ceil(len(self.losses) / 4)
-        return TrainingStats(
-            steps=len(self.losses),
-            examples=examples,
-            tokens=self.tokens,
-            computed_tokens=self.computed_tokens,
-            loss_tokens=self.loss_tokens,
-            first_loss=sum(self.losses[:quarter]) / quarter,
-            last_loss=sum(self.losses[-quarter:]) / quarter,
-            seconds=seconds,
-        )
+    quarter = math.ceil(steps / 4)
+    return TrainingStats(
+        steps=steps,
+        examples=len(learnable),
+        tokens=tokens,
+        computed_tokens=computed_tokens,
+        loss_tokens=loss_tokens,
+        first_loss=sum(losses[:quarter]) / quarter,
+        last_loss=sum(losses[-quarter:]) / quarter,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch]) -> float:
@@ -230,8 +202,7 @@ def _dropout(lora: LoraModel, seed: int) -> Iterator[None]:
     if lora.config.dropout == 0:
         yield
         return
-    devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(derive_seed("dropout", seed))
         try:
             for layer in lora.layers.values():

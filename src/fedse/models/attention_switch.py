@@ -20,10 +20,9 @@ def _configs(model: PreTrainedModel) -> list[Any]:
     pending: list[Any] = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
     while pending:
         config = pending.pop()
-        if config is None or id(config) in found:
-            continue
-        found[id(config)] = config
-        pending += [getattr(config, name, None) for name in config.sub_configs]
+        if config is not None and id(config) not in found:
+            found[id(config)] = config
+            pending += [getattr(config, name, None) for name in config.sub_configs]
     return list(found.values())
 
 
@@ -31,9 +30,7 @@ def _configs(model: PreTrainedModel) -> list[Any]:
 def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
     """Inside the block every attention layer calls the function registered under ``name``; afterwards as before.
 
-    Args:
-        model: a transformers model whose layers look their attention function up in ``AttentionInterface``.
-        name: a key of ``AttentionInterface``, or "eager".
+    The name is a key of transformers' ``AttentionInterface``, or "eager".
 
     Raises:
         ModelError: if the name is not registered, or the model does not use the attention interface.
@@ -50,13 +47,12 @@ def attention_implementation(model: PreTrainedModel, name: str) -> Iterator[None
             f"{type(model).__name__} does not look its attention function up in transformers' AttentionInterface",
             "take a model family that does (Llama, Qwen2, Qwen3, Mistral, …)",
         )
-    configs = _configs(model)
-    before = [config._attn_implementation_internal for config in configs]
+    before = [(config, config._attn_implementation_internal) for config in _configs(model)]
     try:
-        for config in configs:
+        for config, _ in before:
             # The public setter would also descend into sub-configurations and so could not restore them one by one.
             config._attn_implementation_internal = name
         yield
     finally:
-        for config, implementation in zip(configs, before, strict=True):
+        for config, implementation in before:
             config._attn_implementation_internal = implementation

@@ -71,11 +71,7 @@ def load_base(config: ModelConfig) -> BaseModel:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a base model, without its weights.
-
-    Raises:
-        ModelError: if it is not there, is damaged, or has no chat template.
-    """
+    """Load the tokenizer of a base model, without its weights; errors as of :func:`load_base`."""
     if config.name == "tiny":
         return tiny_tokenizer()
     with _loading(config.name):
@@ -119,9 +115,9 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-    return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if name == "auto":
+        name = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -130,8 +126,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    flags = cpu_flags()
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def cpu_flags() -> frozenset[str]:
@@ -140,19 +135,14 @@ def cpu_flags() -> frozenset[str]:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return frozenset()
-    for line in text.splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.split(":", 1)[1].split())
-    return frozenset()
+    lines = (line.split(":", 1)[1] for line in text.splitlines() if line.startswith(("flags", "Features")))
+    return frozenset(next(lines, "").split())
 
 
 def arithmetic(config: ModelConfig) -> str:
     """What else than the libraries decides how numbers are rounded: dtype, device and the processor's vector unit.
 
-    Nothing is loaded.
-
-    Raises:
-        ModelError: if the device is not there.
+    Nothing is loaded; a device that is not there is a ``ModelError``.
     """
     device = _device(config.device)
     dtype = torch.float32 if (config.name, config.dtype) == ("tiny", "auto") else _dtype(config.dtype, device)

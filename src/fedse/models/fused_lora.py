@@ -83,9 +83,7 @@ def fused_lora(lora: LoraModel) -> Iterator[None]:
     The parameters are the same objects, so gradients arrive where an optimizer over ``lora.trainable()`` looks.  With
     dropout the layers stay peft's own: dropout lies between x and A, and so changes the formulas above.
     """
-    layers: dict[str, nn.Module] = {}
-    if lora.config.dropout == 0:
-        for path in lora.layers:
-            layers[path] = FusedLoraLinear(lora.linear(path), *lora.factors(path), lora.scaling)
+    paths = lora.layers if lora.config.dropout == 0 else ()
+    layers = {path: FusedLoraLinear(lora.linear(path), *lora.factors(path), lora.meta.scaling) for path in paths}
     with swapped(lora.base.model, layers):
         yield

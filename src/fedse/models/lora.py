@@ -73,27 +73,18 @@ class LoraModel:
         self._parameters: dict[str, nn.Parameter] = {}
         for path, layer in sorted(self.layers.items()):
             for suffix, branch in ((SUFFIX_A, layer.lora_A), (SUFFIX_B, layer.lora_B)):
-                weight = _parameter(branch[_ADAPTER])
+                weight = branch[_ADAPTER].weight
+                assert isinstance(weight, nn.Parameter)
                 weight.data = weight.data.float()
                 self._parameters[f"{_PREFIX}{path}{suffix}"] = weight
-        self._is_merged = False
+        self.is_merged = False  # whether a merged() block is open
         base.model.eval()  # type: ignore[no-untyped-call]  # peft's new dropout layers start in training mode
         self.load(self.initial_state(0))
-
-    @property
-    def scaling(self) -> float:
-        """The factor s in W + s·B·A."""
-        return self.meta.scaling
 
     @property
     def names(self) -> Set[str]:
         """The names of the adapter's tensors, as in :meth:`state`."""
         return self._parameters.keys()
-
-    @property
-    def is_merged(self) -> bool:
-        """Whether a :meth:`merged` block is open."""
-        return self._is_merged
 
     def trainable(self) -> list[nn.Parameter]:
         """The adapter's parameters, float32, in the order of their names in :meth:`state`."""
@@ -128,11 +119,9 @@ class LoraModel:
 
     def state(self) -> AdapterState:
         """A copy of the current adapter."""
-        tensors: dict[str, FloatArray] = {}
-        for name, parameter in self._parameters.items():
-            array = parameter.detach().to("cpu", copy=True).numpy()
+        tensors = {name: weight.detach().to("cpu", copy=True).numpy() for name, weight in self._parameters.items()}
+        for array in tensors.values():
             array.flags.writeable = False
-            tensors[name] = array
         return AdapterState(tensors, self.meta)
 
     def load(self, state: AdapterState) -> None:
@@ -144,7 +133,7 @@ class LoraModel:
             AdapterError: if the state is no sound adapter (:func:`fedse.adapters.checks.state_problems`), if its target
                 modules, base model or names are not the model's, or inside a :meth:`merged` block.
         """
-        if self._is_merged:
+        if self.is_merged:
             raise AdapterError("the adapter is merged into the base weights", "load after leaving the merged() block")
         self._check(state)
         with torch.no_grad():
@@ -155,8 +144,11 @@ class LoraModel:
                 else:
                     parameter.data = values.to(parameter.device)
                     parameter.grad = None
-        if state.meta != self.meta:
-            self._take_over(state.meta)
+        meta = self.meta = state.meta
+        for layer in self.layers.values():
+            layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], layer.scaling[_ADAPTER] = meta.rank, meta.alpha, meta.scaling
+            for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
+                setattr(branch[_ADAPTER], side, meta.rank)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
@@ -169,40 +161,27 @@ class LoraModel:
         Raises:
             AdapterError: if a merged block is open already.
         """
-        if self._is_merged:
+        if self.is_merged:
             raise AdapterError("the adapter is merged already", "leave the first merged() block before a second one")
-        originals: dict[str, nn.Parameter] = {}
-        linears: dict[str, nn.Module] = {}
-        self._is_merged = True
+        linears = {path: self.linear(path) for path in self.layers}
+        originals = {path: linear.weight for path, linear in linears.items()}
+        self.is_merged = True
         try:
-            for path in self.layers:
-                linear = self.linear(path)
-                originals[path] = _parameter(linear)
+            for path, linear in linears.items():
                 # A new Parameter rather than new data in the old one, which another module may share.
                 linear.weight = nn.Parameter(self._merged_weight(path), requires_grad=False)
-                linears[path] = linear
             with swapped(self.base.model, linears):
                 yield
         finally:
-            for path, weight in originals.items():
-                self.linear(path).weight = weight
-            self._is_merged = False
+            for path, linear in linears.items():
+                linear.weight = originals[path]
+            self.is_merged = False
 
     @torch.no_grad()
     def _merged_weight(self, path: str) -> torch.Tensor:
         weight = self.linear(path).weight
         factor_a, factor_b = self.factors(path)
-        return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.scaling).to(weight.dtype)
-
-    def _take_over(self, meta: AdapterMeta) -> None:
-        """Tell peft's layers the rank and alpha of the adapter that was loaded."""
-        self.meta = meta
-        for layer in self.layers.values():
-            layer.r[_ADAPTER] = meta.rank
-            layer.lora_alpha[_ADAPTER] = meta.alpha
-            layer.scaling[_ADAPTER] = meta.scaling
-            for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
-                setattr(branch[_ADAPTER], side, meta.rank)
+        return torch.addmm(weight.float(), factor_b, factor_a, alpha=self.meta.scaling).to(weight.dtype)
 
     def _check(self, state: AdapterState) -> None:
         problems = [
@@ -225,16 +204,9 @@ class LoraModel:
             )
 
 
-def _parameter(module: nn.Module) -> nn.Parameter:
-    weight = module.weight
-    assert isinstance(weight, nn.Parameter)
-    return weight
-
-
 def _name_problems(kind: str, names: Set[str]) -> list[str]:
-    if not names:
-        return []
-    return [f"{len(names)} {kind} ({', '.join(sorted(names)[:2])}{', …' if len(names) > 2 else ''})"]
+    some = ", ".join(sorted(names)[:2]) + (", …" if len(names) > 2 else "")
+    return [f"{len(names)} {kind} ({some})"] if names else []
 
 
 def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tuple[str, ...]:
@@ -259,7 +231,10 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
         matches = [path for path in modules if path == name or path.endswith(f".{name}")]
         unfit = [path for path in matches if type(modules[path]) is not nn.Linear or modules[path] is head]
         if not matches or unfit:
-            found = f"{unfit[0]} is {_kind(modules[unfit[0]], head)}" if unfit else "no module has that name"
+            found = "no module has that name"
+            if unfit:
+                odd = modules[unfit[0]]
+                found = f"{unfit[0]} is {'the output embedding' if odd is head else f'a {type(odd).__name__}'}"
             raise AdapterError(
                 f"target module {name!r} cannot be adapted: {found}",
                 "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'",
@@ -267,7 +242,3 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
     if not names:
         raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
     return tuple(sorted(names))
-
-
-def _kind(module: nn.Module, head: nn.Module | None) -> str:
-    return "the output embedding" if module is head else f"a {type(module).__name__}"

@@ -16,10 +16,7 @@ def set_submodule(root: nn.Module, path: str, module: nn.Module) -> None:
 
 @contextmanager
 def swapped(root: nn.Module, replacements: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Inside the block the modules at the given dotted paths are replaced; afterwards the originals are back.
-
-    The originals come back in any case, also when the block raises.
-    """
+    """Inside the block the modules at the given dotted paths are replaced; the originals come back in any case."""
     originals = {path: root.get_submodule(path) for path in replacements}
     try:
         for path, module in replacements.items():

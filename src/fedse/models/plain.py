@@ -16,7 +16,7 @@ def refuse_variants(module: nn.Module, options: Mapping[str, Any], *, longest: i
     """Make sure that an attention layer asks for plain causal attention.
 
     Args:
-        module: the layer; names itself in the error.
+        module: the layer.
         options: the keywords with which it called its attention function.
         longest: tokens of the longest sequence; a sliding window that holds them all is none.
         work: who computes, for the error.
@@ -39,11 +39,7 @@ def refuse_variants(module: nn.Module, options: Mapping[str, Any], *, longest: i
 
 
 def output_embedding(model: PreTrainedModel) -> nn.Linear:
-    """The linear layer from final hidden states to logits.
-
-    Raises:
-        ModelError: if the model has none.
-    """
+    """The linear layer from final hidden states to logits; a model that has none is a ``ModelError``."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     if not isinstance(head, nn.Linear):
         raise ModelError(

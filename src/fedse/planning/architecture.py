@@ -22,7 +22,6 @@ class Architecture:
     """A decoder of the Llama kind: attention with grouped keys, a gated MLP, RMSNorm before each.
 
     Attributes:
-        name: of the model.
         source: where the facts come from.
         layers, hidden, intermediate, vocabulary: sizes.
         heads, kv_heads, head_dim: of the attention.
@@ -110,8 +109,7 @@ def architecture_of(name: str) -> Architecture:
     Raises:
         ModelError: if the model or its configuration is not there, or is of another kind.
     """
-    facts = known_facts().get(name)
-    if facts is not None:
+    if facts := known_facts().get(name):
         return _architecture(name, str(facts["source"]), facts)
     place = catalogue.resolve(name)
     path = Path(place) / "config.json"
@@ -127,9 +125,8 @@ def architecture_of(name: str) -> Architecture:
 @cache
 def known_facts() -> Mapping[str, Mapping[str, Any]]:
     """The facts that come with fedse: model → field of its config.json → value."""
-    text = resources.files("fedse.planning").joinpath("architectures.yaml").read_text(encoding="utf-8")
-    facts: Mapping[str, Mapping[str, Any]] = parse_yaml(text)
-    return facts
+    file = resources.files("fedse.planning") / "architectures.yaml"
+    return dict(parse_yaml(file.read_text(encoding="utf-8")))
 
 
 def _architecture(name: str, source: str, facts: Mapping[str, Any]) -> Architecture:

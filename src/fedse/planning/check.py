@@ -22,8 +22,6 @@ class SiteCheck:
     """What a site has.
 
     Attributes:
-        name: of the client.
-        environment: its environment.
         train_tasks: tasks that it demonstrates and explores, after the partition.
         test_tasks: held-out tasks that are played in an evaluation.
         demonstrations: expert episodes.
@@ -59,11 +57,7 @@ def check_run(config: RunConfig) -> list[SiteCheck]:
 
 
 def check_runs(configs: Iterable[tuple[str, RunConfig]]) -> list[str]:
-    """What keeps runs from beginning, one text for each with a problem; runs that name the same are checked once.
-
-    Args:
-        configs: what to call a run, and its configuration.
-    """
+    """What keeps runs, given by name, from beginning: a text for each problem.  Equal ones are checked once."""
     distinct: dict[str, tuple[str, RunConfig]] = {}
     for name, config in configs:
         method = config.method
@@ -88,7 +82,7 @@ def _check_demonstrations(client: ClientConfig, environment: Environment) -> Non
     if file is None and client.demonstrations and not environment.has_expert:
         raise ConfigError(
             f"client {client.name!r} is to have {client.demonstrations} demonstrations, but {client.environment} has "
-            f"no expert",
+            "no expert",
             f"set clients.{client.name}.demonstrations=0, or name a demonstrations_file",
         )
 
@@ -97,23 +91,21 @@ def _site(
     config: RunConfig, client: ClientConfig, environment: Environment, tasks: Mapping[str, TaskSummary]
 ) -> SiteCheck:
     tested = environment.tasks(client.test_split)
-    held_out = len(tested)
     if config.rounds:
         _check_demonstrations(client, environment)
     train = training_tasks(config, client, environment, share_of(config, client, tasks))
     if config.rounds:  # else nothing is learnt
         check_learnable(config, client, train, tested, held_out_anywhere(tasks))
-    if not held_out:
+    if not tested:
         raise ConfigError(
             f"client {client.name!r}: the split {client.test_split!r} of {client.environment} has no tasks",
             f"fedse env show {client.environment} lists its splits",
         )
-    wanted = config.evaluation.tasks
     return SiteCheck(
         name=client.name,
         environment=client.environment,
         train_tasks=len(train),
-        test_tasks=held_out if wanted is None else min(wanted, held_out),
+        test_tasks=len(tested[: config.evaluation.tasks]),
         demonstrations=client.demonstrations,
         episodes=client.episodes_per_round if config.method.explore else 0,
     )

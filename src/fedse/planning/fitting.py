@@ -18,11 +18,9 @@ _SMALLEST = 64  # tokens; the least that the configuration takes
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A plan on one size of memory.
+    """Whether all phases of a plan fit a device with so many gigabytes of 10⁹ bytes.
 
     Attributes:
-        gigabytes: of the device, 10⁹ bytes each.
-        fits: all phases do.
         advice: what to change so that they do, the most effective first; empty if they do.
     """
 
@@ -32,13 +30,7 @@ class Fit:
 
 
 def fit(plan: MemoryPlan, config: RunConfig, gigabytes: float) -> Fit:
-    """Compare a plan with a device's memory.
-
-    Args:
-        plan: of the run.
-        config: the run.
-        gigabytes: memory of the device, 10⁹ bytes each.
-    """
+    """Compare the plan of a run with a device's memory, in gigabytes of 10⁹ bytes."""
     room = int(gigabytes * _GB)
     if plan.peak <= room:
         return Fit(gigabytes, True, ())
@@ -78,7 +70,7 @@ def _training_advice(plan: MemoryPlan, config: RunConfig, room: int) -> str:
     if units := _most(lambda units: fits(units, shorter=True), longest // _SMALLEST):
         return (
             f"training.max_tokens={units * _SMALLEST} with rollout.max_context={units * _SMALLEST}: shorter episodes, "
-            f"because one episode is never split"
+            "because one episode is never split"
         )
     return "a smaller base model"
 

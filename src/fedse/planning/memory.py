@@ -39,12 +39,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class PackedRow:
-    """One forward pass in training.
+    """One forward pass in training: the row's tokens, the trajectories in it, and the tokens that these begin with.
 
-    Attributes:
-        tokens: of the row.
-        trajectories: that lie in it.
-        beginning: tokens that they share, which lie in the row once.
+    The beginning that the trajectories share lies in the row once.
     """
 
     tokens: int
@@ -52,9 +49,8 @@ class PackedRow:
     beginning: int
 
     def __str__(self) -> str:
-        if self.trajectories == 1:
-            return f"{self.tokens:,} tokens"
-        return f"{self.tokens:,} tokens, up to {self.trajectories} trajectories"
+        several = f", up to {self.trajectories} trajectories" if self.trajectories > 1 else ""
+        return f"{self.tokens:,} tokens{several}"
 
     @property
     def copied_keys(self) -> int:
@@ -81,11 +77,9 @@ class PackedRow:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPhase:
-    """What is in a process's memory at the peak of a phase.
+    """What is in a process's memory at the peak of exploration and evaluation (``rollout``) or of training.
 
     Attributes:
-        name: ``rollout`` (exploration and evaluation) or ``training``.
-        items: what it consists of.
         fixed: bytes that no setting but the model's own changes.
     """
 
@@ -104,9 +98,7 @@ class MemoryPlan:
     """What a run needs.
 
     Attributes:
-        architecture: of the base model.
-        dtype: of its weights.
-        device: where it computes.
+        architecture, dtype: of the base model.
         workers: processes, each with a model of its own, that share the device.
         adapter_parameters: numbers in the adapter.
         phases: per process; a run without rounds has no training.
@@ -160,13 +152,7 @@ def plan_of(config: RunConfig) -> MemoryPlan:
 
 
 def plan_memory(config: RunConfig, architecture: Architecture, *, device: Device, dtype: Dtype) -> MemoryPlan:
-    """Plan a run's memory.
-
-    Args:
-        config: the run.
-        architecture: of its base model.
-        device: where the run computes.
-        dtype: of the base weights there.
+    """Plan a run's memory on a device, with base weights of a dtype.
 
     Raises:
         AdapterError: if the adapter changes layers that the model does not have.
@@ -177,12 +163,10 @@ def plan_memory(config: RunConfig, architecture: Architecture, *, device: Device
     adapted = architecture.layers * sum(inputs * outputs for inputs, outputs in sizes)
     shapes = _Shapes(config, architecture, device, _BYTES[dtype], targets, adapter, adapted)
     phases = (shapes.rollout(), shapes.training()) if config.rounds else (shapes.rollout(),)
-    host: tuple[Item, ...] = ()
-    if device != "cpu":
-        loading = Item("base weights while they are loaded", shapes.weights)
-        # The server holds every site's update, their mean and the global adapter before.
-        host = (loading, Item("adapters of a round", (len(config.clients) + 2) * 4 * adapter))
-    return MemoryPlan(architecture, dtype, device, config.workers, adapter, phases, host)
+    loading = Item("base weights while they are loaded", shapes.weights)
+    # The server holds every site's update, their mean and the global adapter before.
+    host = (loading, Item("adapters of a round", (len(config.clients) + 2) * 4 * adapter))
+    return MemoryPlan(architecture, dtype, device, config.workers, adapter, phases, () if device == "cpu" else host)
 
 
 @dataclass(frozen=True)
@@ -201,17 +185,16 @@ class _Shapes:
     def weights(self) -> int:
         return self.width * self.model.parameters
 
+    def _model_items(self) -> tuple[Item, Item]:
+        return Item("base weights", self.weights), Item("adapter", 4 * self.adapter)
+
     def rollout(self) -> MemoryPhase:
         """The adapter is merged into a copy of the weights; every slot has a cache as long as the context."""
         settings, model, width = self.config.rollout, self.model, self.width
-        length = _rounded_up(settings.max_context, CACHE_CHUNK)
+        length = -(-settings.max_context // CACHE_CHUNK) * CACHE_CHUNK
         slot = 2 * model.layers * model.key * width * length
         logits = model.vocabulary * (width + 3 * 4)  # and float32 softmax, its sum and its argument
-        items = [
-            Item("base weights", self.weights),
-            Item("adapter", 4 * self.adapter),
-            Item("merged copy of the adapted weights", width * self.adapted),
-        ]
+        items = [*self._model_items(), Item("merged copy of the adapted weights", width * self.adapted)]
         if self.device == "cpu":
             linears = model.layers * sum(inputs * outputs for inputs, outputs in model.linears.values())
             packed = width * (linears + model.vocabulary * model.hidden)
@@ -226,10 +209,9 @@ class _Shapes:
 
     def training(self) -> MemoryPhase:
         """AdamW on a float32 adapter; a forward pass keeps what its backward pass needs, nothing is recomputed."""
-        largest = max(self.longest_rows(), key=self._row_bytes)
+        largest = max(self.longest_rows(), key=lambda row: self._kept(row) + self._backward_per_token() * row.tokens)
         items = [
-            Item("base weights", self.weights),
-            Item("adapter", 4 * self.adapter),
+            *self._model_items(),
             Item("its gradients", 4 * self.adapter),
             Item("moments of AdamW", 8 * self.adapter),
             Item("temporaries of the optimizer, or cast factors", 4 * self.adapter),
@@ -251,22 +233,18 @@ class _Shapes:
         """
         training = self.config.training
         most = training.batch_tokens or training.batch_size  # a trajectory has an agent token at least
-        rows = [PackedRow(self.config.rollout.max_context, 1, 0), PackedRow(training.max_tokens, 1, 0)]
+        rows = [PackedRow(tokens, 1, 0) for tokens in (self.config.rollout.max_context, training.max_tokens)]
         for beginning in range(0, LONGEST_BEGINNING + 1, SHORTEST_REST):
             trajectories = min(most, (training.max_tokens - beginning) // SHORTEST_REST)
             if trajectories > 1:
                 rows.append(PackedRow(training.max_tokens, trajectories, beginning))
         return rows
 
-    def _row_bytes(self, row: PackedRow) -> int:
-        return self._kept(row) + self._backward_per_token() * row.tokens
-
     def _kept(self, row: PackedRow) -> int:
         """Bytes that the backward pass needs of a row."""
-        kept = self._kept_per_token() * row.tokens
-        if self.device == "cpu":
-            return kept + self.model.layers * self.model.heads * self.width * row.kept_pairs
-        return kept + self.model.layers * 2 * self.model.key * self.width * row.copied_keys
+        model = self.model
+        attended = model.heads * row.kept_pairs if self.device == "cpu" else 2 * model.key * row.copied_keys
+        return self._kept_per_token() * row.tokens + model.layers * self.width * attended
 
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.
@@ -287,7 +265,6 @@ class _Shapes:
     def _kept_per_token(self) -> int:
         """Bytes that the backward pass needs of one token, all layers."""
         model, width = self.model, self.width
-        adapted = set(self.targets)
         norms = 2 * 4 * (model.hidden + 1)  # RMSNorm keeps its input in float32
         if model.qk_norm:
             norms += 4 * (model.query + model.key + model.heads + model.kv_heads)
@@ -295,15 +272,14 @@ class _Shapes:
         if self.device == "cuda":
             attention += width * model.query + 4 * model.heads  # the output and the logarithms of the sums
         mlp = width * 3 * model.intermediate  # the gate before and after its activation, and what it is multiplied with
-        inputs = self._kept_inputs(adapted)
-        hidden = width * self.config.lora.rank * len(adapted)
+        hidden = width * self.config.lora.rank * len(set(self.targets))
         rotary = 2 * width * model.head_dim
         loss = width * model.hidden + 8
-        return model.layers * (norms + attention + mlp + inputs + hidden) + rotary + loss
+        return model.layers * (norms + attention + mlp + self._kept_inputs() + hidden) + rotary + loss
 
-    def _kept_inputs(self, adapted: set[str]) -> int:
+    def _kept_inputs(self) -> int:
         """A frozen layer keeps nothing; an adapted one its input, which layers that read the same one share."""
-        model = self.model
+        model, adapted = self.model, set(self.targets)
         if self.config.lora.dropout:  # float32 copies and masks, of every adapted layer its own
             return 8 * sum(model.linears[name][0] for name in adapted)
         readers = (
@@ -317,10 +293,6 @@ class _Shapes:
     def _backward_per_token(self) -> int:
         """At the peak the gradients around one MLP, and those of the hidden states."""
         return self.width * (3 * self.model.intermediate + self.model.hidden) + 8 * self.model.hidden
-
-
-def _rounded_up(count: int, unit: int) -> int:
-    return -(-count // unit) * unit
 
 
 def _block_pairs(length: int, before: int = 0) -> int:

@@ -8,41 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fedse.agent.parsing import parse_response
-from fedse.config import RolloutConfig
-from fedse.environments.base import Environment, EnvironmentSpec
+from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What an episode may use.
-
-    Attributes:
-        turns: agent turns.
-        repeats: how often the same reply to the same observation; ``None``: as often as there are turns.
-        response_tokens: tokens of one turn, its end included.
-        context: tokens of the whole episode.
-    """
-
-    turns: int
-    repeats: int | None
-    response_tokens: int
-    context: int
-
-    @classmethod
-    def of(cls, config: RolloutConfig, spec: EnvironmentSpec, max_turns: int | None = None) -> Limits:
-        """The site's own turns and the run's settings where given, else the environment's."""
-        return cls(
-            turns=max_turns or config.max_turns or spec.max_turns,
-            repeats=config.max_repeats,
-            response_tokens=config.max_response_tokens or spec.max_response_tokens,
-            context=config.max_context,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +27,10 @@ class EpisodeRequest:
 
 
 class Episode:
-    """An open episode of one environment instance.
+    """An open episode of one environment instance, of at most so many turns, and repeats of a reply to an observation.
 
-    Call :meth:`start` once, then :meth:`reply` until :attr:`stop` is set, then :meth:`trajectory`.
+    Call :meth:`start` once, then :meth:`reply` until :attr:`stop` is set, then :meth:`trajectory`.  The caller may set
+    :attr:`stop` as well, as when the context is full.
     """
 
     def __init__(
@@ -68,13 +42,11 @@ class Episode:
         turns: int,
         repeats: int | None = None,
     ) -> None:
-        self.request = request
+        self.environment, self.request = environment, request
         self.observation = ""
         self.stop: StopReason | None = None
-        self.environment = environment
         self._instruction = instruction
-        self._turn_limit = turns
-        self._repeat_limit = repeats
+        self._turn_limit, self._repeat_limit = turns, repeats
         self._said: Counter[tuple[str, str]] = Counter()
         self._turns: list[Turn] = []
         self._error = ""
@@ -82,17 +54,15 @@ class Episode:
     def start(self) -> None:
         """Reset the environment; afterwards :attr:`observation` is the first one, or :attr:`stop` is ``ERROR``."""
         task = self.request.task
-        self._guarded(f"environment {task.environment!r} failed to reset task {task.id!r}", self._reset)
+        with self._guarded(f"environment {task.environment!r} failed to reset task {task.id!r}"):
+            self.observation = self.environment.reset(task)
 
     def reply(self, response: str, *, truncated: bool = False) -> None:
         """Hand in the agent's text; afterwards :attr:`observation` is the next one, or :attr:`stop` is set."""
         task = self.request.task
         what = f"environment {task.environment!r} failed in turn {len(self._turns) + 1} of task {task.id!r}"
-        self._guarded(what, lambda: self._step(response, truncated))
-
-    def cut(self, reason: StopReason) -> None:
-        """End the episode from outside, as when the context is full."""
-        self.stop = reason
+        with self._guarded(what):
+            self._step(response, truncated)
 
     def fail(self, fault: EnvironmentFault) -> None:
         """End the episode without an outcome, because of a fault outside of it, as of an expert."""
@@ -119,9 +89,6 @@ class Episode:
             tokens=tokens,
         )
 
-    def _reset(self) -> None:
-        self.observation = self.environment.reset(self.request.task)
-
     def _step(self, response: str, truncated: bool) -> None:
         parsed = parse_response(response, self.environment.spec.action_rule)
         seen = self.observation
@@ -142,9 +109,10 @@ class Episode:
         elif self._said[seen, response] == self._repeat_limit:
             self.stop = StopReason.REPETITION
 
-    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
         try:
             with boundary(EnvironmentFault, what):
-                action()
+                yield
         except EnvironmentFault as fault:
             self.fail(fault)

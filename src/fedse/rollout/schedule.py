@@ -18,7 +18,7 @@ import numpy as np
 from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
 from fedse.errors import EnvironmentFault
-from fedse.rollout.episode import Episode, EpisodeRequest, Limits
+from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.player import RolloutProgress, Rules
 from fedse.seeding import numpy_generator
 from fedse.types import Source, StopReason, TokenRecord, Trajectory
@@ -71,15 +71,14 @@ class _Slot:
 
 
 class Schedule:
-    """Plays one phase on a decoder.
+    """Plays one phase on a decoder; see :class:`~fedse.rollout.player.Player`.
 
     Args:
         decoder: with a history for every slot, and one more for the prefix that the prompts share.
         renderer: of the model's tokenizer.
         config: limits of an episode.
-        requests: what to play, at least one.
-        rules: how.
-        on_progress: see :class:`~fedse.rollout.player.Player`.
+        requests: at least one.
+        rules, on_progress: as of a player.
     """
 
     def __init__(
@@ -95,7 +94,10 @@ class Schedule:
         self._renderer = renderer
         self._rules = rules
         self._spare = [rules.make_environment()]
-        self._limits = Limits.of(config, self._spare[0].spec, rules.max_turns)
+        spec = self._spare[0].spec
+        self._turns = rules.max_turns or config.max_turns or spec.max_turns
+        self._repeats, self._context = config.max_repeats, config.max_context
+        self._reply_tokens = config.max_response_tokens or spec.max_response_tokens
         self._queue = deque(enumerate(requests))
         self._results: list[Trajectory | None] = [None] * len(requests)
         self._running: list[_Slot] = []
@@ -124,13 +126,8 @@ class Schedule:
         while self._queue and len(self._running) < self._slots:
             order, request = self._queue.popleft()
             environment = self._spare.pop() if self._spare else self._rules.make_environment()
-            episode = Episode(
-                environment,
-                request,
-                instruction=self._rules.instruction,
-                turns=self._limits.turns,
-                repeats=self._limits.repeats,
-            )
+            instruction, turns, repeats = self._rules.instruction, self._turns, self._repeats
+            episode = Episode(environment, request, instruction=instruction, turns=turns, repeats=repeats)
             episode.start()
             ids = self._opening(episode)
             slot = _Slot(len(self._running), order, episode, numpy_generator("episode", request.seed), ids)
@@ -152,11 +149,11 @@ class Schedule:
         if episode.stop is not None:
             return []
         ids = self._renderer.opening(self._rules.instruction, episode.observation)
-        if len(ids) + self._limits.response_tokens > self._limits.context:
+        if len(ids) + self._reply_tokens > self._context:
             episode.fail(
                 EnvironmentFault(
                     f"the prompt of task {episode.request.task} takes {len(ids)} tokens and a reply up to "
-                    f"{self._limits.response_tokens}, more than rollout.max_context = {self._limits.context}",
+                    f"{self._reply_tokens}, more than rollout.max_context = {self._context}",
                     "begin a new run with a larger rollout.max_context, or with agent.prompt=concise",
                 )
             )
@@ -173,14 +170,12 @@ class Schedule:
         pieces: list[tuple[int, list[int]]] = []
         ready: dict[int, _Slot] = {}
         for slot in self._running:
-            piece = slot.pending[:room]
-            if not piece:
-                continue
-            room -= len(piece)
-            slot.pending = slot.pending[len(piece) :]
-            if not slot.pending:
-                ready[len(pieces)] = slot
-            pieces.append((slot.index, piece))
+            if piece := slot.pending[:room]:
+                room -= len(piece)
+                slot.pending = slot.pending[len(piece) :]
+                if not slot.pending:
+                    ready[len(pieces)] = slot
+                pieces.append((slot.index, piece))
         uniforms = None if self._rules.greedy else np.array([slot.generator.random() for slot in ready.values()])
         tokens = self._decoder.decode(pieces, list(ready), uniforms)
         self._tokens += len(tokens)
@@ -188,7 +183,7 @@ class Schedule:
             slot.reply.append(token)
             slot.pending = [token]
             ended = token in self._renderer.stop_tokens
-            if ended or len(slot.reply) >= self._limits.response_tokens:
+            if ended or len(slot.reply) >= self._reply_tokens:
                 self._end_turn(slot, truncated=not ended)
         self._tell(force=False)
 
@@ -202,11 +197,11 @@ class Schedule:
             # A turn that was cut is closed for the model's sake; it did not sample that token, so no span covers it.
             closing = [self._renderer.end_token] if truncated else []
             between = closing + self._renderer.continuation(slot.episode.observation)
-            if len(slot.ids) + len(between) + self._limits.response_tokens <= self._limits.context:
+            if len(slot.ids) + len(between) + self._reply_tokens <= self._context:
                 slot.ids += between
                 slot.pending += between
                 return
-            slot.episode.cut(StopReason.CONTEXT_LIMIT)
+            slot.episode.stop = StopReason.CONTEXT_LIMIT
         self._finish(slot)
         self._release(slot)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from fedse.agent.parsing import format_response
@@ -20,7 +22,6 @@ class Policy(Protocol):
 
     def act(self, observation: str) -> str:
         """The reply to what the environment just said."""
-        ...
 
 
 class ExpertPolicy:
@@ -60,7 +61,7 @@ def play(
 
     Args:
         environment: an instance of its own.
-        request: task and seed.
+        request: what to play.
         make_policy: called once the environment is reset, because an expert may look at the opened episode.
         instruction: the system message that the trajectory records.
         source: who acts.
@@ -101,7 +102,7 @@ def demonstrate(
 
     Args:
         environment: an instance of its own.
-        tasks: tasks to demonstrate, in order.
+        tasks: to demonstrate, in order.
         count: demonstrations wanted.
         instruction: the system message that the trajectories record.
         seed: varies the expert's words and choices.
@@ -117,33 +118,30 @@ def demonstrate(
         EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.
     """
     found: list[Trajectory] = []
-    attempt = 0
+    attempts = itertools.count()
     while len(found) < count and tasks:
         before = len(found)
         faults: list[str] = []
         for task in tasks:
             if len(found) >= count:
                 break
-            expert_seed = derive_seed(seed, "expert", str(task), attempt)
-            attempt += 1
+            expert_seed = derive_seed(seed, "expert", str(task), next(attempts))
             trajectory = play(
                 environment,
                 EpisodeRequest(task, expert_seed),
-                lambda opened, expert_seed=expert_seed: ExpertPolicy(opened, expert_seed),  # type: ignore[misc]
+                partial(ExpertPolicy, seed=expert_seed),
                 instruction=instruction,
                 source=Source.EXPERT,
                 turns=turns,
             )
             if trajectory.stop is StopReason.ERROR:
                 faults.append(trajectory.error)
-            if not trajectory.success:
-                continue
-            tokens = renderer.render(trajectory) if renderer else None
-            if tokens and longest is not None and len(tokens.ids) > longest:
-                continue
-            found.append(replace(trajectory, tokens=tokens))
-            if on_progress:
-                on_progress(len(found), count)
+            tokens = renderer.render(trajectory) if renderer and trajectory.success else None
+            is_long = tokens is not None and longest is not None and len(tokens.ids) > longest
+            if trajectory.success and not is_long:
+                found.append(replace(trajectory, tokens=tokens))
+                if on_progress:
+                    on_progress(len(found), count)
         if len(faults) == len(tasks):
             raise EnvironmentFault(f"all {len(faults)} expert episodes were lost to faults; the first: {faults[0]}")
         if len(found) == before:

@@ -16,15 +16,14 @@ from pathlib import Path
 from fedse.config import RunConfig
 from fedse.runs.folder import is_at_work
 
+FAILURE_SCHEMA = 1
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a suite.
+    """One run of a suite: a method with a model and a training seed.
 
     Attributes:
-        model: name of the model in the suite.
-        method: name of the method.
-        seed: the training seed.
         config: what is run; its name is the method's.
         home: the method whose folder holds the run: this one, or the first of the suite with the same configuration.
     """
@@ -64,37 +63,23 @@ def siblings(cell: Cell, cells: Iterable[Cell], root: Path) -> list[Path]:
     return [folder for folder in folders if folder != cell.folder(root)]
 
 
-@dataclass(frozen=True)
 class SuiteLayout:
-    """Paths below a suite's folder; nothing is created by asking for one."""
+    """Paths below a suite's folder; nothing is created by asking for one.
 
-    root: Path
+    Attributes:
+        suite: the resolved suite.
+        lock: held by the process that works in the folder.
+        markdown, csv: the table to read, and the one to compute with.
+    """
 
-    @property
-    def suite(self) -> Path:
-        """The resolved suite."""
-        return self.root / "suite.yaml"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that works in the folder."""
-        return self.root / "suite.lock"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.suite = root / "suite.yaml"
+        self.lock = root / "suite.lock"
+        self.markdown = root / "table.md"
+        self.csv = root / "table.csv"
 
     @property
     def is_at_work(self) -> bool:
-        """A process works on the suite now.
-
-        Raises:
-            StorageError: if the lock cannot be read.
-        """
+        """A process works on the suite now; see :func:`fedse.runs.folder.is_at_work`."""
         return is_at_work(self.lock)
-
-    @property
-    def markdown(self) -> Path:
-        """The table to read."""
-        return self.root / "table.md"
-
-    @property
-    def csv(self) -> Path:
-        """The table to compute with."""
-        return self.root / "table.csv"

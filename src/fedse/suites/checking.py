@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedse.errors import RunError
+from fedse.results.reading import is_run
 from fedse.runs.folder import has_results, read_config
 from fedse.runs.identity import run_key
 from fedse.runs.layout import RunFolder
@@ -16,7 +17,7 @@ from fedse.suites.suite import Suite
 
 
 def check_folder(suite: Suite, root: Path) -> None:
-    """Check that a suite may be begun in a folder, or gone on with; nothing is touched, and it need not be there.
+    """Check that a suite may begin or go on in a folder.  Nothing is touched, and the folder need not be there.
 
     Raises:
         RunError: if the folder holds something else than a suite, runs that the suite does not have, or a cell that was
@@ -31,12 +32,7 @@ def check_folder(suite: Suite, root: Path) -> None:
 
 
 def check_is_suite(root: Path) -> None:
-    """Check that a folder is a suite's, or empty, or not there.
-
-    Raises:
-        RunError: if it holds something else.
-        StorageError: if it cannot be read.
-    """
+    """Check that a folder is a suite's, or empty, or not there; see :func:`check_folder`."""
     layout = SuiteLayout(root)
     with storage_errors("open", root):
         is_foreign = root.exists() and any(root.iterdir()) and not (layout.suite.exists() or layout.lock.exists())
@@ -46,7 +42,7 @@ def check_is_suite(root: Path) -> None:
 
 def begun(root: Path) -> list[Path]:
     """The run folders of a suite that have a configuration."""
-    return [path.parent for path in sorted(root.glob("cells/*/*/seed-*/config.yaml"))]
+    return [folder for folder in sorted(root.glob("cells/*/*/seed-*")) if is_run(folder)]
 
 
 def _check_same_suite(cells: Sequence[Cell], root: Path) -> None:
@@ -54,7 +50,8 @@ def _check_same_suite(cells: Sequence[Cell], root: Path) -> None:
     kept = {cell.folder(root) for cell in cells}
     foreign = [folder for folder in begun(root) if folder not in kept]
     for cell in cells:
-        if cell.is_shared and _own_folder(cell, root) in foreign:
+        own = replace(cell, home=cell.method)  # as it would be if no other had the same configuration
+        if cell.is_shared and own.folder(root) in foreign:
             raise RunError(
                 f"{root} has runs of {cell.method}, before which the suite has {cell.home} of the same configuration",
                 f"put {cell.home} after {cell.method}; or choose another folder, and take the runs over with --reuse",
@@ -67,19 +64,14 @@ def _check_same_suite(cells: Sequence[Cell], root: Path) -> None:
         )
 
 
-def _own_folder(cell: Cell, root: Path) -> Path:
-    """Where the run of a cell would be if no other had the same configuration."""
-    return replace(cell, home=cell.method).folder(root)
-
-
 def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
     """What was begun was begun with the configuration that it would go on with."""
     differing = [
         str(cell)
         for cell in cells
         if not cell.is_shared
-        and has_results(RunFolder(cell.folder(root)).server)
-        and run_key(read_config(RunFolder(cell.folder(root)).server)) != run_key(cell.config)
+        and has_results(server := RunFolder(cell.folder(root)).server)
+        and run_key(read_config(server)) != run_key(cell.config)
     ]
     if differing:
         raise RunError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +19,11 @@ from fedse.settings.yaml_text import dump_yaml, parse_yaml
 from fedse.suites.cells import SuiteLayout
 from fedse.suites.suite import Suite, SuiteModel, suite_error
 
-_SPEAKABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FOLDER = resources.files("fedse") / "suites" / "presets"
 
 
 def _speakable(name: str) -> str:
-    if not _SPEAKABLE.fullmatch(name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError("a name has letters, digits, '-', '_' and '.', and begins with a letter or a digit")
     return name
 
@@ -71,7 +71,7 @@ class _File(_Part):
 
 def suite_names() -> list[str]:
     """Names of the shipped suites, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _folder().iterdir() if entry.name.endswith(".yaml"))
+    return sorted(entry.name.removesuffix(".yaml") for entry in _FOLDER.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_suite(name_or_path: str | Path) -> Suite:
@@ -83,7 +83,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """
     text = str(name_or_path)
     if text in suite_names():
-        return parse_suite((_folder() / f"{text}.yaml").read_text(encoding="utf-8"), f"the suite {text}")
+        return parse_suite((_FOLDER / f"{text}.yaml").read_text(encoding="utf-8"), f"the suite {text}")
     path = Path(name_or_path)
     file = SuiteLayout(path).suite if path.is_dir() else path
     if not file.is_file():
@@ -96,15 +96,10 @@ def load_suite(name_or_path: str | Path) -> Suite:
 
 
 def parse_suite(text: str, origin: str) -> Suite:
-    """A suite from its YAML text.
-
-    Args:
-        text: the YAML.
-        origin: where it comes from, for messages.
+    """A suite from its YAML text; ``origin`` says in errors where it comes from.
 
     Raises:
-        UnknownNameError: for an unknown preset or method.
-        ConfigError: see :func:`load_suite`.
+        UnknownNameError, ConfigError: see :func:`load_suite`.
     """
     try:
         data = parse_yaml(text)
@@ -112,17 +107,19 @@ def parse_suite(text: str, origin: str) -> Suite:
         raise ConfigError(f"{origin} is not YAML: {cause}", "mend the file") from cause
     try:
         found = _File.model_validate(data)
+        config = build_config(found.preset, found.config)
     except ValidationError as cause:
         raise suite_error(origin, [_problem(error["loc"], error) for error in cause.errors()]) from cause
-    try:
-        config = build_config(found.preset, found.config)
     except ConfigError as cause:
         raise suite_error(origin, [cause.what]) from cause
     suite = Suite(
         name=found.name,
         description=found.description,
         config=config,
-        models=tuple(_model(model) for model in found.models) or (_own_model(config),),
+        models=tuple(
+            SuiteModel(model.name, {"model.name": model.name} | flat_settings(model.set)) for model in found.models
+        )
+        or (_own_model(config),),
         methods=tuple(_method(entry, origin) for entry in found.methods),
         ablations=tuple(_method(entry, origin) for entry in found.ablations),
         reference=found.reference,
@@ -144,24 +141,19 @@ def dump_suite(suite: Suite) -> str:
             "reference": suite.reference,
             "seeds": list(suite.seeds),
             "jobs": suite.jobs,
-            "models": [{"name": model.name, "set": dict(model.set)} for model in suite.models],
-            "methods": [_method_data(method) for method in suite.methods],
-            "ablations": [_method_data(method) for method in suite.ablations],
+            "models": [asdict(model) for model in suite.models],
+            "methods": [asdict(method) for method in suite.methods],
+            "ablations": [asdict(method) for method in suite.ablations],
             "config": suite.config.model_dump(mode="json"),
         }
     )
 
 
-def _model(entry: _Model) -> SuiteModel:
-    return SuiteModel(entry.name, {"model.name": entry.name} | flat_settings(entry.set))
-
-
 def _own_model(config: RunConfig) -> SuiteModel:
     """The configuration's own model, under a name that can be a folder's."""
     short = config.model.name.rstrip("/").rpartition("/")[2]
-    return SuiteModel(
-        re.sub(r"[^A-Za-z0-9._-]+", "-", short).lstrip("._-") or "model", {"model.name": config.model.name}
-    )
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", short).lstrip("._-") or "model"
+    return SuiteModel(name, {"model.name": config.model.name})
 
 
 def _method(entry: _Method, origin: str) -> Method:
@@ -170,30 +162,20 @@ def _method(entry: _Method, origin: str) -> Method:
         if entry.name is None:
             raise suite_error(origin, ["methods: an entry has neither a name nor the method that it begins from"])
         return Method(entry.name, entry.label or entry.name, entry.description or "", flat_settings(entry.set))
-    shipped = read_method(entry.method)
+    shipped, own = read_method(entry.method), flat_settings(entry.set)
     name = entry.name or shipped.name
-    own = flat_settings(entry.set)
     below = {path: value for path, value in flat_settings(shipped.set).items() if path not in own}
     label = entry.label or (shipped.label if name == shipped.name else name)
     return Method(name, label, entry.description or shipped.description, below | own)
 
 
-def _method_data(method: Method) -> dict[str, Any]:
-    return {
-        "name": method.name,
-        "label": method.label,
-        "description": method.description,
-        "set": dict(method.set),
-    }
-
-
 def _confusions(suite: Suite) -> list[str]:
     """What is there twice, and a reference that is none of the methods."""
-    methods = [method.name for method in (*suite.methods, *suite.ablations)]
+    methods = [method.name for method in suite.all_methods]
     lists: Mapping[str, list[Any]] = {
         "models": [model.name.casefold() for model in suite.models],
         "methods and ablations": [name.casefold() for name in methods],
-        "labels of methods and ablations": [method.label.casefold() for method in (*suite.methods, *suite.ablations)],
+        "labels of methods and ablations": [method.label.casefold() for method in suite.all_methods],
         "seeds": list(suite.seeds),
     }
     problems = [
@@ -213,7 +195,3 @@ def _problem(loc: tuple[int | str, ...], error: Mapping[str, Any]) -> str:
     if error["type"] == "model_type":
         return f"{where}: found {error['input']!r}; allowed: mapping"
     return f"{where}: {error['msg'].removeprefix('Value error, ')}"
-
-
-def _folder() -> Traversable:
-    return resources.files("fedse") / "suites" / "presets"

@@ -33,8 +33,7 @@ def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lamb
 
     Raises:
         RunError: if ``root`` is no suite or has no finished cell, or ``target`` exists.
-        ConfigError: if the suite is not valid.
-        AdapterError: if an adapter is damaged.
+        ConfigError, AdapterError: if the suite is not valid, or an adapter is damaged.
         StorageError: if a file cannot be read or written; then nothing is left at ``target``.
     """
     if target.exists():
@@ -53,16 +52,9 @@ def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lamb
 
 
 def pack_run(folder: Path, target: Path) -> None:
-    """Copy what one finished run recorded, see :func:`pack_suite`.
+    """Copy what one finished run recorded, with the errors of :func:`pack_suite`.
 
-    Args:
-        folder: the run's.
-        target: where to; best a folder that is made whole (:func:`fedse.storage.atomic_directory`).
-
-    Raises:
-        RunError, ConfigError: if the folder is no run, or a file in it is damaged.
-        AdapterError: if an adapter is damaged.
-        StorageError: if a file cannot be read or written.
+    The target is best a folder that is made whole (:func:`fedse.storage.atomic_directory`).
     """
     run = run_at(folder)
     for path in run.published():

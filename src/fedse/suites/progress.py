@@ -1,4 +1,4 @@
-"""Following a suite at work: which cells are done or running, the time used, and an estimate of the rest."""
+"""What a suite at work tells, and following it: cells done or running, the time used, an estimate of the rest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,41 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from fedse.progress import Event
 from fedse.suites.cells import Cell
-from fedse.suites.events import Step, SuiteEvent
 from fedse.suites.reading import CellResult, CellState, SuiteResults
 
 _Place = tuple[str, str, int]
+
+
+class Step(StrEnum):
+    """What has happened to a cell."""
+
+    TAKEN_OVER = "taken over"
+    STARTED = "started"
+    PROGRESS = "progress"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteEvent:
+    """One step of one cell; cells that share a run are told of once, by the one that is its home.
+
+    Attributes:
+        progress: of the cell's run, if that is what has happened.
+        result: what its folder holds, once it has ended or was taken over from another suite.
+    """
+
+    step: Step
+    cell: Cell
+    progress: Event | None = None
+    result: CellResult | None = None
+
+
+SuiteListener = Callable[[SuiteEvent], None]
 
 
 @dataclass
@@ -20,7 +48,6 @@ class RunningCell:
     """A cell at work.
 
     Attributes:
-        cell: the cell.
         since: when it was started, by the follower's clock.
         event: the last that it told of its progress.
         first_round: the round in which it was when it first did; later than 0 in a cell that goes on.
@@ -48,15 +75,11 @@ class SuiteProgress:
         self._results = {_place(found.cell): _to_do(found) for found in results.cells}
         self._clock = clock
         self._began = clock()
-        self._took = {
-            place: found.seconds
-            for place, found in self._results.items()
-            if found.state is CellState.DONE and not found.cell.is_shared
-        }
+        self._took = {_place(found.cell): found.seconds for found in self._runs() if found.state is CellState.DONE}
         self._width = 1
 
     def __call__(self, event: SuiteEvent) -> None:
-        """See :class:`fedse.suites.events.SuiteListener`."""
+        """See :data:`SuiteListener`."""
         place = _place(event.cell)
         if event.step is Step.STARTED:
             self.running[place] = RunningCell(event.cell, self._clock())
@@ -106,7 +129,7 @@ class SuiteProgress:
         """
         ended = (CellState.DONE, CellState.FAILED)
         left = [self._left(found.cell) for found in self._runs() if found.state not in ended]
-        if any(math.isnan(seconds) for seconds in left):
+        if any(map(math.isnan, left)):
             return math.nan
         return max(sum(left) / self._width, *left) if left else 0.0
 
@@ -114,31 +137,25 @@ class SuiteProgress:
         running = self.running.get(_place(cell))
         if running is None:
             return self._whole(cell)
-        elapsed = self._clock() - running.since
-        per_round = self._per_round(running)
-        rounds = cell.config.rounds + 1 - running.first_round
-        whole = self._whole(cell) if math.isnan(per_round) else per_round * rounds
-        return max(whole - elapsed, 0.0)  # in this order NaN stays NaN
+        whole = self._per_round(running) * (cell.config.rounds + 1 - running.first_round)
+        if math.isnan(whole):
+            whole = self._whole(cell)
+        return max(whole - (self._clock() - running.since), 0.0)  # in this order NaN stays NaN
 
     def _whole(self, cell: Cell) -> float:
         """How long a cell takes from its beginning to its end, in seconds."""
-        same = [took for place, took in tuple(self._took.items()) if place[:2] == (cell.model, cell.method)]
-        paces = [
-            self._per_round(running) * (cell.config.rounds + 1)
-            for place, running in tuple(self.running.items())
-            if place[:2] == (cell.model, cell.method)
-        ]
-        others = [took for place, took in tuple(self._took.items()) if place[0] == cell.model]
-        for known in (same, [seconds for seconds in paces if not math.isnan(seconds)], others):
-            if known:
-                return sum(known) / len(known)
-        return math.nan
+        took, mine = tuple(self._took.items()), (cell.model, cell.method)
+        same = [seconds for place, seconds in took if place[:2] == mine]
+        paces = [self._per_round(running) for place, running in tuple(self.running.items()) if place[:2] == mine]
+        going = [pace * (cell.config.rounds + 1) for pace in paces if not math.isnan(pace)]
+        others = [seconds for place, seconds in took if place[0] == cell.model]
+        known = same or going or others
+        return sum(known) / len(known) if known else math.nan
 
     def _per_round(self, running: RunningCell) -> float:
         """Seconds for each round, round 0 included, that a running cell has completed since it was started."""
-        if running.event is None or running.event.round <= running.first_round:
-            return math.nan
-        return (self._clock() - running.since) / (running.event.round - running.first_round)
+        rounds = running.event.round - running.first_round if running.event else 0
+        return (self._clock() - running.since) / rounds if rounds > 0 else math.nan
 
     def _runs(self) -> list[CellResult]:
         return [found for found in tuple(self._results.values()) if not found.cell.is_shared]

@@ -13,12 +13,10 @@ from fedse.results.groups import Group
 from fedse.results.reading import Run, is_run, read_records, run_at
 from fedse.settings import Method
 from fedse.storage import read_json
-from fedse.suites.cells import Cell, SuiteLayout
+from fedse.suites.cells import FAILURE_SCHEMA, Cell, SuiteLayout
 from fedse.suites.loading import load_suite
 from fedse.suites.suite import Suite
 from fedse.types import RoundRecord
-
-FAILURE_SCHEMA = 1
 
 
 class CellState(StrEnum):
@@ -35,7 +33,6 @@ class CellResult:
     """A cell and what its run folder holds.
 
     Attributes:
-        cell: the cell.
         folder: its run folder; that of another method if they share one.
         state: ``PARTIAL`` if its run has begun, ``FAILED`` if it ended with an error.
         records: the completed rounds, from round 0.
@@ -50,11 +47,7 @@ class CellResult:
 
     @cached_property
     def run(self) -> Run:
-        """Its run, if that has begun.
-
-        Raises:
-            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.run_at`.
-        """
+        """Its run, if that has begun; errors as of :func:`fedse.results.reading.run_at`."""
         return run_at(self.folder)
 
     @property
@@ -65,13 +58,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class SuiteResults:
-    """A suite and the results so far.
-
-    Attributes:
-        suite: the suite.
-        folder: its folder.
-        cells: one for every cell, in the order of :meth:`Suite.cells`.
-    """
+    """A suite, its folder, and the results so far: one for every cell, in the order of :meth:`Suite.cells`."""
 
     suite: Suite
     folder: Path
@@ -88,8 +75,7 @@ class SuiteResults:
     def groups(self) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
         """The methods and the ablations, model by model, each with those of its runs that have a completed round.
 
-        Raises:
-            RunError, ConfigError, StorageError: see :func:`fedse.results.reading.run_at`.
+        Errors as of :func:`fedse.results.reading.run_at`.
         """
         # Colour 0 is that of the reference, which is drawn beside the ablations.
         return self._groups(self.suite.methods, 0), self._groups(self.suite.ablations, 1)
@@ -131,28 +117,17 @@ def read_suite(folder: Path) -> SuiteResults:
 
 
 def read_results(suite: Suite, folder: Path) -> SuiteResults:
-    """What a folder holds of a suite's cells; nothing if it is not there yet.
-
-    Raises:
-        RunError, StorageError: see :func:`read_suite`.
-    """
+    """What a folder holds of a suite's cells; nothing if it is not there yet.  Errors as of :func:`read_suite`."""
     return SuiteResults(suite, folder, tuple(read_cell(cell, folder) for cell in suite.cells()))
 
 
 def read_cell(cell: Cell, root: Path) -> CellResult:
-    """What a suite's folder holds of one cell.
-
-    Raises:
-        RunError, StorageError: see :func:`read_suite`.
-    """
-    folder = cell.folder(root)
+    """What a suite's folder holds of one cell.  Errors as of :func:`read_suite`."""
+    folder, failure = cell.folder(root), cell.failure(root)
     records = read_records(folder)
-    error = ""
     if len(records) > cell.config.rounds:
-        state = CellState.DONE
-    elif cell.failure(root).is_file():
-        state = CellState.FAILED
-        error = str(read_json(cell.failure(root), schema_version=FAILURE_SCHEMA)["error"])
-    else:
-        state = CellState.PARTIAL if is_run(folder) else CellState.MISSING
-    return CellResult(cell, folder, state, records, error)
+        return CellResult(cell, folder, CellState.DONE, records)
+    if failure.is_file():
+        error = str(read_json(failure, schema_version=FAILURE_SCHEMA)["error"])
+        return CellResult(cell, folder, CellState.FAILED, records, error)
+    return CellResult(cell, folder, CellState.PARTIAL if is_run(folder) else CellState.MISSING, records)

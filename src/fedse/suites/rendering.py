@@ -14,11 +14,11 @@ from fedse.suites.table import SuiteTable, TableRow, TransferRow
 from fedse.types import SuccessRate
 
 (MACRO, _), (WEIGHTED, _) = MEANS
+_RATE = ("rate", "low", "high")
+_DIFFERENCE = ("difference", "difference_low", "difference_high")
 COLUMNS = (
     *("model", "section", "method", "label", "runs_of", "seeds", "failed", "planned"),
-    *("statistic", "environment", "site"),
-    *("rate", "low", "high", "difference", "difference_low", "difference_high"),
-    *("better", "worse", "p", "p_holm"),
+    *("statistic", "environment", "site", *_RATE, *_DIFFERENCE, "better", "worse", "p", "p_holm"),
 )
 
 
@@ -34,13 +34,8 @@ def cells(table: SuiteTable, row: TableRow) -> list[str]:
     seeds = str(planned) if done == planned else f"{done}/{planned}"
     seeds += f", {len(row.failed)} failed" if row.failed else ""
     rates = [f"{_rate(standing.rates.get(name))} {standing.mark_in(name)}".rstrip() for name in table.environments]
-    return [
-        row.method.label,
-        seeds,
-        *rates,
-        *map(_mean, (standing.means.macro, standing.means.task_weighted)),
-        _difference(row),
-    ]
+    means = map(_mean, (standing.means.macro, standing.means.task_weighted))
+    return [row.method.label, seeds, *rates, *means, _difference(row)]
 
 
 def legend(table: SuiteTable) -> str:
@@ -64,13 +59,11 @@ def transfer_headings(table: SuiteTable) -> list[str]:
 
 def transfer_cells(table: SuiteTable, row: TransferRow) -> list[str]:
     """What that table says of one site's adapter, column by column; its own environment stands in brackets."""
+    texts = {name: _number_in_percent(rate.rate) for name, rate in row.environments.items()}
+    texts[row.home] = f"({texts.get(row.home, NONE)})"
     others = [rate.rate for name, rate in row.environments.items() if name != row.home]
-    texts = []
-    for name in table.environments:
-        rate = row.environments.get(name)
-        text = NONE if rate is None else _number_in_percent(rate.rate)
-        texts.append(f"({text})" if name == row.home else text)
-    return [row.method.label, row.site, *texts, _number_in_percent(math.fsum(others) / len(others))]
+    mean = _number_in_percent(math.fsum(others) / len(others))
+    return [row.method.label, row.site, *(texts.get(name, NONE) for name in table.environments), mean]
 
 
 def has_difference(row: TableRow) -> bool:
@@ -93,13 +86,10 @@ def markdown(table: SuiteTable) -> str:
     """The whole table, with what it means and what is missing."""
     texts = [f"# {table.title}", legend(table)]
     for title, heads, rows in parts(table):
-        lines = [
-            _bold_difference(table, row) if isinstance(row, TableRow) else transfer_cells(table, row) for row in rows
-        ]
+        lines = [_bold(table, row) if isinstance(row, TableRow) else transfer_cells(table, row) for row in rows]
         texts += [f"## {title}", markdown_table(heads, lines, numbers_from=1)]
-    notes = [f"- {_name(table, row)}: {note}".replace("\n", "\n  ") for row in table.rows for note in row.notes]
-    if notes:
-        texts += ["## Notes", "\n".join(notes)]
+    if notes := [f"- {_name(table, row)}: {note}" for row in table.rows for note in row.notes]:
+        texts += ["## Notes", "\n".join(note.replace("\n", "\n  ") for note in notes)]
     return "\n\n".join(texts) + "\n"
 
 
@@ -108,10 +98,8 @@ def as_csv(table: SuiteTable) -> str:
     rows = [line for row in table.rows for line in _csv_rows(row)]
     for row in table.transfer:
         common = {"model": row.model, "method": row.method.name, "label": row.method.label, "site": row.site}
-        rows += [
-            common | {"statistic": "transfer", "environment": name, "rate": _number(rate.rate)}
-            for name, rate in row.environments.items()
-        ]
+        for name, rate in row.environments.items():
+            rows.append(common | {"statistic": "transfer", "environment": name, "rate": _number(rate.rate)})
     return csv_text(COLUMNS, rows)
 
 
@@ -128,30 +116,27 @@ def _csv_rows(row: TableRow) -> Iterator[dict[str, Any]]:
         "planned": standing.group.planned,
     }
     for name, rate in standing.rates.items():
-        line = common | {"statistic": "rate", "environment": name} | _numbers("", rate.rate, rate)
+        line = common | {"statistic": "rate", "environment": name} | _numbers(_RATE, rate.rate, rate)
         if (against := standing.against_in(name)) is not None:
-            line |= _difference_numbers(against.rates)
-            line |= {"better": against.better, "worse": against.worse}
+            line |= _difference_numbers(against.rates) | {"better": against.better, "worse": against.worse}
             line |= {"p": _number(against.p), "p_holm": _number(against.p_holm)}
         yield line
     for statistic in ("macro", "task_weighted"):
         line = common | {"statistic": statistic}
         mean: Estimate | None = getattr(standing.means, statistic)
         if mean is not None:
-            line |= _numbers("", mean.value, mean)
+            line |= _numbers(_RATE, mean.value, mean)
             if standing.comparison is not None:
                 line |= _difference_numbers(getattr(standing.comparison, statistic))
         yield line
 
 
-def _numbers(prefix: str, value: float, interval: SuccessRate | Estimate) -> dict[str, str]:
-    name = prefix or "rate"
-    low, high = (f"{prefix}_{bound}" if prefix else bound for bound in ("low", "high"))
-    return {name: _number(value), low: _number(interval.low), high: _number(interval.high)}
+def _numbers(columns: Sequence[str], value: float, interval: SuccessRate | Estimate) -> dict[str, str]:
+    return dict(zip(columns, map(_number, (value, interval.low, interval.high)), strict=True))
 
 
-def _difference_numbers(contrast: Contrast) -> dict[str, str]:
-    return _numbers("difference", contrast.difference.value, contrast.difference)
+def _difference_numbers(contrast: Contrast) -> dict[str, Any]:
+    return _numbers(_DIFFERENCE, contrast.difference.value, contrast.difference)
 
 
 def _number(value: float) -> str:
@@ -180,7 +165,8 @@ def _difference(row: TableRow) -> str:
     return NONE if row.standing.gain is None else points(row.standing.gain)
 
 
-def _bold_difference(table: SuiteTable, row: TableRow) -> Sequence[str]:
+def _bold(table: SuiteTable, row: TableRow) -> list[str]:
+    """The cells of a method; its difference is bold where its interval excludes zero."""
     texts = cells(table, row)
     return [*texts[:-1], f"**{texts[-1]}**"] if has_difference(row) and not row.shared_with else texts
 

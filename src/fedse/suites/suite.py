@@ -16,12 +16,7 @@ from fedse.suites.cells import Cell
 
 @dataclass(frozen=True)
 class SuiteModel:
-    """A base model of a suite.
-
-    Attributes:
-        name: of its folder and in tables.
-        set: settings that go with it, as dotted path → value; ``model.name`` is among them.
-    """
+    """A base model of a suite, and the settings that go with it: dotted path → value, ``model.name`` among them."""
 
     name: str
     set: Mapping[str, Any]
@@ -36,10 +31,9 @@ class Suite:
         description: one line.
         config: what all cells begin with.
         models: at least one; their settings are applied before those of a method.
-        methods: rows of the main table; their settings are dotted path → value.
+        methods: rows of the main table.
         ablations: rows of a table of their own; each is the reference method with its own settings over it.
         reference: name of the method that all others are compared with.
-        seeds: training seeds.
         jobs: cells at work side by side; ``None``: as many as the machine has cores, or GPUs.  No result depends on it.
     """
 
@@ -78,7 +72,8 @@ class Suite:
                     problems.append(f"{method} with {model.name}: {error.what}")
         if problems:
             raise suite_error(f"the suite {self.name}", problems)
-        homes = _homes(configs)
+        first: dict[tuple[str, str], str] = {}  # (model, what makes the same run) → the first method that has it
+        homes = {key: first.setdefault((key[0], run_key(config)), key[1]) for key, config in configs.items()}
         return [
             Cell(model, method, seed, config.model_copy(update={"seed": seed}), homes[model, method])
             for seed in self.seeds
@@ -87,31 +82,17 @@ class Suite:
 
     def environments(self) -> tuple[str, ...]:
         """The labels of all evaluations, in the order of the sites."""
-        labels: dict[str, int] = {}
+        places: dict[str, int] = {}
         for cell in self.cells():
             sites = [client.name for client in cell.config.clients]
             for label, client in evaluators(cell.config).items():
-                labels.setdefault(label, sites.index(client.name))
-        return tuple(sorted(labels, key=lambda label: labels[label]))
+                places.setdefault(label, sites.index(client.name))
+        return tuple(sorted(places, key=places.__getitem__))
 
 
 def suite_error(origin: str, problems: Iterable[str]) -> ConfigError:
-    """The error for a suite with these problems.
-
-    Args:
-        origin: what the suite is called, or the file it comes from.
-        problems: one text each.
-    """
+    """The error for a suite with these problems; ``origin`` is its name, or the file that it comes from."""
     unique = list(dict.fromkeys(problems))
     count = "a problem" if len(unique) == 1 else f"{len(unique)} problems"
     listed = "".join("\n  - " + problem.replace("\n", "\n  ") for problem in unique)
     return ConfigError(f"{origin} has {count}:{listed}", "docs/suites.md says what a suite may hold")
-
-
-def _homes(configs: Mapping[tuple[str, str], RunConfig]) -> dict[tuple[str, str], str]:
-    """(model, method) → the first method with that model that has the same configuration but for the name."""
-    first: dict[tuple[str, str], str] = {}
-    return {
-        (model, method): first.setdefault((model, run_key(config)), method)
-        for (model, method), config in configs.items()
-    }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedse.evaluation.rates import pooled
 from fedse.results.standings import Standing, standings
@@ -18,8 +17,6 @@ class TableRow:
     """A method with a model, all its finished seeds pooled.
 
     Attributes:
-        model: name of the model.
-        method: the method.
         is_ablation: it belongs into the table of ablations.
         shared_with: name of the method whose runs these are, where both have one configuration; empty otherwise.
         failed: the seeds that have failed.
@@ -41,8 +38,6 @@ class TransferRow:
     """What an adapter that one isolated site trained achieves everywhere.
 
     Attributes:
-        model: name of the model.
-        method: the method.
         site: whose adapter it is.
         home: the environment of that site, as in the main table.
         environments: environment → success rate over the episodes of all finished seeds.
@@ -62,7 +57,6 @@ class SuiteTable:
     Attributes:
         title: name and description of the suite.
         reference: label of the method that the others are compared with.
-        models: names of the models.
         environments: columns, in the order of the sites.
         rows: model by model, methods before ablations.
         transfer: rows of the table on the other sites; empty without isolated sites.
@@ -98,28 +92,19 @@ def suite_table(results: SuiteResults) -> SuiteTable:
     found = standings(
         (*methods, *ablations),
         lambda group: None if group.method == suite.reference else references[group.model],
-        lambda run: _place(run.folder, results.folder),
+        # Below the suite's folder, which is nobody else's: the table may be published.
+        lambda run: run.folder.relative_to(results.folder).as_posix(),
     )
     by_place = {(standing.group.model, standing.group.method): standing for standing in found}
-    rows: list[TableRow] = []
-    transfer: list[TransferRow] = []
-    for model in suite.models:
-        for method in suite.all_methods:
-            rows.append(_row(results, method, by_place[model.name, method.name]))
-            transfer += _transfer(model.name, method, results.done(model.name, method.name))
+    places = [(model.name, method) for model in suite.models for method in suite.all_methods]
     return SuiteTable(
         title=f"{suite.name}: {suite.description}" if suite.description else suite.name,
         reference=next(method.label for method in suite.all_methods if method.name == suite.reference),
         models=tuple(model.name for model in suite.models),
         environments=suite.environments(),
-        rows=tuple(rows),
-        transfer=tuple(transfer),
+        rows=tuple(_row(results, method, by_place[model, method.name]) for model, method in places),
+        transfer=tuple(row for model, method in places for row in _transfer(results, model, method)),
     )
-
-
-def _place(run: Path, suite: Path) -> str:
-    """Below the suite's folder, which is nobody else's: the table may be published."""
-    return run.relative_to(suite).as_posix()
 
 
 def _row(results: SuiteResults, method: Method, standing: Standing) -> TableRow:
@@ -150,12 +135,9 @@ def _row(results: SuiteResults, method: Method, standing: Standing) -> TableRow:
 def _differing_versions(cells: Sequence[CellResult]) -> list[str]:
     """A note for each library, or other maker of numbers, that is not the same in all of these runs."""
     versions = [cell.run.versions for cell in cells]
-    notes = []
-    for name in sorted({name for noted in versions for name in noted}):
-        values = sorted({noted.get(name, "not recorded") for noted in versions})
-        if len(values) > 1:
-            notes.append(f"compares runs of different {name}: {', '.join(values)}")
-    return notes
+    names = sorted({name for noted in versions for name in noted})
+    found = {name: sorted({noted.get(name, "not recorded") for noted in versions}) for name in names}
+    return [f"compares runs of different {name}: {', '.join(them)}" for name, them in found.items() if len(them) > 1]
 
 
 def _lost(dropped: Mapping[str, int]) -> list[str]:
@@ -163,19 +145,12 @@ def _lost(dropped: Mapping[str, int]) -> list[str]:
     return [f"{name}: {count} tasks lost episodes to faults" for name, count in dropped.items() if count]
 
 
-def _transfer(model: str, method: Method, done: Sequence[CellResult]) -> list[TransferRow]:
+def _transfer(results: SuiteResults, model: str, method: Method) -> Iterator[TransferRow]:
+    done = results.done(model, method.name)
     if not done:
-        return []
+        return
     homes = {site: label for label, site in done[0].run.evaluators.items()}
     transfers = [cell.records[-1].transfer for cell in done]
-    return [
-        TransferRow(
-            model,
-            method,
-            client.name,
-            homes[client.name],
-            {name: pooled(transfer[client.name][name] for transfer in transfers) for name in transfers[0][client.name]},
-        )
-        for client in done[0].cell.config.clients
-        if client.name in transfers[0]
-    ]
+    for site in (client.name for client in done[0].cell.config.clients if client.name in transfers[0]):
+        rates = {name: pooled(transfer[site][name] for transfer in transfers) for name in transfers[0][site]}
+        yield TransferRow(model, method, site, homes[site], rates)

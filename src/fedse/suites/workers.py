@@ -1,4 +1,4 @@
-"""Worker processes that do the cells of a suite, one after the other each."""
+"""Worker processes that do the cells of a suite, one after the other each, and what each gets of the machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import cast
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, VersionWarning
@@ -22,38 +23,26 @@ from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event
 from fedse.results.reading import run_is_at_work
 from fedse.suites.cells import Cell, siblings
+from fedse.suites.progress import Step
 
 #: How often at most a running cell tells of its progress.
 _PULSE_SECONDS = 0.2
 _PATIENCE_SECONDS = 5.0
-#: How long a cell waits for the process of a suite that was killed a moment ago to end.
+#: How long a cell waits for the worker of a suite that was killed a moment ago to end, as it does by itself.
 _LEGACY_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A cell was given to a worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A cell's run is complete."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A cell's run ended with an error.
-
-    Attributes:
-        error: what went wrong and how to mend it.
-        trace: where, as text; empty if the process died.
-    """
+    """A cell's run ended: with what error and how to mend it, and where, which is empty if the process died."""
 
     error: str
     trace: str
 
 
-Message = Started | Event | Done | Failed
+#: The step that a cell has begun with or is done with, how its run goes, or that it has failed.
+Message = Step | Event | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +64,42 @@ class _Worker:
         self.end()
 
 
+def environments(cells: Sequence[Cell], jobs: int | None) -> list[Mapping[str, str]]:
+    """Environment variables for each worker process of a suite.
+
+    On a CPU a process uses one thread, however many processes there are: then no result depends on their number, and a
+    small model gains little from a second thread.  On GPUs a process sees one of them.
+
+    Args:
+        cells: what there is to do.
+        jobs: number of processes; by default one per core, or one per GPU.
+    """
+    devices = {cell.config.model.device for cell in cells}
+    if any(device.startswith("cuda:") for device in devices):  # somebody has chosen
+        return [{}] * min(len(cells), jobs or 1)
+    gpus = _gpus() if devices - {"cpu"} else []
+    count = min(len(cells), jobs or len(gpus) or _cores())
+    if gpus:
+        return [{_VISIBLE: gpus[number % len(gpus)]} for number in range(count)]
+    return [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * count
+
+
+def _gpus() -> list[str]:
+    """What to call each GPU in the environment variable that says which may be used."""
+    import torch  # seconds
+
+    visible = os.environ.get(_VISIBLE)
+    names = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    return names if torch.cuda.is_available() else []
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def do_cells(
-    cells: Sequence[Cell], root: Path, environments: Sequence[Mapping[str, str]], *, suite: Sequence[Cell] = ()
+    cells: Sequence[Cell], root: Path, variables: Sequence[Mapping[str, str]], *, suite: Sequence[Cell] = ()
 ) -> Generator[tuple[Cell, Message]]:
     """Do cells side by side, and tell what happens to them as it happens.
 
@@ -86,19 +109,19 @@ def do_cells(
     Args:
         cells: what to do, in this order.
         root: the suite's folder.
-        environments: environment variables of each worker process; their number is that of the processes.
+        variables: of the environment of each worker process; see :func:`environments`.
         suite: cells that were or will be done in the same folder; what they found out about the base model is not found
             out again.
     """
     waiting = deque(cells)
-    idle = [_start(environment) for environment in environments]
+    idle = [_start(environment) for environment in variables]
     busy: dict[Connection, tuple[_Worker, Cell]] = {}
     try:
         while waiting or busy:
             while idle and waiting:
                 worker, cell = idle.pop(), waiting.popleft()
                 busy[worker.pipe] = (worker, cell)
-                yield cell, Started()
+                yield cell, Step.STARTED
                 with suppress(OSError):  # a dead worker is found out below
                     worker.pipe.send((cell.config, cell.folder(root), siblings(cell, suite, root)))
             ready = wait(list(busy))
@@ -128,8 +151,7 @@ def _start(environment: Mapping[str, str]) -> _Worker:
 
 def _receive(worker: _Worker) -> Message:
     try:
-        message: Message = worker.pipe.recv()
-        return message
+        return cast(Message, worker.pipe.recv())
     except (EOFError, OSError):
         worker.end()
         code = worker.process.exitcode
@@ -155,26 +177,21 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
         pipe.send(answer)
 
 
-def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Connection) -> Done | Failed:
+def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Connection) -> Step | Failed:
     try:
         from transformers.utils import logging
 
         from fedse.federation.run import run
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        _await_end_of_others(folder)
+        deadline = time.monotonic() + _LEGACY_SECONDS
+        while run_is_at_work(folder) and time.monotonic() < deadline:
+            time.sleep(0.1)
         run(config, folder, resume=True, listener=_Pulse(pipe), baselines=others)
     except Exception as error:
         told = str(error) if isinstance(error, FedseError) else f"{type(error).__name__}: {error}"
         return Failed(told, "".join(traceback.format_exception(error)))
-    return Done()
-
-
-def _await_end_of_others(folder: Path) -> None:
-    """Wait for the worker of a suite that was just killed to end, as it does by itself."""
-    deadline = time.monotonic() + _LEGACY_SECONDS
-    while run_is_at_work(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    return Step.DONE
 
 
 class _Pulse:

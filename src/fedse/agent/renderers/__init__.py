@@ -20,11 +20,7 @@ FAMILIES: tuple[type[Renderer], ...] = (Qwen3, Gemma, Llama3, Llama2, Renderer)
 
 
 def renderer_for(tokenizer: Tokenizer) -> Renderer:
-    """The renderer that a tokenizer's chat template needs.
-
-    Raises:
-        ModelError: if the template does not keep its prefix, or ends a turn with no token of its own.
-    """
+    """The renderer that a tokenizer's chat template needs; errors as of :class:`Renderer`."""
     families = tuple(family for family in FAMILIES if family.recognises(tokenizer))
     renderer: Renderer = type("".join(family.__name__ for family in families), families, {})(tokenizer)
     return renderer

@@ -66,9 +66,7 @@ class Renderer:
         self.end_token: int = suffix[0]
         eos = tokenizer.eos_token_id
         #: Sampling any of these ends the agent's turn.
-        self.stop_tokens: frozenset[int] = frozenset(
-            {self.end_token} | ({eos} if isinstance(eos, int) else set(eos or ()))
-        )
+        self.stop_tokens: frozenset[int] = frozenset({self.end_token, *([eos] if isinstance(eos, int) else eos or ())})
 
     @classmethod
     def recognises(cls, tokenizer: Tokenizer) -> bool:  # noqa: ARG003
@@ -142,13 +140,8 @@ class Renderer:
         return fill_in(self._tokenizer, self.conversation(messages), **options)
 
     def _after_reply(self, observation: str) -> str:
-        chat = [
-            Message("system", "s"),
-            Message("user", "u"),
-            Message("assistant", PROBE),
-            Message("user", observation),
-        ]
-        return self.around_reply(self._text(chat))[1]
+        before = [Message("system", "s"), Message("user", "u"), Message("assistant", PROBE)]
+        return self.around_reply(self._text([*before, Message("user", observation)]))[1]
 
     def _check_prefix(self) -> None:
         opening = [Message("system", "s"), Message("user", _OTHER)]

@@ -67,11 +67,12 @@ class SlotCache(Cache):
         dim = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.capacity = 0
         self.slots = slots
-        empty = (slots, heads, 0, dim)
-        layers = range(config.num_hidden_layers)
-        self.keys = [torch.empty(empty, device=device, dtype=dtype) for _ in layers]
-        self.values = [torch.empty(empty, device=device, dtype=dtype) for _ in layers]
-        self._plan: SlotPlan | None = None
+        self.keys, self.values = (
+            [torch.empty((slots, heads, 0, dim), device=device, dtype=dtype) for _ in range(config.num_hidden_layers)]
+            for _ in range(2)
+        )
+        #: By which the next forward pass is stored.
+        self.plan: SlotPlan | None = None
 
     def reserve(self, length: int) -> None:
         """Make room for ``length`` positions in every slot."""
@@ -92,17 +93,13 @@ class SlotCache(Cache):
             for tensor in tensors:
                 tensor[target, :, :length] = tensor[source, :, :length]
 
-    def follow(self, plan: SlotPlan) -> None:
-        """Store the next forward pass by this plan."""
-        self._plan = plan
-
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write new keys and values, shape (1, kv heads, N, head dim), and return the layer's whole tensors."""
-        assert self._plan is not None
+        assert self.plan is not None
         keys, values = self.keys[layer_idx], self.values[layer_idx]
-        where = (self._plan.slots, slice(None), self._plan.positions)
+        where = (self.plan.slots, slice(None), self.plan.positions)
         keys[where] = key_states[0].transpose(0, 1)
         values[where] = value_states[0].transpose(0, 1)
         return keys, values
@@ -120,15 +117,8 @@ def slot_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of flattened new tokens over the slots' caches.
 
-    Args:
-        module: the attention layer; names itself in errors.
-        query: shape (1, heads, N, head dim).
-        key: the layer's cached keys, shape (slots, kv heads, capacity, head dim).
-        value: the layer's cached values, of the same shape.
-        attention_mask: always None.
-        scaling: factor on the scores.
-        slot_plan: see :class:`SlotPlan`.
-        options: further keywords of the model; those that change the attention are refused.
+    ``query`` has shape (1, heads, N, head dim); ``key`` and ``value`` are the layer's caches, each of shape (slots,
+    kv heads, capacity, head dim).  ``scaling`` multiplies the scores.  Options that change the attention are refused.
 
     Returns:
         Output of shape (1, N, heads, head dim), and no weights.
@@ -144,11 +134,8 @@ def slot_attention(
         output[slot_plan.single_rows] = _decode(rows, key, value, scaling, slot_plan)
     for piece in slot_plan.pieces:
         total = piece.bias.shape[1]
-        asked, keys, values = (
-            query[0, :, piece.start : piece.end],
-            key[piece.slot, :, :total],
-            value[piece.slot, :, :total],
-        )
+        asked = query[0, :, piece.start : piece.end]
+        keys, values = (states[piece.slot, :, :total] for states in (key, value))
         output[piece.start : piece.end] = _read(asked, keys, values, piece.bias, scaling).transpose(0, 1)
     return output.view(1, tokens, heads, dim), None
 
@@ -181,8 +168,7 @@ def _decode(rows: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling:
     groups = rows.shape[1] // kv_heads
     asked = rows.new_zeros((used, rows.shape[1], dim))
     asked[plan.single_slots] = rows[plan.single_rows]
-    keys = key[:used].view(used * kv_heads, capacity, dim)[:, :length]
-    values = value[:used].view(used * kv_heads, capacity, dim)[:, :length]
+    keys, values = (states[:used].view(used * kv_heads, capacity, dim)[:, :length] for states in (key, value))
     bias = plan.bias.repeat_interleave(kv_heads, dim=0).unsqueeze(1)
     queries = asked.view(used * kv_heads, groups, dim)
     scores = torch.baddbmm(bias, queries, keys.transpose(1, 2), alpha=scaling)

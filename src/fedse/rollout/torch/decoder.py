@@ -45,19 +45,12 @@ class SlotDecoder:
     def decode(
         self, pieces: Sequence[tuple[int, Sequence[int]]], drawn: Sequence[int], uniforms: np.ndarray | None
     ) -> list[int]:
-        """See :class:`~fedse.rollout.schedule.Decoder`.
-
-        Raises:
-            ModelError: if the model needs something else than plain causal attention.
-        """
+        """See :meth:`fedse.rollout.schedule.Decoder.decode`, and :meth:`forward` for errors."""
         return draw(self.forward(pieces)[list(drawn)], uniforms, self._temperature, self._min_p)
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
-        """Append tokens to slots.
-
-        Args:
-            pieces: (slot, new token ids), each slot at most once, at least one token each.
+        """Append tokens to slots; the pieces are those of :meth:`fedse.rollout.schedule.Decoder.decode`.
 
         Returns:
             Logits after the last token of every piece, in order, shape (pieces, vocabulary), the model's dtype.
@@ -66,7 +59,7 @@ class SlotDecoder:
             ModelError: if the model needs something else than plain causal attention.
         """
         plan = self._plan(pieces)
-        self.cache.follow(plan)
+        self.cache.plan = plan
         tokens = [token for _, new in pieces for token in new]
         hidden = self._body(
             input_ids=torch.tensor([tokens], device=self._device),
@@ -93,7 +86,8 @@ class SlotDecoder:
             if len(new) == 1:
                 single.append((start, slot))
             else:
-                segments.append(Segment(start, start + len(new), slot, self._causal(len(new), past)))
+                seen = torch.full((len(new), past + len(new)), float("-inf"), device=self._device, dtype=self._dtype)
+                segments.append(Segment(start, start + len(new), slot, seen.triu_(past + 1)))
         self.cache.reserve(max(self.lengths[slot] + len(new) for slot, new in pieces))
         return SlotPlan(
             slots=self._index(slots),
@@ -116,9 +110,6 @@ class SlotDecoder:
         hidden = torch.arange(longest, device=self._device).unsqueeze(0) >= lengths.unsqueeze(1)
         bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype)
         return bias.masked_fill_(hidden, float("-inf"))
-
-    def _causal(self, new: int, past: int) -> torch.Tensor:
-        return torch.full((new, past + new), float("-inf"), device=self._device, dtype=self._dtype).triu_(past + 1)
 
     def _index(self, values: Sequence[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)

@@ -44,9 +44,7 @@ class TorchPlayer:
                 f"set rollout.max_context to at most {window}",
             )
         check_head(lora.base.model)
-        self._lora = lora
-        self._renderer = renderer
-        self._config = config
+        self._lora, self._renderer, self._config = lora, renderer, config
 
     def play(
         self,
@@ -56,12 +54,7 @@ class TorchPlayer:
         *,
         on_progress: Callable[[RolloutProgress], None] | None = None,
     ) -> list[Trajectory]:
-        """See :class:`~fedse.rollout.player.Player`.
-
-        Raises:
-            AdapterError: if the adapter does not fit the model.
-            ModelError: if the model's attention is another than the decoder computes.
-        """
+        """See :meth:`fedse.rollout.player.Player.play`; a model with another attention is a ``ModelError``."""
         if not requests:
             return []
         model, slots = self._lora.base.model, min(self._config.slots, len(requests))

@@ -36,9 +36,7 @@ class PrepackedLinear(nn.Module):
 def prepacked(model: PreTrainedModel, rows: int) -> Iterator[None]:
     """Inside the block the model's linear layers are packed where that is possible; elsewhere this does nothing.
 
-    Args:
-        model: on any device.
-        rows: tokens in a typical forward pass, which the packing is optimised for.
+    The packing is optimised for forward passes of so many rows, which are tokens.
     """
     if not _available(model):
         yield
