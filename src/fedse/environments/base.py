@@ -10,6 +10,7 @@ beside this is theirs to say, as :mod:`fedse.environments.agentgym.counterpart` 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -145,3 +146,14 @@ class Environment(ABC):
 
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
+
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+def task_number(text: str) -> int | None:
+    """The number that ``text`` writes in its one canonical way (no sign, no leading zero), else ``None``.
+
+    Only one spelling counts, so that a task cannot have two ids.
+    """
+    return int(text) if _NUMBER.fullmatch(text) else None

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import counterpart_of
+from fedse.environments.agentgym.counterpart import Session, counterpart_of, finished
 from fedse.environments.agentgym.dialects import Dialect
-from fedse.environments.agentgym.sessions import Session, finished
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import GameSession, Session
+from fedse.environments.agentgym.counterpart import Counterpart, GameSession, Session
 from fedse.environments.babyai.environment import BabyAI
 from fedse.environments.babyai.levels import LEVELS
 from fedse.environments.base import StepResult

@@ -7,11 +7,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from fedse.environments.babyai import cells
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.levels import MAX_TURNS
 from fedse.environments.babyai.missions import FORWARD, LEFT, RIGHT, TOGGLE, Status
 from fedse.environments.babyai.perception import perceive
-from fedse.environments.babyai.thoughts import Narrator, in_sight
+from fedse.environments.babyai.thoughts import Aim, Narrator, Purpose, in_sight
 from fedse.environments.babyai.world import HEADINGS, Pose, World
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random

@@ -18,8 +18,8 @@ from minigrid.envs.babyai.core.verifier import ObjDesc
 from minigrid.utils.baby_ai_bot import BabyAIBot, DropSubgoal, GoNextToSubgoal, OpenSubgoal, PickupSubgoal, Subgoal
 
 from fedse.environments.babyai import cells
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.generation import level_environment
+from fedse.environments.babyai.thoughts import Aim, Purpose
 from fedse.environments.babyai.world import HEADINGS, MARGIN, Pose, World
 
 #: Searches that the bot may make for one step.  Of 4,735 steps in 160 worlds of all levels none took more than 11.

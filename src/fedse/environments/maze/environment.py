@@ -6,14 +6,28 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
-from fedse.environments.maze.board import Place, board
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.maze.expert import MazeExpert
-from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
+from fedse.environments.maze.generator import (
+    DEFAULT_STYLE,
+    STYLES,
+    TEST_MAZES,
+    TRAIN_MAZES,
+    generated,
+    has_loop,
+    trip_ids,
+    trips,
+)
 from fedse.environments.maze.instructions import CONCISE, FULL
-from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
-from fedse.environments.maze.trips import trip_ids, trips
-from fedse.environments.task_numbers import task_number
+from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout, Place, board
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task

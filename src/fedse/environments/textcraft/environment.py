@@ -8,10 +8,9 @@ from typing import ClassVar
 
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
-from fedse.environments.textcraft.commands import Opening, opening
 from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
-from fedse.environments.textcraft.graph import crafting_graph, goal_kinds
+from fedse.environments.textcraft.graph import Opening, crafting_graph, goal_kinds, opening
 from fedse.environments.textcraft.instructions import CONCISE, FULL
 from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
 from fedse.errors import ConfigError, EnvironmentFault

@@ -8,9 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.parts import Part, parse_part
-from fedse.environments.task_numbers import task_number
 from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL

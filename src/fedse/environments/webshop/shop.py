@@ -11,8 +11,7 @@ from fedse.environments.parts import Part
 from fedse.environments.sampling import in_turns
 from fedse.environments.webshop.files import read_catalogue
 from fedse.environments.webshop.generator import generated
-from fedse.environments.webshop.goals import Goals
-from fedse.environments.webshop.products import Product
+from fedse.environments.webshop.products import Goals, Product
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES, Ranking
 from fedse.errors import ConfigError
 from fedse.seeding import derive_seed

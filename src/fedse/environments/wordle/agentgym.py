@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import GameSession, Session, finished
+from fedse.environments.agentgym.counterpart import Counterpart, GameSession, Session, finished
 from fedse.environments.base import StepResult
 from fedse.environments.wordle.environment import INVALID, SPLITS, Wordle
 from fedse.environments.wordle.vocabulary import LETTERS
