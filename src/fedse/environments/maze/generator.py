@@ -133,8 +133,8 @@ _TEST_PERIOD = 3
 def trips(number: int, style: str) -> tuple[Layout, ...]:
     """All trips of a maze in a drawn order: layouts of one grid, each with its goal and its one start cell.
 
-    A trip is a pair of a start and a goal within reach of it.  As in the benchmark, such tasks share one layout, so that
-    an agent can come to know it.
+    A trip is a pair of a start and a goal within reach of it.  As in the benchmark, such tasks share one layout, so
+    that an agent can come to know it.
     """
     free = generated(number, style).free
     pairs = [
