@@ -81,7 +81,11 @@ class Expert(Protocol):
     """Plays one episode of the environment it came from.  A new one is made for every episode."""
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action) given what the environment just said."""
+        """The next (thought, action) given what the environment just said.
+
+        Raises:
+            EnvironmentFault: if it cannot go on from that, as after the end of the episode.
+        """
         ...
 
 
@@ -91,8 +95,8 @@ class Environment(ABC):
     Class attributes:
         name: registered name, also in every :class:`~fedse.types.Task`.
         has_expert: ``False`` if :meth:`expert` raises ``NotImplementedError``.
-        Options: keyword-only arguments of ``__init__`` are the environment's options; unknown ones are refused by the
-            registry with the nearest name.
+        Options: keyword-only arguments of ``__init__`` are the environment's options.  Unknown ones are refused by the
+            registry with the nearest name; a bad value is a ``ConfigError``.
     """
 
     name: ClassVar[str]

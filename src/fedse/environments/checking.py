@@ -212,14 +212,14 @@ def _check_answer(where: str, answer: Any) -> Iterator[Problem]:
             yield Problem("answer", f"{where}: {field} is {_short(repr(getattr(answer, field)))}, not {wanted}")
 
 
-def _play(environment: Environment, task: Task, script: Sequence[str] | None = None) -> tuple[_Transcript, list[str]]:
+def _play(environment: Environment, task: Task, script: Sequence[str] = ()) -> tuple[_Transcript, list[str]]:
     """Play a task by a script, or else let the expert play it; the transcript and the actions."""
     first = observation = environment.reset(task)
-    expert = environment.expert(seed=0)
+    expert = None if script else environment.expert(seed=0)
     answers: list[StepResult] = []
     actions: list[str] = []
-    for turn in range(environment.spec.max_turns if script is None else len(script)):
-        actions.append(script[turn] if script is not None else expert.act(observation)[1])
+    for turn in range(len(script) or environment.spec.max_turns):
+        actions.append(script[turn] if expert is None else expert.act(observation)[1])
         answers.append(environment.step(actions[-1]))
         observation = answers[-1].observation
         if answers[-1].done:

@@ -17,17 +17,11 @@ _Entry = TypeVar("_Entry")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of several disjoint parts that together are the whole.
+    """One of several disjoint parts that together are the whole."""
 
-    Attributes:
-        number: which one, from 1.
-        of: how many there are.
-        seed: another seed draws other parts.
-    """
-
-    number: int
-    of: int
-    seed: int = 0
+    number: int  #: which one, from 1
+    of: int  #: how many there are
+    seed: int = 0  #: another seed draws other parts
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}" + (f"@{self.seed}" if self.seed else "")

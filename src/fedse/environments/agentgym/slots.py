@@ -139,11 +139,7 @@ class SlotTable:
     """
 
     def __init__(
-        self,
-        environment: Environment,
-        dialect: Dialect,
-        limits: Limits,
-        clock: Callable[[], float] = time.monotonic,
+        self, environment: Environment, dialect: Dialect, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._counterpart = counterpart_of(environment)
         self._dialect = dialect

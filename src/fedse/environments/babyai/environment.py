@@ -41,9 +41,6 @@ class BabyAI(Environment):
         levels: which levels the tasks of the splits are from: a group such as ``easy``, or a list of names, numbers (1
             to 40) and groups; the benchmark's 18 by default.
         parity: also reproduce what the original server gets wrong (see the documentation).
-
-    Raises:
-        ConfigError, UnknownNameError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "babyai"

@@ -24,17 +24,12 @@ _BARE = {LEFT: "turn left", RIGHT: "turn right", FORWARD: "move forward", TOGGLE
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Where an action leads.
+    """Where an action leads."""
 
-    Attributes:
-        action: in words.
-        world: the state after it.
-        cost: primitive steps taken; among equals an action that would do no more than it does (to go to a thing, rather
-            than to pick it up and be done on arriving) is better, and one that names a thing.
-    """
-
-    action: str
-    world: World
+    action: str  #: in words
+    world: World  #: the state after it
+    #: primitive steps taken; among equals an action that would do no more than it does (to go to a thing, rather than
+    #: to pick it up and be done on arriving) is better, and one that names a thing
     cost: tuple[int, int, bool]
 
 
@@ -57,11 +52,7 @@ class BabyAIExpert:
         self._turns: deque[_Turn] = deque()
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the episode is over.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         world = self._world
         if world.over:
             raise EnvironmentFault(f"the babyai expert cannot act after the end of the episode, on {observation!r}")
@@ -75,17 +66,11 @@ class BabyAIExpert:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One turn of an episode.
+    """One turn of an episode."""
 
-    Attributes:
-        state: of the world before it.
-        action: in words.
-        aim: why it is taken; ``None`` if it accomplishes the mission.
-    """
-
-    state: Hashable
-    action: str
-    aim: Aim | None
+    state: Hashable  #: of the world before it
+    action: str  #: in words
+    aim: Aim | None  #: why it is taken; ``None`` if it accomplishes the mission
 
 
 def _foresee(world: World) -> deque[_Turn]:

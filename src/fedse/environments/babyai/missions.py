@@ -54,18 +54,12 @@ class Clause(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What single instructions have in common.
+    """What single instructions have in common."""
 
-    Attributes:
-        text: the instruction in words.
-        targets: the things that it is about; one of them is enough.
-        kind: what sort of instruction it is.
-    """
-
-    text: str
-    targets: frozenset[int]
+    text: str  #: the instruction in words
+    targets: frozenset[int]  #: the things that it is about; one of them is enough
     start: ClassVar[None] = None
-    kind: ClassVar[str]
+    kind: ClassVar[str]  #: what sort of instruction it is
 
     @property
     def errands(self) -> tuple[Errand, ...]:

@@ -28,16 +28,11 @@ _SEARCHES = 100
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan.
+    """One step of a plan."""
 
-    Attributes:
-        action: the primitive step.
-        aim: why it is taken.
-        pose, arrangement: of the world after it.
-    """
-
-    action: int
-    aim: Aim
+    action: int  #: the primitive step
+    aim: Aim  #: why it is taken
+    #: pose, arrangement: of the world after it
     pose: Pose
     arrangement: Hashable
 

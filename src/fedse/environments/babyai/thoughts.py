@@ -26,15 +26,10 @@ class Purpose(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """Why the bot takes a step: its topmost subgoal, in short.
+    """Why the bot takes a step: its topmost subgoal, in short."""
 
-    Attributes:
-        purpose: what it is about.
-        target: the thing that it makes for, such as ``red key``; empty for a mere place.
-    """
-
-    purpose: Purpose
-    target: str
+    purpose: Purpose  #: what it is about
+    target: str  #: the thing that it makes for, such as ``red key``; empty for a mere place
 
 
 #: Words that a thought may have.

@@ -59,9 +59,6 @@ class Maze(Environment):
         only: number of a generated maze, 0 to 2,474; the splits ``train`` and ``test`` are then trips in that one maze,
             and no trip of one, nor its way back, is in the other.
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "maze"

@@ -33,19 +33,12 @@ LONGEST_PATH = 12
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How mazes of a kind look.
+    """How mazes of a kind look."""
 
-    Attributes:
-        cells: fewest and most free cells aimed at.
-        corridor: shortest and longest corridor, in cells.
-        loop_chance: how often a corridor may join another one.
-        loops: whether only mazes with a loop will do.
-    """
-
-    cells: tuple[int, int]
-    corridor: tuple[int, int]
-    loop_chance: float
-    loops: bool
+    cells: tuple[int, int]  #: fewest and most free cells aimed at
+    corridor: tuple[int, int]  #: shortest and longest corridor, in cells
+    loop_chance: float  #: how often a corridor may join another one
+    loops: bool  #: whether only mazes with a loop will do
 
 
 #: Style → its looks; the name is the first half of its task ids.  ``random`` is the kind of ``double_t``.

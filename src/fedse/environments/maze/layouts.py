@@ -22,19 +22,12 @@ OPPOSITE: Mapping[str, str] = {"right": "left", "left": "right", "up": "down", "
 
 @dataclass(frozen=True)
 class Layout:
-    """One maze.
+    """One maze."""
 
-    Attributes:
-        name: layout name, the first half of a task id.
-        free: the cells that can be entered.
-        goal: the cell to reach.
-        starts: the legal start cells, in the order of their task numbers.
-    """
-
-    name: str
-    free: frozenset[Cell]
-    goal: Cell
-    starts: tuple[Cell, ...]
+    name: str  #: layout name, the first half of a task id
+    free: frozenset[Cell]  #: the cells that can be entered
+    goal: Cell  #: the cell to reach
+    starts: tuple[Cell, ...]  #: the legal start cells, in the order of their task numbers
 
     @functools.cached_property
     def exits(self) -> Mapping[Cell, Mapping[str, Cell]]:
@@ -115,11 +108,7 @@ def _plain(name: str, free: frozenset[Cell], goal: Cell) -> Layout:
 
 DOUBLE_T = _double_t()
 T = _plain("t", _cells((range(1, 2), range(1, 12)), (range(2, 9), range(6, 7))), (8, 6))
-U = _plain(
-    "u",
-    _cells((range(1, 2), range(1, 12)), (range(1, 9), range(11, 12)), (range(8, 9), range(1, 12))),
-    (8, 1),
-)
+U = _plain("u", _cells((range(1, 2), range(1, 12)), (range(1, 9), range(11, 12)), (range(8, 9), range(1, 12))), (8, 1))
 NAMED: Mapping[str, Layout] = {layout.name: layout for layout in (DOUBLE_T, T, U)}
 
 

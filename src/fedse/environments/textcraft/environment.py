@@ -30,7 +30,6 @@ class TextCraft(Environment):
         parity: also reproduce a fault of the original server: ``get 0 …`` leaves an entry of zero in the inventory.
 
     Raises:
-        ConfigError: if an option has a bad value.
         EnvironmentFault: if the package ``textcraft``, which holds the recipes, is missing or differs.
     """
 

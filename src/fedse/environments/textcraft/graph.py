@@ -154,17 +154,11 @@ _SEED = 42
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """The goal and the commands of one episode.
+    """The goal and the commands of one episode."""
 
-    Attributes:
-        goal: name of the item to craft.
-        commands: the lines shown, in order.
-        observation: the first observation.
-    """
-
-    goal: str
-    commands: tuple[str, ...]
-    observation: str
+    goal: str  #: name of the item to craft
+    commands: tuple[str, ...]  #: the lines shown, in order
+    observation: str  #: the first observation
 
 
 def make_opening(goal: str, commands: Sequence[str]) -> Opening:

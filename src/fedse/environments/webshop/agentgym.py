@@ -213,10 +213,7 @@ def recorded_reward(record: Mapping[str, Any]) -> dict[str, Any]:
     # A product may be bought under the wanted product's very name, and then the nouns are the same.
     nouns = {bought.title: tuple(record["product_nouns"]), goal.product.title: tuple(record["goal_nouns"])}
     parts = asdict(score(bought, record["options"], goal, nouns=nouns.__getitem__, parity=True))
-    return {
-        "reward": parts.pop("reward"),
-        "info": {name: value for name, value in parts.items() if value is not None},
-    }
+    return {"reward": parts.pop("reward"), "info": {name: value for name, value in parts.items() if value is not None}}
 
 
 def _recorded_product(data: Mapping[str, Any], price: float) -> Product:

@@ -55,9 +55,6 @@ class WebShop(Environment):
 
     Attributes:
         shop: what is sold here, and to whom.
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "webshop"

@@ -71,11 +71,7 @@ class WebShopExpert:
         self._clicked: set[str] = set()
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the observation is no page of an open visit.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         view = read_page(observation)
         if view is None:
             raise EnvironmentFault(f"the webshop expert cannot act on the observation {observation!r}")

@@ -91,12 +91,7 @@ class _Draft:
 
 
 def family(kind: ProductType, rng: random.Random) -> list[Product]:
-    """One product, or two that differ in one respect.
-
-    Args:
-        kind: what kind of product.
-        rng: the family's own stream; the family is a pure function of it.
-    """
+    """One product of a kind, or two that differ in one respect; a pure function of ``rng``, the family's own stream."""
     base = _draft(kind, rng)
     products = [_written(base, rng)]
     if base.puzzling or rng.random() < _TWIN:
@@ -261,11 +256,7 @@ SIZES: Mapping[str, int] = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
 
 
 def generated(catalogue: str) -> list[Product]:
-    """The products of a catalogue, in catalogue order.
-
-    Args:
-        catalogue: a key of :data:`SIZES`.
-    """
+    """The products of a catalogue, a key of :data:`SIZES`, in catalogue order."""
     products: dict[str, Product] = {}
     kinds = product_types()
     number = 0

@@ -22,37 +22,21 @@ NO_ATTRIBUTES = ("DUMMY_ATTR",)
 
 @dataclass(frozen=True)
 class Product:
-    """One product.
+    """One product."""
 
-    Attributes:
-        asin: its number, as shown on pages and clicked.
-        title: its name.
-        description: running text.
-        bullets: the list on the page Features.
-        category: the department.
-        query: the words under which it was found, one per product type; compared by the reward.
-        breadcrumb: its place in the shop, ``A › B › C``.
-        prices: the one price shown, or the two ends of a range, in dollars.
-        price: the price that is paid, in dollars.
-        options: option name → values to choose from, in page order, all in lower case.
-        attributes: what is true of it, for the reward; not all of it has to be written on a page.
-        instruction: the wish that this product fulfils, without options and price; empty for most products.
-        wanted: the attributes that the instruction asks for.
-    """
-
-    asin: str
-    title: str
-    description: str
-    bullets: tuple[str, ...]
-    category: str
-    query: str
-    breadcrumb: str
-    prices: tuple[float, ...]
-    price: float
-    options: Mapping[str, tuple[str, ...]]
-    attributes: tuple[str, ...]
-    instruction: str = ""
-    wanted: tuple[str, ...] = ()
+    asin: str  #: its number, as shown on pages and clicked
+    title: str  #: its name
+    description: str  #: running text
+    bullets: tuple[str, ...]  #: the list on the page Features
+    category: str  #: the department
+    query: str  #: the words under which it was found, one per product type; compared by the reward
+    breadcrumb: str  #: its place in the shop, ``A › B › C``
+    prices: tuple[float, ...]  #: the one price shown, or the two ends of a range, in dollars
+    price: float  #: the price that is paid, in dollars
+    options: Mapping[str, tuple[str, ...]]  #: option name → values to choose from, in page order, all in lower case
+    attributes: tuple[str, ...]  #: what is true of it, for the reward; not all of it has to be written on a page
+    instruction: str = ""  #: the wish that this product fulfils, without options and price; empty for most products
+    wanted: tuple[str, ...] = ()  #: the attributes that the instruction asks for
 
     @property
     def price_text(self) -> str:
@@ -62,21 +46,14 @@ class Product:
 
 @dataclass(frozen=True)
 class Goal:
-    """What the customer wants.
+    """What the customer wants."""
 
-    Attributes:
-        product: a product that fulfils it entirely; others may, too.
-        text: the instruction, with options and price.
-        attributes: the attributes asked for.
-        options: option name → value asked for; or only the values, as in the original's goals written by people.
-        price_upper: what may be paid at most, in dollars; :data:`NO_LIMIT` without a limit.
-    """
-
-    product: Product
-    text: str
-    attributes: tuple[str, ...]
+    product: Product  #: a product that fulfils it entirely; others may, too
+    text: str  #: the instruction, with options and price
+    attributes: tuple[str, ...]  #: the attributes asked for
+    #: option name → value asked for; or only the values, as in the original's goals written by people
     options: Mapping[str, str] | tuple[str, ...] = field(default_factory=dict)
-    price_upper: float = NO_LIMIT
+    price_upper: float = NO_LIMIT  #: what may be paid at most, in dollars; :data:`NO_LIMIT` without a limit
 
 
 def paid_price(asin: str, prices: tuple[float, ...]) -> float:

@@ -49,28 +49,20 @@ _DROPPED = dict.fromkeys(range(128, 256))
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward and its parts, all between 0 and 1; the shares ``w_…`` sum to 1.
+    """A reward and its parts, all between 0 and 1; the shares ``w_…`` sum to 1."""
 
-    Attributes:
-        reward: the whole.
-        r_type: how far the kind of product is right.
-        query_match: the product was filed under the same query.
-        category_match: the breadcrumbs share two parts or more.
-        title_score: share of the nouns in the wanted product's name that the bought one's name holds.
-        r_att, w_att: share of attributes that match, and what they count.
-        r_option, w_option: the same for options; ``None`` if the goal has none.
-        r_price, w_price: whether the price is kept, and what that counts.
-    """
-
-    reward: float
-    r_type: float
-    query_match: bool
-    category_match: bool
-    title_score: float
+    reward: float  #: the whole
+    r_type: float  #: how far the kind of product is right
+    query_match: bool  #: the product was filed under the same query
+    category_match: bool  #: the breadcrumbs share two parts or more
+    title_score: float  #: share of the nouns in the wanted product's name that the bought one's name holds
+    #: r_att, w_att: share of attributes that match, and what they count
     r_att: float
     w_att: float
+    #: r_option, w_option: the same for options; ``None`` if the goal has none
     r_option: float | None
     w_option: float | None
+    #: r_price, w_price: whether the price is kept, and what that counts
     r_price: bool
     w_price: float
 

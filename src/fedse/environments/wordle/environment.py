@@ -66,9 +66,6 @@ class Wordle(Environment):
         vocab: a text file with one word a line, instead of the built-in words.
         part: play with a part of the words only, such as ``2/4``; see :class:`~fedse.environments.parts.Part`.
         parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "wordle"
