@@ -86,7 +86,6 @@ class Expert(Protocol):
         Raises:
             EnvironmentFault: if it cannot go on from that, as after the end of the episode.
         """
-        ...
 
 
 class Environment(ABC):

@@ -191,13 +191,7 @@ class AgentGymEnvironment(Environment):
 
 
 class _Beside:
-    """Plays along in a local environment, on which the expert relies.
-
-    Args:
-        twin: the local environment, with the same task opened.
-        expert: its expert.
-        observation: what it said first.
-    """
+    """Plays along in ``twin``, a local environment with the same task opened, on which its expert relies."""
 
     def __init__(self, twin: Environment, expert: Expert, observation: str) -> None:
         self._twin = twin

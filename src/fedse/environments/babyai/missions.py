@@ -36,20 +36,16 @@ class Clause(Protocol):
     @property
     def start(self) -> Progress:
         """The progress before the first step."""
-        ...
 
     @property
     def errands(self) -> tuple[Errand, ...]:
         """The single instructions in it."""
-        ...
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """Progress and status after the primitive ``action`` led to ``world``."""
-        ...
 
     def current(self, progress: Progress) -> Errand:
         """The single instruction that is to be carried out next."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

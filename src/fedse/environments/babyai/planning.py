@@ -127,9 +127,7 @@ def _not_locked_away(world: World) -> set[int]:
 class Plan:
     """The bot's way on from a world, worked out as far as it is asked for.
 
-    Args:
-        world: where to begin; the bot knows what was seen on the way there.
-        mapped: let the bot know the map instead, except what is behind locked doors.
+    The bot knows what was seen on the way there; if ``mapped``, the whole map except what is behind locked doors.
     """
 
     def __init__(self, world: World, *, mapped: bool) -> None:

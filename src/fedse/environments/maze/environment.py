@@ -130,7 +130,7 @@ class Maze(Environment):
     def open(self, layout: Layout, start: Cell) -> str:
         """Begin an episode in ``layout`` at ``start``; return the first observation."""
         self._layout = layout
-        self._place = _board(layout)[start]
+        self._place = board(layout)[start]
         self._steps = 0
         return self._place.observation
 
@@ -151,11 +151,6 @@ class Maze(Environment):
     def expert(self, seed: int) -> Expert:
         """A planner that knows the map and arrives within the turn limit."""
         return MazeExpert(self._layout, MAX_TURNS - self._steps, seed)
-
-
-@functools.lru_cache(maxsize=512)
-def _board(layout: Layout) -> dict[Cell, Place]:
-    return board(layout)
 
 
 def _find(task: Task) -> tuple[Layout, Cell]:

@@ -130,6 +130,7 @@ class Place:
         self.exits: dict[str, Place] = {}
 
 
+@functools.lru_cache(maxsize=512)
 def board(layout: Layout) -> dict[Cell, Place]:
     """All places of a layout, linked."""
     places = {cell: Place(describe(layout, cell), goal=cell == layout.goal) for cell in layout.free}

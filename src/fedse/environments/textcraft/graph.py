@@ -125,10 +125,7 @@ class CraftingGraph:
 
 @functools.lru_cache(maxsize=64)
 def crafting_graph(missing: Part | None = None) -> CraftingGraph:
-    """The world to play in; made once per process.
-
-    Args:
-        missing: the part of the craftable items whose recipes are missing.
+    """The world to play in, without the recipes of a part of the craftable items; made once per process.
 
     Raises:
         EnvironmentFault: if the recipes cannot be read.
@@ -176,7 +173,7 @@ def opening(goal: str, missing: Part | None = None) -> Opening:
 
     Args:
         goal: the item to craft.
-        missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`.
+        missing: see :func:`crafting_graph`.
     """
     graph = crafting_graph(missing)
     rng = random.Random(_SEED + crafting_graph().number[goal])

@@ -34,9 +34,6 @@ def goals_of(split: str, max_depth: int, missing: Part | None = None) -> Sequenc
         split: a key of :data:`SPLITS`.
         max_depth: greatest depth, in the world with the recipes that there are.
         missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`; goals without a recipe are left out.
-
-    Raises:
-        KeyError: for an unknown split.
     """
     graph = crafting_graph(missing)
     return tuple(goal for goal in SPLITS[split]() if goal in graph.recipes and graph.depth(goal) <= max_depth)

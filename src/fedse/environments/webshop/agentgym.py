@@ -13,12 +13,11 @@ from fedse.environments.base import StepResult
 from fedse.environments.webshop.environment import WebShop
 from fedse.environments.webshop.files import read_catalogue, read_json
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
-from fedse.environments.webshop.pages import Page, parsed
+from fedse.environments.webshop.pages import Page, Visit, parsed
 from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import score
 from fedse.environments.webshop.search import MAX_RESULTS
 from fedse.environments.webshop.shop import Shop
-from fedse.environments.webshop.visit import Visit
 from fedse.errors import EnvironmentFault
 from fedse.names import unknown_name
 from fedse.seeding import python_random
@@ -147,12 +146,7 @@ class WebShopSession(Session):
 
 
 class RecordedRanking:
-    """The search results that a recording notes, since the engine behind it was another one.
-
-    Args:
-        steps: the steps of the recorded episode.
-        positions: asin → position in the catalogue.
-    """
+    """The search results that the steps of a recording note, since the engine behind it was another one."""
 
     def __init__(self, steps: Sequence[Mapping[str, Any]], positions: Mapping[str, int]) -> None:
         self._found: dict[str, list[int]] = {}
@@ -167,11 +161,7 @@ class RecordedRanking:
 
 
 class RecordedSession(WebShopSession):
-    """A session whose payloads have the recording's fields: ``observation``, and what can be clicked.
-
-    Args:
-        record: the recorded episode, with the ``folder`` of its file; the catalogue lies beside the file.
-    """
+    """A session whose payloads have the recording's fields; the catalogue lies beside the recording's file."""
 
     def __init__(self, record: Mapping[str, Any]) -> None:
         shop, nouns = _shop(Path(record["folder"])), noun_extractor(LEXICON)

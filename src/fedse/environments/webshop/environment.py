@@ -22,12 +22,11 @@ from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
-from fedse.environments.webshop.pages import PAGE_SIZE
+from fedse.environments.webshop.pages import PAGE_SIZE, Visit
 from fedse.environments.webshop.products import NO_LIMIT, Goal
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
 from fedse.environments.webshop.taxonomy import DEPARTMENTS
-from fedse.environments.webshop.visit import Visit
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task

@@ -72,11 +72,7 @@ _LEVELS = range(10, 1000, 10)
 
 
 class Goals(Sequence[Goal]):
-    """All goals of a catalogue by index; made when asked for, since large catalogues have hundreds of thousands.
-
-    Args:
-        products: the catalogue, in its order.
-    """
+    """All goals of a catalogue by index; made when asked for, since large catalogues have hundreds of thousands."""
 
     def __init__(self, products: Sequence[Product]) -> None:
         rng = random.Random(_SEED)
