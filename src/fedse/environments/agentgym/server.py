@@ -32,6 +32,10 @@ from fedse.errors import ConfigError, EnvironmentFault
 
 #: The whole of a request must have come by then.
 _BODY_SECONDS = 30.0
+#: Agents think between two steps, and their connection waits for them.
+_KEEP_ALIVE_SECONDS = 300
+_BACKLOG = 1024
+_SHUTDOWN_SECONDS = 5
 
 _Endpoint = Callable[[Request], Awaitable[Any]]
 
@@ -207,12 +211,6 @@ async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG
     if not isinstance(error, HTTPException):
         raise error
     return _json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
-
-
-#: Agents think between two steps, and their connection waits for them.
-_KEEP_ALIVE_SECONDS = 300
-_BACKLOG = 1024
-_SHUTDOWN_SECONDS = 5
 
 
 def listen(host: str, port: int) -> socket.socket:

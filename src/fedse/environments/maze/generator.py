@@ -29,6 +29,8 @@ from fedse.seeding import python_random
 TRAIN_MAZES, TEST_MAZES = 2000, 475
 #: As in ``double_t``.
 LONGEST_PATH = 12
+#: One trip in so many is held out.
+_TEST_PERIOD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,6 @@ def _furnish(style: str, free: frozenset[Cell], rng: random.Random) -> Layout | 
     goal = rng.choice(sorted(free))
     starts = sorted(cell for cell, moves in distances_from(free, goal).items() if moves == distance)
     return Layout(style, free, goal, (rng.choice(starts),)) if starts else None
-
-
-#: One trip in so many is held out.
-_TEST_PERIOD = 3
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,4 +1,4 @@
-"""Which items exist, how each is made, and how deep that goes: TextCraft's world, derived from the recipes."""
+"""TextCraft's world, derived from the recipes: which items exist, how each is made, what an episode begins with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipe
 
 #: Fewer goals of a name do not make a kind of their own.
 _KIND_GOALS = 8
+#: Commands that do not help, at most; the original's number.
+_DISTRACTORS = 10
+#: The original seeds every reset with 42.
+_SEED = 42
 
 
 class CraftingGraph:
@@ -141,12 +145,6 @@ def goal_kinds() -> Mapping[str, str]:
     words = {goal: goal.rpartition("_")[2] for goal in crafting_graph().goals}
     counts = Counter(words.values())
     return {goal: word if counts[word] >= _KIND_GOALS else "other" for goal, word in words.items()}
-
-
-#: Commands that do not help, at most; the original's number.
-_DISTRACTORS = 10
-#: The original seeds every reset with 42.
-_SEED = 42
 
 
 @dataclass(frozen=True, slots=True)

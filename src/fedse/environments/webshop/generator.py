@@ -15,6 +15,9 @@ from fedse.environments.webshop.products import MISSING_PRICE, NO_ATTRIBUTES, Pr
 from fedse.environments.webshop.taxonomy import ProductType, exclusive, product_types, wordings
 from fedse.seeding import python_random
 
+#: Catalogue → number of products.
+SIZES: Mapping[str, int] = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
+
 # Plain words: a results page names ten, and a small model reads each as one or two tokens.
 _PLAIN_WORDS = """
     Harbor Meadow Canyon Lantern Compass Anchor Beacon Valley Prairie Glacier Willow Juniper Clover Heron Badger Otter
@@ -249,10 +252,6 @@ def listed(words: Sequence[str]) -> str:
 
 def _drawn(rng: random.Random, weights: Mapping[int, int]) -> int:
     return rng.choices(list(weights), list(weights.values()))[0]
-
-
-#: Catalogue → number of products.
-SIZES: Mapping[str, int] = {"1k": 1_000, "10k": 10_000, "100k": 100_000}
 
 
 def generated(catalogue: str) -> list[Product]:

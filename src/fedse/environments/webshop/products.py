@@ -18,6 +18,9 @@ NO_LIMIT = 1_000_000.0
 MISSING_PRICE = (100.0,)
 #: The attributes of a product of which none are known, as in the original.
 NO_ATTRIBUTES = ("DUMMY_ATTR",)
+# The seed and the steps are the original's, so that a goal's index means the same there and here.
+_SEED = 233
+_LEVELS = range(10, 1000, 10)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,6 @@ def paid_price(asin: str, prices: tuple[float, ...]) -> float:
     if len(prices) == 1:
         return prices[0]
     return python_random("webshop", "price", asin).uniform(*prices)
-
-
-# The seed and the steps are the original's, so that a goal's index means the same there and here.
-_SEED = 233
-_LEVELS = range(10, 1000, 10)
 
 
 class Goals(Sequence[Goal]):
