@@ -13,8 +13,7 @@ import pytest
 
 from fedse.environments import environment_names, make
 from fedse.environments.agentgym.dialects import DIALECTS, dialect_of
-from fedse.environments.agentgym.server import app
-from fedse.environments.agentgym.serving import listen
+from fedse.environments.agentgym.server import app, listen
 from fedse.environments.agentgym.slots import Limits, SlotTable
 from helpers.asgi import Asgi
 from helpers.example_package import install_example

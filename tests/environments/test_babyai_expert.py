@@ -13,11 +13,10 @@ import pytest
 
 from fedse.environments import make
 from fedse.environments.babyai import BabyAI, splits
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.expert import BabyAIExpert
 from fedse.environments.babyai.levels import BENCHMARK_LEVELS, GROUPS, LEVELS
 from fedse.environments.babyai.splits import split_seeds
-from fedse.environments.babyai.thoughts import LIMIT, Narrator
+from fedse.environments.babyai.thoughts import LIMIT, Aim, Narrator, Purpose
 from fedse.environments.babyai.world import World
 from fedse.environments.checking import check_environment
 from fedse.errors import EnvironmentFault, UnknownNameError

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from fedse.environments import StepResult, TaskTraits, make
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.maze import Maze
-from fedse.environments.maze.board import describe
 from fedse.environments.maze.environment import STEP_CAP
 from fedse.environments.maze.generator import STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
 from fedse.environments.maze.layouts import (
@@ -31,6 +30,7 @@ from fedse.environments.maze.layouts import (
     T,
     U,
     canonical,
+    describe,
     distances_from,
     picture,
 )

@@ -18,8 +18,7 @@ import pytest
 from fedse.environments import TaskTraits, make
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.textcraft import TextCraft, recipes
-from fedse.environments.textcraft.commands import opening
-from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph
+from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph, opening
 from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipes
 from fedse.environments.textcraft.splits import BEYOND_LIMIT
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError

@@ -11,10 +11,9 @@ import pytest
 
 from fedse.agent import format_response, parse_response
 from fedse.environments.textcraft import TextCraft
-from fedse.environments.textcraft.commands import make_opening, opening
 from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
-from fedse.environments.textcraft.graph import crafting_graph
+from fedse.environments.textcraft.graph import crafting_graph, make_opening, opening
 from fedse.environments.textcraft.planner import Command, Craft, Fetch, parse_command, plan
 from fedse.environments.textcraft.recipes import spoken
 from fedse.environments.textcraft.splits import BEYOND_LIMIT

@@ -16,8 +16,7 @@ from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.checking import check_environment
 from fedse.environments.webshop import WebShop
 from fedse.environments.webshop.nouns import lexicon_nouns
-from fedse.environments.webshop.pages import Browser, Page, parsed
-from fedse.environments.webshop.visit import Visit
+from fedse.environments.webshop.pages import Browser, Page, Visit, parsed
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
 from helpers.webshop_goods import WISH, Everything, browser, goal, product

@@ -15,9 +15,8 @@ import pytest
 
 from fedse.environments import make
 from fedse.environments.webshop import WebShop, generated, read_catalogue, write_catalogue
-from fedse.environments.webshop.goals import Goals
 from fedse.environments.webshop.nouns import lexicon_nouns
-from fedse.environments.webshop.products import NO_LIMIT, Product, paid_price
+from fedse.environments.webshop.products import NO_LIMIT, Goals, Product, paid_price
 from fedse.environments.webshop.reward import score, similarity
 from fedse.environments.webshop.search import analyzed, document
 from fedse.environments.webshop.taxonomy import exclusive, product_types, wordings

@@ -9,10 +9,9 @@ import types
 import pytest
 
 from fedse.environments.agentgym.replay import replay_file
-from fedse.environments.webshop.colours import COLOURS, first_colour
 from fedse.environments.webshop.nouns import lexicon_nouns, noun_extractor
 from fedse.environments.webshop.products import Goal, Product
-from fedse.environments.webshop.reward import Score, score, similarity
+from fedse.environments.webshop.reward import COLOURS, Score, first_colour, score, similarity
 from fedse.errors import EnvironmentFault, UnknownNameError
 from helpers.recordings import recording
 from helpers.webshop_goods import goal, product

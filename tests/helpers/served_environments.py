@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedse.environments import make
-from fedse.environments.agentgym.serving import address, listen, server
+from fedse.environments.agentgym.server import address, listen, server
 from fedse.environments.agentgym.slots import Limits
 
 

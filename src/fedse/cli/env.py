@@ -139,7 +139,7 @@ def serve(
 
     AgentGym's own clients can play on it, and so can fedse: the line printed at the start is an environment's name.
     """
-    from fedse.environments.agentgym import serving
+    from fedse.environments.agentgym import server as serving
     from fedse.environments.agentgym.slots import Limits
 
     environment = fedse.make(name, **parsed_options(option or []))

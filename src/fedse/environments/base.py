@@ -10,6 +10,7 @@ beside this is theirs to say, as :mod:`fedse.environments.agentgym.counterpart` 
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,8 +81,11 @@ class Expert(Protocol):
     """Plays one episode of the environment it came from.  A new one is made for every episode."""
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action) given what the environment just said."""
-        ...
+        """The next (thought, action) given what the environment just said.
+
+        Raises:
+            EnvironmentFault: if it cannot go on from that, as after the end of the episode.
+        """
 
 
 class Environment(ABC):
@@ -90,8 +94,8 @@ class Environment(ABC):
     Class attributes:
         name: registered name, also in every :class:`~fedse.types.Task`.
         has_expert: ``False`` if :meth:`expert` raises ``NotImplementedError``.
-        Options: keyword-only arguments of ``__init__`` are the environment's options; unknown ones are refused by the
-            registry with the nearest name.
+        Options: keyword-only arguments of ``__init__`` are the environment's options.  Unknown ones are refused by the
+            registry with the nearest name; a bad value is a ``ConfigError``.
     """
 
     name: ClassVar[str]
@@ -145,3 +149,14 @@ class Environment(ABC):
 
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
+
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+def task_number(text: str) -> int | None:
+    """The number that ``text`` writes in its one canonical way (no sign, no leading zero), else ``None``.
+
+    Only one spelling counts, so that a task cannot have two ids.
+    """
+    return int(text) if _NUMBER.fullmatch(text) else None

@@ -18,6 +18,8 @@ from fedse.errors import EnvironmentFault, FedseError, UnknownNameError, boundar
 from fedse.types import Task
 
 Factory = Callable[[], Environment]
+#: The first observation and every answer.
+_Transcript = tuple[str, list[StepResult]]
 
 #: Actions that no game understands; any of them must be answered in words.
 JUNK = (
@@ -38,26 +40,13 @@ JUNK = (
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One rule that an environment breaks.
-
-    Attributes:
-        rule: short name of the rule.
-        detail: what was done, what was found, what was expected.
-    """
+    """One rule that an environment breaks: its short name; and what was done, found and expected."""
 
     rule: str
     detail: str
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.detail}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Episode:
-    """A transcript to compare: the first observation and every answer."""
-
-    first: str
-    answers: tuple[StepResult, ...]
 
 
 def check_environment(environment: str | Factory, *, samples: int = 6) -> list[Problem]:
@@ -80,7 +69,8 @@ def check_environment(environment: str | Factory, *, samples: int = 6) -> list[P
     if problems:
         # Episodes can only be judged against a sound spec and task list.
         return problems
-    tasks = _sample(factory(), samples)
+    # At even distances through both splits.
+    tasks = [task for split in ("train", "test") for task in spread(factory().tasks(split), samples)]
     problems += _guarded("instruction", _check_instruction, factory)
     problems += _guarded("closed episode", _check_closed_episode, factory, tasks[0])
     problems += _guarded("any action", _check_junk, factory, tasks[0])
@@ -96,9 +86,8 @@ def _guarded(rule: str, check: Callable[..., Iterator[Problem]], *arguments: Any
     found: list[Problem] = []
     try:
         with boundary(EnvironmentFault, "the environment raised an exception"):
-            # One by one, to keep what was found before an exception.
             for problem in check(*arguments):
-                found.append(problem)
+                found.append(problem)  # one by one, to keep what was found before an exception
     except FedseError as error:
         found.append(Problem(rule, error.what))
     return found
@@ -161,11 +150,6 @@ def _check_tasks(factory: Factory) -> Iterator[Problem]:
         yield Problem("splits", "tasks('no such split') does not raise UnknownNameError")
 
 
-def _sample(environment: Environment, samples: int) -> list[Task]:
-    """Tasks at even distances through both splits."""
-    return [task for split in ("train", "test") for task in spread(environment.tasks(split), samples)]
-
-
 def _check_instruction(factory: Factory) -> Iterator[Problem]:
     environment = factory()
     for style in get_args(PromptStyle):
@@ -180,7 +164,7 @@ def _check_closed_episode(factory: Factory, task: Task) -> Iterator[Problem]:
         yield Problem("closed episode", "step before reset does not raise EnvironmentFault")
     if not _refuses(lambda: environment.reset(Task(environment.name, "no such task"))):
         yield Problem("closed episode", "reset to a task that does not exist does not raise EnvironmentFault")
-    answers = _expert_episode(environment, task)[0].answers
+    (_, answers), _ = _play(environment, task)
     if answers and answers[-1].done and not _refuses(lambda: environment.step("")):
         yield Problem("closed episode", f"step after the end of {task} does not raise EnvironmentFault")
     environment.close()
@@ -209,7 +193,8 @@ def _check_junk(factory: Factory, task: Task) -> Iterator[Problem]:
             continue
         yield from _check_answer(f"step({_short(repr(action))}) in {task}", answer)
     script = [JUNK[turn % len(JUNK)] for turn in range(spec.max_turns)]
-    final = _play(environment, task, script).answers[-1]
+    (_, answers), _ = _play(environment, task, script)
+    final = answers[-1]
     if final.reward > spec.success_above:
         yield Problem("success", f"{task} ends with reward {final.reward}, a success, after nothing but junk")
 
@@ -218,29 +203,28 @@ def _check_answer(where: str, answer: Any) -> Iterator[Problem]:
     if not isinstance(answer, StepResult):
         yield Problem("answer", f"{where} returned {type(answer).__name__}, not StepResult")
         return
-    given: Any = answer
     for field, wanted, sound in (
-        ("observation", "a str", isinstance(given.observation, str)),
-        ("reward", "a finite float", isinstance(given.reward, float) and math.isfinite(given.reward)),
-        ("done", "a bool", isinstance(given.done, bool)),
+        ("observation", "a str", isinstance(answer.observation, str)),
+        ("reward", "a finite float", isinstance(answer.reward, float) and math.isfinite(answer.reward)),
+        ("done", "a bool", isinstance(answer.done, bool)),
     ):
         if not sound:
-            yield Problem("answer", f"{where}: {field} is {_short(repr(getattr(given, field)))}, not {wanted}")
+            yield Problem("answer", f"{where}: {field} is {_short(repr(getattr(answer, field)))}, not {wanted}")
 
 
-def _expert_episode(environment: Environment, task: Task) -> tuple[_Episode, list[str]]:
-    """Let the expert play a task; the transcript and the actions."""
+def _play(environment: Environment, task: Task, script: Sequence[str] = ()) -> tuple[_Transcript, list[str]]:
+    """Play a task by a script, or else let the expert play it; the transcript and the actions."""
     first = observation = environment.reset(task)
-    expert = environment.expert(seed=0)
+    expert = None if script else environment.expert(seed=0)
     answers: list[StepResult] = []
     actions: list[str] = []
-    for _ in range(environment.spec.max_turns):
-        actions.append(expert.act(observation)[1])
+    for turn in range(len(script) or environment.spec.max_turns):
+        actions.append(script[turn] if expert is None else expert.act(observation)[1])
         answers.append(environment.step(actions[-1]))
         observation = answers[-1].observation
         if answers[-1].done:
             break
-    return _Episode(first, tuple(answers)), actions
+    return (first, answers), actions
 
 
 def _check_expert(factory: Factory, task: Task) -> Iterator[Problem]:
@@ -256,14 +240,14 @@ def _check_expert(factory: Factory, task: Task) -> Iterator[Problem]:
     ):
         yield Problem("expert", f"the expert of {task} answers {said!r}, not (thought, action) in words")
         return
-    episode, actions = _expert_episode(environment, task)
-    for number, answer in enumerate(episode.answers):
+    (_, answers), actions = _play(environment, task)
+    for number, answer in enumerate(answers):
         yield from _check_answer(f"step {number} of {task}", answer)
         if answer.reward > spec.success_above and not answer.done:
             yield Problem(
                 "success", f"step {number} of {task} has reward {answer.reward}, a success, but is not the end"
             )
-    final = episode.answers[-1]
+    final = answers[-1]
     if not final.reward > spec.success_above:
         yield Problem(
             "expert",
@@ -274,32 +258,22 @@ def _check_expert(factory: Factory, task: Task) -> Iterator[Problem]:
 
 def _check_determinism(factory: Factory, task: Task) -> Iterator[Problem]:
     environment = factory()
-    _, actions = _expert_episode(environment, task)
+    _, actions = _play(environment, task)
     script = [action for pair in zip(JUNK, actions, strict=False) for action in pair] + actions
     reference = _play(environment, task, script)
     if _play(factory(), task, script) != reference:
         yield Problem("determinism", f"{task}: the same actions on a new instance give another transcript")
     elif _play(environment, task, script) != reference:
         yield Problem("determinism", f"{task}: the same actions after a second reset give another transcript")
-    if _expert_episode(environment, task)[1] != actions:
+    if _play(environment, task)[1] != actions:
         yield Problem("determinism", f"{task}: an expert with the same seed takes other actions")
-
-
-def _play(environment: Environment, task: Task, script: Sequence[str]) -> _Episode:
-    first = environment.reset(task)
-    answers: list[StepResult] = []
-    for action in script:
-        answers.append(environment.step(action))
-        if answers[-1].done:
-            break
-    return _Episode(first, tuple(answers))
 
 
 def _check_independence(factory: Factory, tasks: Sequence[Task]) -> Iterator[Problem]:
     """Play two tasks alone, then the same two in turns on two instances."""
     pair = (tasks[0], tasks[-1])
-    scripts = [_expert_episode(factory(), task)[1] for task in pair]
-    alone = [_play(factory(), task, script) for task, script in zip(pair, scripts, strict=True)]
+    scripts = [_play(factory(), task)[1] for task in pair]
+    alone = [_play(factory(), task, script)[0] for task, script in zip(pair, scripts, strict=True)]
     together = [factory(), factory()]
     firsts = [environment.reset(task) for environment, task in zip(together, pair, strict=True)]
     answers: list[list[StepResult]] = [[], []]
@@ -308,7 +282,7 @@ def _check_independence(factory: Factory, tasks: Sequence[Task]) -> Iterator[Pro
             if turn < len(script) and not (heard and heard[-1].done):
                 heard.append(environment.step(script[turn]))
     for task, solo, first, heard in zip(pair, alone, firsts, answers, strict=True):
-        if solo != _Episode(first, tuple(heard)):
+        if solo != (first, heard):
             yield Problem("independence", f"{task} runs otherwise while another instance is played")
 
 

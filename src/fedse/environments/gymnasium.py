@@ -46,10 +46,7 @@ class TextEnvironment(gymnasium.Env[str, str]):
         name: a registered environment.
         split: where tasks are drawn from.
         render_mode: ``ansi`` shows the last observation, ``None`` shows nothing.
-        options: options of the environment.
-
-    Raises:
-        UnknownNameError, ConfigError, EnvironmentFault: as :func:`fedse.environments.make` does.
+        options: options of the environment, as :func:`fedse.environments.make` takes them.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (declared so by Gymnasium)
@@ -79,11 +76,7 @@ class TextEnvironment(gymnasium.Env[str, str]):
         return self._observation, {"task": self._task.id, "instruction": self._instruction}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Apply an action.
-
-        Raises:
-            EnvironmentFault: if no episode is open, or on a fault of the environment itself.
-        """
+        """Apply an action, as :meth:`fedse.environments.Environment.step` does."""
         if self._task is None:
             raise EnvironmentFault(f"{self._limits.name}: there is no open episode to step", "call reset first")
         result = self._environment.step(action)

@@ -17,17 +17,11 @@ _Entry = TypeVar("_Entry")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of several disjoint parts that together are the whole.
+    """One of several disjoint parts that together are the whole."""
 
-    Attributes:
-        number: which one, from 1.
-        of: how many there are.
-        seed: another seed draws other parts.
-    """
-
-    number: int
-    of: int
-    seed: int = 0
+    number: int  #: which one, from 1
+    of: int  #: how many there are
+    seed: int = 0  #: another seed draws other parts
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}" + (f"@{self.seed}" if self.seed else "")
@@ -35,9 +29,7 @@ class Part:
     def choose(self, entries: Sequence[_Entry], *path: str | int) -> list[_Entry]:
         """The entries of this part, in their order; parts differ in size by one at most.
 
-        Args:
-            entries: the whole.
-            path: names what is divided, so that different things are divided independently.
+        ``path`` names what is divided, so that different things are divided independently.
         """
         places = list(range(len(entries)))
         python_random("parts", self.seed, *path).shuffle(places)
@@ -47,12 +39,8 @@ class Part:
 def parse_part(text: object, *, option: str) -> Part:
     """The part that an option's value writes: ``2/4``, or ``2/4@7`` for parts drawn with the seed 7.
 
-    Args:
-        text: the value.
-        option: the beginning of the message, such as ``wordle: part must be``.
-
     Raises:
-        ConfigError: if it writes no part.
+        ConfigError: if it writes no part; the message begins with ``option``, such as ``wordle: part must be``.
     """
     match = _WRITTEN.fullmatch(text) if isinstance(text, str) else None
     if match is None or int(match[1]) > int(match[2]):

@@ -38,9 +38,6 @@ def site_options(variant: str, sites: int, *, seed: int = 0) -> list[dict[str, A
 
     Returns:
         One mapping per site, for ``clients.*.options``.
-
-    Raises:
-        UnknownNameError: for an unknown variant.
     """
     if variant not in VARIANTS:
         raise unknown_name("variant", variant, VARIANTS)

@@ -16,9 +16,5 @@ class Voice:
 
 
 def voices(**phrases: tuple[str, ...]) -> tuple[Voice, ...]:
-    """The voices of an expert.
-
-    Args:
-        phrases: name of a phrase → its wordings, one for each voice.
-    """
+    """The voices of an expert, from name of a phrase → its wordings, one for each voice."""
     return tuple(Voice(dict(zip(phrases, wordings, strict=True))) for wordings in zip(*phrases.values(), strict=True))

@@ -15,9 +15,16 @@ from typing import Any
 from fedse.environments.agentgym.connection import Connection
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.agentgym.dialects import dialect_of, greeted_name, prefixed_name
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.registry import REMOTE, make
-from fedse.environments.task_numbers import task_number
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -184,13 +191,7 @@ class AgentGymEnvironment(Environment):
 
 
 class _Beside:
-    """Plays along in a local environment, on which the expert relies.
-
-    Args:
-        twin: the local environment, with the same task opened.
-        expert: its expert.
-        observation: what it said first.
-    """
+    """Plays along in ``twin``, a local environment with the same task opened, on which its expert relies."""
 
     def __init__(self, twin: Environment, expert: Expert, observation: str) -> None:
         self._twin = twin

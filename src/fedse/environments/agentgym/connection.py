@@ -50,15 +50,12 @@ class Connection:
         return self._ask("GET", path, fields=query, again=True)
 
     def post(self, path: str, body: dict[str, Any], *, again: bool) -> Any:
-        """The answer to a command.
+        """The answer to a command; raises as :meth:`get` does.
 
         Args:
             path: where it goes to, below the address.
             body: sent as JSON.
             again: it does no harm if the server carries it out twice.
-
-        Raises:
-            EnvironmentFault: as in :meth:`get`.
         """
         return self._ask("POST", path, body=json.dumps(body), headers={"Content-Type": "application/json"}, again=again)
 

@@ -11,14 +11,74 @@ from __future__ import annotations
 
 import functools
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic, TypeVar
 
-from fedse.environments.agentgym.sessions import GameSession, Played, Session
-from fedse.environments.base import Environment
-from fedse.environments.task_numbers import task_number
+from fedse.environments.base import Environment, StepResult, task_number
 from fedse.errors import EnvironmentFault, boundary
 from fedse.types import Task
+
+Played = TypeVar("Played", bound=Environment)
+
+
+class Session(ABC):
+    """One slot.  What goes wrong is an answer, too: ``{"error": text}``."""
+
+    @abstractmethod
+    def reset(self, **kwargs: Any) -> dict[str, Any]:
+        """Payload of ``POST /reset``."""
+
+    @abstractmethod
+    def step(self, action: str) -> dict[str, Any]:
+        """Payload of ``POST /step``."""
+
+    def recorded_fields(self) -> dict[str, Any]:
+        """What recordings note beside the payload of the last step: field → value."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 (most sessions hold nothing)
+        """Free what the session holds."""
+
+
+class GameSession(Session, Generic[Played]):
+    """A slot that plays on an environment of its own.
+
+    Args:
+        game: the environment; the session closes it.
+        slot: the slot's number, quoted in payloads.
+        parity: also reproduce what the original server gets wrong.
+    """
+
+    def __init__(self, game: Played, slot: int, *, parity: bool = False) -> None:
+        self.game = game
+        self.slot = slot
+        self.parity = parity
+        self.done = False
+
+    def step(self, action: str) -> dict[str, Any]:
+        """See :class:`Session`."""
+        if self.done:
+            return finished(self.slot)
+        try:
+            result = self.game.step(action)
+        except EnvironmentFault as fault:
+            return {"error": fault.what}
+        self.done = result.done
+        return self.answer(result)
+
+    def answer(self, result: StepResult) -> dict[str, Any]:
+        """The payload that tells the result of a step."""
+        return {"observation": result.observation, "reward": result.reward, "done": result.done}
+
+    def close(self) -> None:
+        """See :class:`Session`."""
+        self.game.close()
+
+
+def finished(slot: int) -> dict[str, Any]:
+    """The answer to whoever goes on after the end of an episode."""
+    return {"error": f"The task with environment {slot} has finished."}
 
 
 class Counterpart(Generic[Played]):
@@ -27,6 +87,9 @@ class Counterpart(Generic[Played]):
     Args:
         environment: the environment, with its options; sessions play on others like it.
     """
+
+    #: The sessions of an environment that AgentGym has.
+    session_class: ClassVar[type[GameSession[Any]] | None] = None
 
     def __init__(self, environment: Played) -> None:
         self.environment = environment
@@ -54,19 +117,17 @@ class Counterpart(Generic[Played]):
         """Number → task, of all splits."""
         return {number: task for tasks in self.tasks().values() for number, task in tasks.items()}
 
-    def fresh(self) -> Played:
-        """Another environment with the same options."""
+    def fresh(self, **changes: Any) -> Played:
+        """Another environment with the same options, but for some."""
         cls: Any = type(self.environment)  # its options are keyword arguments
-        another: Played = cls(**self.options)
+        another: Played = cls(**{**self.options, **changes})
         return another
 
     def session(self, slot: int = 0) -> Session:
-        """An episode slot of the environment's server.
-
-        Args:
-            slot: the slot's number.
-        """
-        return PlainSession(self.fresh(), slot, self.numbered)
+        """The episode slot of a number on the environment's server."""
+        if self.session_class is None:
+            return PlainSession(self.fresh(), slot, self.numbered)
+        return self.session_class(self.fresh(), slot, parity=self.options["parity"])
 
     def imported_task(self, item: str, observation: str) -> Task | None:  # noqa: ARG002 (some need it)
         """The task that an item of AgentGym's trajectory data means, or ``None``.
@@ -96,11 +157,13 @@ class Counterpart(Generic[Played]):
     def recorded_session(self, record: Mapping[str, Any]) -> Session:  # noqa: ARG002 (some need it)
         """A session under the conditions in which a recorded episode was made (options, data, results to inject).
 
+        Recordings of AgentGym's environments were made with the original's faults.
+
         Args:
             record: one episode of a recording, with all its fields.  ``folder`` is the folder of its file, where
                 further data may lie.
         """
-        return self.session()
+        return self.session_class(self.fresh(parity=True), 0, parity=True) if self.session_class else self.session()
 
     def recorded_case(self, part: str, record: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 (some need it)
         """Our answer to a recorded case of one part of the environment, such as its reward.
@@ -122,7 +185,7 @@ class PlainSession(GameSession[Environment]):
     """A slot for an environment that AgentGym does not have.
 
     Args:
-        game, slot: see :class:`~fedse.environments.agentgym.sessions.GameSession`.
+        game, slot: see :class:`GameSession`.
         tasks: number given at reset → task.
     """
 

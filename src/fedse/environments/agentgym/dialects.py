@@ -21,39 +21,25 @@ ObservationStyle = Literal["until the end", "always", "payload"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One server's way to speak the protocol.
+    """One server's way to speak the protocol."""
 
-    Attributes:
-        greeting: the answer to ``GET /``.
-        prefix: what precedes the paths below.
-        slot: the field that names an episode slot.
-        number: the field that names a task at reset.
-        number_default: the task where that field is left out; ``None`` if it must not be.
-        observation: the field of a step's answer that holds the text.
-        observations: see :data:`ObservationStyle`.
-        queries: paths whose ``GET`` is answered by the session's method of the same name.
-        details: fields of ``GET …/detail`` beside ``observation``, ``done``, ``reward`` and ``deleted``, with their
-            values; ``None`` stands for the number given at reset.  ``None`` altogether if there is no such path.
-        sums_rewards: the ``reward`` in ``detail`` is the sum over the episode and not the last one.
-        opens_on_create: ``POST …/create`` also resets, to the task with the slot's own number, and answers as a reset.
-        constants: paths whose ``GET`` always has the same answer.
-        listing: the path whose ``GET`` lists the open slots, if there is one.
-        bare: ``create`` and ``reset`` answer with the values only, without their names; ``close`` with the name.
-    """
-
-    greeting: str
-    prefix: str = ""
-    slot: str = "id"
-    number: str = "data_idx"
-    number_default: int | None = None
-    observation: str = "observation"
-    observations: ObservationStyle = "always"
-    queries: tuple[str, ...] = ()
+    greeting: str  #: the answer to ``GET /``
+    prefix: str = ""  #: what precedes the paths below
+    slot: str = "id"  #: the field that names an episode slot
+    number: str = "data_idx"  #: the field that names a task at reset
+    number_default: int | None = None  #: the task where that field is left out; ``None`` if it must not be
+    observation: str = "observation"  #: the field of a step's answer that holds the text
+    observations: ObservationStyle = "always"  #: see :data:`ObservationStyle`
+    queries: tuple[str, ...] = ()  #: paths whose ``GET`` is answered by the session's method of the same name
+    #: fields of ``GET …/detail`` beside ``observation``, ``done``, ``reward`` and ``deleted``, with their values;
+    #: ``None`` stands for the number given at reset.  ``None`` altogether if there is no such path.
     details: Mapping[str, str | None] | None = None
-    sums_rewards: bool = False
+    sums_rewards: bool = False  #: the ``reward`` in ``detail`` is the sum over the episode and not the last one
+    #: ``POST …/create`` also resets, to the task with the slot's own number, and answers as a reset
     opens_on_create: bool = False
-    constants: Mapping[str, Any] = field(default_factory=dict)
-    listing: str | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)  #: paths whose ``GET`` always has the same answer
+    listing: str | None = None  #: the path whose ``GET`` lists the open slots, if there is one
+    #: ``create`` and ``reset`` answer with the values only, without their names; ``close`` with the name
     bare: bool = False
 
     def path(self, name: str) -> str:

@@ -44,21 +44,13 @@ Reader = Callable[[str, ActionRule], tuple[str, str | None]]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value that is not as recorded.
+    """One value that is not as recorded."""
 
-    Attributes:
-        line: line of the file, from 1.
-        step: step of the episode, from 0; ``None`` for the reset.
-        field: name of the field.
-        expected: the recorded value, or :data:`ABSENT`.
-        found: our value, or :data:`ABSENT`.
-    """
-
-    line: int
-    step: int | None
-    field: str
-    expected: Any
-    found: Any
+    line: int  #: line of the file, from 1
+    step: int | None  #: step of the episode, from 0; ``None`` for the reset
+    field: str  #: name of the field
+    expected: Any  #: the recorded value, or :data:`ABSENT`
+    found: Any  #: our value, or :data:`ABSENT`
 
     def __str__(self) -> str:
         place = "reset" if self.step is None else f"step {self.step}"
@@ -67,18 +59,13 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ReplayReport:
-    """What a replay found.
+    """What a replay found."""
 
-    Attributes:
-        env: name of the environment, or of its part; several names for replies; empty for a file without episodes.
-        episodes, steps: how many were replayed; a case and a reply count as an episode of one step.
-        differences: all differences, in file order.
-    """
-
-    env: str
+    env: str  #: name of the environment, or of its part; several names for replies; empty for a file without episodes
+    #: episodes, steps: how many were replayed; a case and a reply count as an episode of one step
     episodes: int
     steps: int
-    differences: tuple[Difference, ...]
+    differences: tuple[Difference, ...]  #: all differences, in file order
 
 
 def replay_file(path: str | Path, read: Reader | None = None) -> ReplayReport:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import uvicorn
 from pydantic import BaseModel, ValidationError, create_model
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,10 +28,14 @@ from starlette.routing import Route
 from fedse.environments.agentgym.dialects import Dialect, dialect_of
 from fedse.environments.agentgym.slots import Limits, SlotError, SlotsFullError, SlotTable
 from fedse.environments.base import Environment
-from fedse.errors import EnvironmentFault
+from fedse.errors import ConfigError, EnvironmentFault
 
 #: The whole of a request must have come by then.
 _BODY_SECONDS = 30.0
+#: Agents think between two steps, and their connection waits for them.
+_KEEP_ALIVE_SECONDS = 300
+_BACKLOG = 1024
+_SHUTDOWN_SECONDS = 5
 
 _Endpoint = Callable[[Request], Awaitable[Any]]
 
@@ -205,3 +211,59 @@ async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG
     if not isinstance(error, HTTPException):
         raise error
     return _json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        ConfigError: if the address is not this machine's, or is taken.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
+        )[0]
+        # With the protocol named, for else asyncio does not switch Nagle's algorithm off, and every answer takes 40 ms.
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+            listening.listen(_BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except (OSError, OverflowError, UnicodeError) as cause:
+        raise ConfigError(f"cannot listen on {host}, port {port}: {cause}", "choose another host or port") from cause
+    return listening
+
+
+def address(environment: Environment, listening: socket.socket) -> str:
+    """The URL that clients are given, such as ``http://127.0.0.1:8000/maze``."""
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}{dialect_of(environment.name).prefix}"
+
+
+def server(environment: Environment, limits: Limits) -> uvicorn.Server:
+    """A server ready to run: ``server(…).run(sockets=[listen(host, port)])`` returns on SIGINT or SIGTERM.
+
+    An episode is opened on ``environment`` first, so that what is loaded at the first use is loaded by then, and what
+    is missing is noticed.
+
+    Raises:
+        EnvironmentFault: if the environment cannot be brought up.
+    """
+    environment.reset(environment.tasks("train")[0])
+    return uvicorn.Server(
+        uvicorn.Config(
+            app(environment, limits),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+            limit_concurrency=limits.connections,
+        )
+    )

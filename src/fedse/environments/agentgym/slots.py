@@ -9,9 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import counterpart_of
+from fedse.environments.agentgym.counterpart import Session, counterpart_of, finished
 from fedse.environments.agentgym.dialects import Dialect
-from fedse.environments.agentgym.sessions import Session, finished
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
 
@@ -20,19 +19,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server takes upon itself.
+    """What a server takes upon itself."""
 
-    Attributes:
-        episodes: slots open at a time.
-        idle_seconds: a slot that is not used for so long is closed.
-        body_bytes: size of a request's body.
-        connections: open at a time.
-    """
-
-    episodes: int = 4096
-    idle_seconds: float = 3600.0
-    body_bytes: int = 1 << 20
-    connections: int = 1024
+    episodes: int = 4096  #: slots open at a time
+    idle_seconds: float = 3600.0  #: a slot that is not used for so long is closed
+    body_bytes: int = 1 << 20  #: size of a request's body
+    connections: int = 1024  #: open at a time
 
 
 class SlotsFullError(Exception):
@@ -44,13 +36,7 @@ class SlotError(Exception):
 
 
 class Slot:
-    """An episode slot, with what a server tells about it beside the steps.
-
-    Args:
-        number: the slot's own.
-        session: what is played.
-        dialect: how answers are worded.
-    """
+    """An episode slot, with what a server tells about it beside the steps."""
 
     def __init__(self, number: int, session: Session, dialect: Dialect) -> None:
         self.number = number
@@ -140,11 +126,7 @@ class SlotTable:
     """
 
     def __init__(
-        self,
-        environment: Environment,
-        dialect: Dialect,
-        limits: Limits,
-        clock: Callable[[], float] = time.monotonic,
+        self, environment: Environment, dialect: Dialect, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._counterpart = counterpart_of(environment)
         self._dialect = dialect

@@ -5,35 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import GameSession, Session
+from fedse.environments.agentgym.counterpart import Counterpart, GameSession
 from fedse.environments.babyai.environment import BabyAI
 from fedse.environments.babyai.levels import LEVELS
 from fedse.environments.base import StepResult
 from fedse.errors import EnvironmentFault
 from fedse.types import Task
-
-
-class BabyAICounterpart(Counterpart[BabyAI]):
-    """The levels take turns, seed by seed."""
-
-    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        splits = self.environment.spec.splits
-        return {split: {_number(task): task for task in self.environment.tasks(split)} for split in splits}
-
-    def task_of(self, number: int) -> Task:
-        """A number stands for a level and a seed."""
-        level, seed = _located(number)
-        return Task(self.environment.name, f"{level}/{seed}")
-
-    def session(self, slot: int = 0) -> Session:
-        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        return BabyAISession(self.fresh(), slot, parity=self.options["parity"])
-
-    def recorded_session(self, record: Mapping[str, Any]) -> Session:  # noqa: ARG002
-        """Recordings were made with the original's faults."""
-        return BabyAISession(BabyAI(parity=True), 0, parity=True)
 
 
 class BabyAISession(GameSession[BabyAI]):
@@ -55,6 +32,22 @@ class BabyAISession(GameSession[BabyAI]):
         reward = result.reward or 0
         self._score = self._score + reward if self.parity else max(self._score, reward)
         return {"observation": result.observation, "reward": reward, "score": self._score, "done": result.done}
+
+
+class BabyAICounterpart(Counterpart[BabyAI]):
+    """The levels take turns, seed by seed."""
+
+    session_class = BabyAISession
+
+    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
+        splits = self.environment.spec.splits
+        return {split: {_number(task): task for task in self.environment.tasks(split)} for split in splits}
+
+    def task_of(self, number: int) -> Task:
+        """A number stands for a level and a seed."""
+        level, seed = _located(number)
+        return Task(self.environment.name, f"{level}/{seed}")
 
 
 def _located(number: int) -> tuple[str, int]:

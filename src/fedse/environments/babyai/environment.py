@@ -12,8 +12,15 @@ from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
 from fedse.environments.babyai.splits import split_tasks
 from fedse.environments.babyai.world import Scene, World
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
-from fedse.environments.task_numbers import task_number
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -34,9 +41,6 @@ class BabyAI(Environment):
         levels: which levels the tasks of the splits are from: a group such as ``easy``, or a list of names, numbers (1
             to 40) and groups; the benchmark's 18 by default.
         parity: also reproduce what the original server gets wrong (see the documentation).
-
-    Raises:
-        ConfigError, UnknownNameError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "babyai"

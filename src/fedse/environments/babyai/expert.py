@@ -7,11 +7,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from fedse.environments.babyai import cells
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.levels import MAX_TURNS
 from fedse.environments.babyai.missions import FORWARD, LEFT, RIGHT, TOGGLE, Status
 from fedse.environments.babyai.perception import perceive
-from fedse.environments.babyai.thoughts import Narrator, in_sight
+from fedse.environments.babyai.thoughts import Aim, Narrator, Purpose, in_sight
 from fedse.environments.babyai.world import HEADINGS, Pose, World
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
@@ -25,17 +24,12 @@ _BARE = {LEFT: "turn left", RIGHT: "turn right", FORWARD: "move forward", TOGGLE
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Where an action leads.
+    """Where an action leads."""
 
-    Attributes:
-        action: in words.
-        world: the state after it.
-        cost: primitive steps taken; among equals an action that would do no more than it does (to go to a thing, rather
-            than to pick it up and be done on arriving) is better, and one that names a thing.
-    """
-
-    action: str
-    world: World
+    action: str  #: in words
+    world: World  #: the state after it
+    #: primitive steps taken; among equals an action that would do no more than it does (to go to a thing, rather than
+    #: to pick it up and be done on arriving) is better, and one that names a thing
     cost: tuple[int, int, bool]
 
 
@@ -58,11 +52,7 @@ class BabyAIExpert:
         self._turns: deque[_Turn] = deque()
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the episode is over.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         world = self._world
         if world.over:
             raise EnvironmentFault(f"the babyai expert cannot act after the end of the episode, on {observation!r}")
@@ -76,17 +66,11 @@ class BabyAIExpert:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """One turn of an episode.
+    """One turn of an episode."""
 
-    Attributes:
-        state: of the world before it.
-        action: in words.
-        aim: why it is taken; ``None`` if it accomplishes the mission.
-    """
-
-    state: Hashable
-    action: str
-    aim: Aim | None
+    state: Hashable  #: of the world before it
+    action: str  #: in words
+    aim: Aim | None  #: why it is taken; ``None`` if it accomplishes the mission
 
 
 def _foresee(world: World) -> deque[_Turn]:

@@ -10,49 +10,16 @@ from fedse.names import unknown_name
 #: Turns that an agent gets, as in AgentGym's scripts.
 MAX_TURNS = 20
 
+_LEVELS = """
+    GoToRedBallGrey GoToRedBall GoToRedBallNoDists GoToObjS6 GoToLocalS8N7 GoToObjMazeS7 GoToImpUnlock GoToSeqS5R2
+    GoToRedBlueBall GoToDoor GoToObjDoor Open OpenRedDoor OpenDoorLoc OpenRedBlueDoorsDebug OpenDoorsOrderN4Debug
+    Pickup UnblockPickup PickupLoc PickupDistDebug PickupAbove PutNextLocalS6N4 PutNextS7N4Carrying Unlock
+    UnlockLocalDist KeyInBox UnlockPickupDist BlockedUnlockPickup UnlockToUnlock ActionObjDoor FindObjS7
+    KeyCorridorS6R3 OneRoomS20 MoveTwoAcrossS8N9 SynthS5R2 SynthLoc SynthSeq MiniBossLevel BossLevel
+    BossLevelNoUnlock
+"""
 #: MiniGrid registers each under ``BabyAI-<name>-v0``.
-LEVELS = (
-    "GoToRedBallGrey",
-    "GoToRedBall",
-    "GoToRedBallNoDists",
-    "GoToObjS6",
-    "GoToLocalS8N7",
-    "GoToObjMazeS7",
-    "GoToImpUnlock",
-    "GoToSeqS5R2",
-    "GoToRedBlueBall",
-    "GoToDoor",
-    "GoToObjDoor",
-    "Open",
-    "OpenRedDoor",
-    "OpenDoorLoc",
-    "OpenRedBlueDoorsDebug",
-    "OpenDoorsOrderN4Debug",
-    "Pickup",
-    "UnblockPickup",
-    "PickupLoc",
-    "PickupDistDebug",
-    "PickupAbove",
-    "PutNextLocalS6N4",
-    "PutNextS7N4Carrying",
-    "Unlock",
-    "UnlockLocalDist",
-    "KeyInBox",
-    "UnlockPickupDist",
-    "BlockedUnlockPickup",
-    "UnlockToUnlock",
-    "ActionObjDoor",
-    "FindObjS7",
-    "KeyCorridorS6R3",
-    "OneRoomS20",
-    "MoveTwoAcrossS8N9",
-    "SynthS5R2",
-    "SynthLoc",
-    "SynthSeq",
-    "MiniBossLevel",
-    "BossLevel",
-    "BossLevelNoUnlock",
-)
+LEVELS = tuple(_LEVELS.split())
 
 
 def _numbered(*numbers: int) -> tuple[str, ...]:

@@ -36,36 +36,26 @@ class Clause(Protocol):
     @property
     def start(self) -> Progress:
         """The progress before the first step."""
-        ...
 
     @property
     def errands(self) -> tuple[Errand, ...]:
         """The single instructions in it."""
-        ...
 
     def verify(self, progress: Progress, action: int, world: World) -> tuple[Progress, Status]:
         """Progress and status after the primitive ``action`` led to ``world``."""
-        ...
 
     def current(self, progress: Progress) -> Errand:
         """The single instruction that is to be carried out next."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What single instructions have in common.
+    """What single instructions have in common."""
 
-    Attributes:
-        text: the instruction in words.
-        targets: the things that it is about; one of them is enough.
-        kind: what sort of instruction it is.
-    """
-
-    text: str
-    targets: frozenset[int]
+    text: str  #: the instruction in words
+    targets: frozenset[int]  #: the things that it is about; one of them is enough
     start: ClassVar[None] = None
-    kind: ClassVar[str]
+    kind: ClassVar[str]  #: what sort of instruction it is
 
     @property
     def errands(self) -> tuple[Errand, ...]:

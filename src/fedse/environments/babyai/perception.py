@@ -20,17 +20,11 @@ CHECK = "check available actions"
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A visible thing.
+    """A visible thing."""
 
-    Attributes:
-        code: what it looks like.
-        ahead: cells in front of the agent.
-        right: cells to the right of the agent; negative to the left.
-    """
-
-    code: int
-    ahead: int
-    right: int
+    code: int  #: what it looks like
+    ahead: int  #: cells in front of the agent
+    right: int  #: cells to the right of the agent; negative to the left
 
     @property
     def name(self) -> str:
@@ -45,21 +39,13 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Perception:
-    """All that the text layer knows of a state.
+    """All that the text layer knows of a state."""
 
-    Attributes:
-        sights: the visible things, nearest first.
-        description: the state in words.
-        actions: action in words → the primitive actions it stands for, in the order of the list.
-        problems: what is answered to some actions that are not possible now.
-        listing: the line with the available actions, with the newline before it.
-    """
-
-    sights: tuple[Sight, ...]
-    description: str
-    actions: Mapping[str, Path]
-    problems: Mapping[str, str]
-    listing: str
+    sights: tuple[Sight, ...]  #: the visible things, nearest first
+    description: str  #: the state in words
+    actions: Mapping[str, Path]  #: action in words → the primitive actions it stands for, in the order of the list
+    problems: Mapping[str, str]  #: what is answered to some actions that are not possible now
+    listing: str  #: the line with the available actions, with the newline before it
 
 
 #: The places of a view but the agent's own, as (index, ahead, right): the original scans from the farthest row to the

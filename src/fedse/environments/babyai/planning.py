@@ -18,8 +18,8 @@ from minigrid.envs.babyai.core.verifier import ObjDesc
 from minigrid.utils.baby_ai_bot import BabyAIBot, DropSubgoal, GoNextToSubgoal, OpenSubgoal, PickupSubgoal, Subgoal
 
 from fedse.environments.babyai import cells
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.generation import level_environment
+from fedse.environments.babyai.thoughts import Aim, Purpose
 from fedse.environments.babyai.world import HEADINGS, MARGIN, Pose, World
 
 #: Searches that the bot may make for one step.  Of 4,735 steps in 160 worlds of all levels none took more than 11.
@@ -28,16 +28,11 @@ _SEARCHES = 100
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One step of a plan.
+    """One step of a plan."""
 
-    Attributes:
-        action: the primitive step.
-        aim: why it is taken.
-        pose, arrangement: of the world after it.
-    """
-
-    action: int
-    aim: Aim
+    action: int  #: the primitive step
+    aim: Aim  #: why it is taken
+    #: pose, arrangement: of the world after it
     pose: Pose
     arrangement: Hashable
 
@@ -132,9 +127,7 @@ def _not_locked_away(world: World) -> set[int]:
 class Plan:
     """The bot's way on from a world, worked out as far as it is asked for.
 
-    Args:
-        world: where to begin; the bot knows what was seen on the way there.
-        mapped: let the bot know the map instead, except what is behind locked doors.
+    The bot knows what was seen on the way there; if ``mapped``, the whole map except what is behind locked doors.
     """
 
     def __init__(self, world: World, *, mapped: bool) -> None:

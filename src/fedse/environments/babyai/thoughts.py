@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import enum
 import random
 import re
+from dataclasses import dataclass
 
 from fedse.environments.babyai import cells
-from fedse.environments.babyai.aims import Aim, Purpose
 from fedse.environments.babyai.missions import Errand, PutNext
 from fedse.environments.babyai.perception import perceive
 from fedse.environments.babyai.world import HEADINGS, World
 from fedse.environments.voices import voices
+
+
+class Purpose(enum.Enum):
+    """What the bot is about."""
+
+    MISSION = enum.auto()
+    EXPLORE = enum.auto()
+    FETCH_KEY = enum.auto()
+    CLEAR_WAY = enum.auto()
+    PUT_DOWN = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Why the bot takes a step: its topmost subgoal, in short."""
+
+    purpose: Purpose  #: what it is about
+    target: str  #: the thing that it makes for, such as ``red key``; empty for a mere place
+
 
 #: Words that a thought may have.
 LIMIT = 30

@@ -29,35 +29,23 @@ Pose = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """How a world is at the beginning.
+    """How a world is at the beginning."""
 
-    Attributes:
-        level, seed: what MiniGrid made it from.
-        mission: the goal in words.
-        clause: the goal as a condition.
-        max_steps: primitive steps that the level grants.
-        width: cells in a row, without the margins.
-        codes: cell → code, row by row, margins included.
-        looks: thing → its code (of a door: at the beginning).
-        things: cell → thing.
-        places: thing → cell, as the mission first knows them.
-        position, heading: of the agent.
-        carried: the thing that it carries.
-    """
-
+    #: level, seed: what MiniGrid made it from
     level: str
     seed: int
-    mission: str
-    clause: Clause
-    max_steps: int
-    width: int
-    codes: bytes
-    looks: tuple[int, ...]
-    things: Mapping[int, int]
-    places: Mapping[int, int]
+    mission: str  #: the goal in words
+    clause: Clause  #: the goal as a condition
+    max_steps: int  #: primitive steps that the level grants
+    width: int  #: cells in a row, without the margins
+    codes: bytes  #: cell → code, row by row, margins included
+    looks: tuple[int, ...]  #: thing → its code (of a door: at the beginning)
+    things: Mapping[int, int]  #: cell → thing
+    places: Mapping[int, int]  #: thing → cell, as the mission first knows them
+    #: position, heading: of the agent
     position: int
     heading: int
-    carried: int | None
+    carried: int | None  #: the thing that it carries
 
     @property
     def steps(self) -> tuple[int, int, int, int]:

@@ -5,46 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import GameSession, Session
+from fedse.environments.agentgym.counterpart import Counterpart, GameSession
 from fedse.environments.base import StepResult
 from fedse.environments.maze.environment import TRAJECTORY_GAMES, Maze
 from fedse.environments.maze.layouts import DOUBLE_T
 from fedse.types import Task
-
-
-class MazeCounterpart(Counterpart[Maze]):
-    """Games are starts of ``double_t``."""
-
-    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """Those that AgentTraj trains on against all others, and the benchmark's splits."""
-        games = range(len(DOUBLE_T.starts))
-        splits = {
-            "train": TRAJECTORY_GAMES,
-            "test": [game for game in games if game not in TRAJECTORY_GAMES],
-            "benchmark-train": TRAJECTORY_GAMES,
-            "benchmark-test": games,
-        }
-        return {
-            split: {
-                game: self.task_of(game)
-                for game in games
-                if DOUBLE_T.distances[DOUBLE_T.starts[game]] <= self.options["max_path"]
-            }
-            for split, games in splits.items()
-        }
-
-    def task_of(self, number: int) -> Task:
-        """A number is a game."""
-        return Task(self.environment.name, f"double_t/{number}")
-
-    def session(self, slot: int = 0) -> Session:
-        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        return MazeSession(self.fresh(), slot, parity=self.options["parity"])
-
-    def recorded_session(self, record: Mapping[str, Any]) -> Session:  # noqa: ARG002
-        """Recordings were made with the original's faults."""
-        return MazeSession(self.fresh(), 0, parity=True)
 
 
 class MazeSession(GameSession[Maze]):
@@ -70,3 +35,31 @@ class MazeSession(GameSession[Maze]):
     def answer(self, result: StepResult) -> dict[str, Any]:
         """The original sends an integer on ordinary steps and a float at the end."""
         return super().answer(result) | ({} if result.done else {"reward": int(result.reward)})
+
+
+class MazeCounterpart(Counterpart[Maze]):
+    """Games are starts of ``double_t``."""
+
+    session_class = MazeSession
+
+    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """Those that AgentTraj trains on against all others, and the benchmark's splits."""
+        games = range(len(DOUBLE_T.starts))
+        splits = {
+            "train": TRAJECTORY_GAMES,
+            "test": [game for game in games if game not in TRAJECTORY_GAMES],
+            "benchmark-train": TRAJECTORY_GAMES,
+            "benchmark-test": games,
+        }
+        return {
+            split: {
+                game: self.task_of(game)
+                for game in games
+                if DOUBLE_T.distances[DOUBLE_T.starts[game]] <= self.options["max_path"]
+            }
+            for split, games in splits.items()
+        }
+
+    def task_of(self, number: int) -> Task:
+        """A number is a game."""
+        return Task(self.environment.name, f"double_t/{number}")

@@ -6,14 +6,28 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
-from fedse.environments.maze.board import Place, board
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.maze.expert import MazeExpert
-from fedse.environments.maze.generator import DEFAULT_STYLE, STYLES, TEST_MAZES, TRAIN_MAZES, generated, has_loop
+from fedse.environments.maze.generator import (
+    DEFAULT_STYLE,
+    STYLES,
+    TEST_MAZES,
+    TRAIN_MAZES,
+    generated,
+    has_loop,
+    trip_ids,
+    trips,
+)
 from fedse.environments.maze.instructions import CONCISE, FULL
-from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout
-from fedse.environments.maze.trips import trip_ids, trips
-from fedse.environments.task_numbers import task_number
+from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout, Place, board
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -45,9 +59,6 @@ class Maze(Environment):
         only: number of a generated maze, 0 to 2,474; the splits ``train`` and ``test`` are then trips in that one maze,
             and no trip of one, nor its way back, is in the other.
         parity: also reproduce what the original server gets wrong (an empty message for game 25).
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "maze"
@@ -119,7 +130,7 @@ class Maze(Environment):
     def open(self, layout: Layout, start: Cell) -> str:
         """Begin an episode in ``layout`` at ``start``; return the first observation."""
         self._layout = layout
-        self._place = _board(layout)[start]
+        self._place = board(layout)[start]
         self._steps = 0
         return self._place.observation
 
@@ -140,11 +151,6 @@ class Maze(Environment):
     def expert(self, seed: int) -> Expert:
         """A planner that knows the map and arrives within the turn limit."""
         return MazeExpert(self._layout, MAX_TURNS - self._steps, seed)
-
-
-@functools.lru_cache(maxsize=512)
-def _board(layout: Layout) -> dict[Cell, Place]:
-    return board(layout)
 
 
 def _find(task: Task) -> tuple[Layout, Cell]:

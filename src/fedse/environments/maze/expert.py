@@ -52,11 +52,7 @@ class MazeExpert:
         self._visited: set[Cell] = set()
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the observation names no cell of the maze, as after the end of the episode.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         match = _POSITION.search(observation)
         cell = (int(match[1]), int(match[2])) if match else None
         if cell is None or cell not in self._layout.distances or cell == self._layout.goal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedse.environments.maze.layouts import (
@@ -29,23 +29,18 @@ from fedse.seeding import python_random
 TRAIN_MAZES, TEST_MAZES = 2000, 475
 #: As in ``double_t``.
 LONGEST_PATH = 12
+#: One trip in so many is held out.
+_TEST_PERIOD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How mazes of a kind look.
+    """How mazes of a kind look."""
 
-    Attributes:
-        cells: fewest and most free cells aimed at.
-        corridor: shortest and longest corridor, in cells.
-        loop_chance: how often a corridor may join another one.
-        loops: whether only mazes with a loop will do.
-    """
-
-    cells: tuple[int, int]
-    corridor: tuple[int, int]
-    loop_chance: float
-    loops: bool
+    cells: tuple[int, int]  #: fewest and most free cells aimed at
+    corridor: tuple[int, int]  #: shortest and longest corridor, in cells
+    loop_chance: float  #: how often a corridor may join another one
+    loops: bool  #: whether only mazes with a loop will do
 
 
 #: Style → its looks; the name is the first half of its task ids.  ``random`` is the kind of ``double_t``.
@@ -123,3 +118,33 @@ def _furnish(style: str, free: frozenset[Cell], rng: random.Random) -> Layout | 
     goal = rng.choice(sorted(free))
     starts = sorted(cell for cell, moves in distances_from(free, goal).items() if moves == distance)
     return Layout(style, free, goal, (rng.choice(starts),)) if starts else None
+
+
+@functools.lru_cache(maxsize=8)
+def trips(number: int, style: str) -> tuple[Layout, ...]:
+    """All trips of a maze in a drawn order: layouts of one grid, each with its goal and its one start cell.
+
+    A trip is a pair of a start and a goal within reach of it.  As in the benchmark, such tasks share one layout, so
+    that an agent can come to know it.
+    """
+    free = generated(number, style).free
+    pairs = [
+        (goal, start)
+        for goal in sorted(free)
+        for start, moves in sorted(distances_from(free, goal).items())
+        if 1 <= moves <= LONGEST_PATH
+    ]
+    python_random("maze", "trips", 1, style, number).shuffle(pairs)
+    return tuple(Layout(style, free, goal, (start,)) for goal, start in pairs)
+
+
+def trip_ids(number: int, style: str, *, held_out: bool) -> Sequence[str]:
+    """Ids of the trips to train on, or of those held out; a trip and its way back are on one side."""
+    places = trips(number, style)
+    chosen = []
+    sides: dict[frozenset[object], bool] = {}
+    for index, trip in enumerate(places):
+        ends = frozenset((trip.goal, trip.starts[0]))
+        if sides.setdefault(ends, len(sides) % _TEST_PERIOD == _TEST_PERIOD - 1) is held_out:
+            chosen.append(f"{style}-{number}/{index}")
+    return chosen

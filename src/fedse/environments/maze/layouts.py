@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from fedse.environments.base import StepResult
+
 Cell = tuple[int, int]
 
 ROWS, COLUMNS = 10, 13
@@ -20,19 +22,12 @@ OPPOSITE: Mapping[str, str] = {"right": "left", "left": "right", "up": "down", "
 
 @dataclass(frozen=True)
 class Layout:
-    """One maze.
+    """One maze."""
 
-    Attributes:
-        name: layout name, the first half of a task id.
-        free: the cells that can be entered.
-        goal: the cell to reach.
-        starts: the legal start cells, in the order of their task numbers.
-    """
-
-    name: str
-    free: frozenset[Cell]
-    goal: Cell
-    starts: tuple[Cell, ...]
+    name: str  #: layout name, the first half of a task id
+    free: frozenset[Cell]  #: the cells that can be entered
+    goal: Cell  #: the cell to reach
+    starts: tuple[Cell, ...]  #: the legal start cells, in the order of their task numbers
 
     @functools.cached_property
     def exits(self) -> Mapping[Cell, Mapping[str, Cell]]:
@@ -113,9 +108,48 @@ def _plain(name: str, free: frozenset[Cell], goal: Cell) -> Layout:
 
 DOUBLE_T = _double_t()
 T = _plain("t", _cells((range(1, 2), range(1, 12)), (range(2, 9), range(6, 7))), (8, 6))
-U = _plain(
-    "u",
-    _cells((range(1, 2), range(1, 12)), (range(1, 9), range(11, 12)), (range(8, 9), range(1, 12))),
-    (8, 1),
-)
+U = _plain("u", _cells((range(1, 2), range(1, 12)), (range(1, 9), range(11, 12)), (range(8, 9), range(1, 12))), (8, 1))
 NAMED: Mapping[str, Layout] = {layout.name: layout for layout in (DOUBLE_T, T, U)}
+
+
+#: The accepted actions; the original matches them exactly, case included.
+ACTIONS = {f"move {direction}": direction for direction in ("left", "right", "up", "down")}
+
+#: In the order in which the original names walls.
+_PHRASES = {"right": "to your right", "left": "to your left", "up": "above you", "down": "below you"}
+
+
+class Place:
+    """One cell: what stepping onto it (or staying on it) answers, and where the accepted actions lead."""
+
+    __slots__ = ("exits", "observation", "result")
+
+    def __init__(self, observation: str, *, goal: bool) -> None:
+        self.observation = observation
+        self.result = StepResult("Success\n", 1.0, True) if goal else StepResult(observation, 0.0, False)
+        self.exits: dict[str, Place] = {}
+
+
+@functools.lru_cache(maxsize=512)
+def board(layout: Layout) -> dict[Cell, Place]:
+    """All places of a layout, linked."""
+    places = {cell: Place(describe(layout, cell), goal=cell == layout.goal) for cell in layout.free}
+    for cell, place in places.items():
+        exits = layout.exits[cell]
+        place.exits = {action: places[exits[way]] for action, way in ACTIONS.items() if way in exits}
+    return places
+
+
+def describe(layout: Layout, cell: Cell) -> str:
+    """The original's observation of a cell (AgentGym's variant: no newline at the end)."""
+    walls = [phrase for direction, phrase in _PHRASES.items() if direction not in layout.exits[cell]]
+    if not walls:
+        around = "There are no walls near you."
+    elif len(walls) == 1:
+        around = f"There is a wall {walls[0]}."
+    else:
+        around = f"There are walls {', '.join(walls)}."
+    return (
+        f"The goal is at position {layout.goal[0]}, {layout.goal[1]}. "
+        f"Your current position is at position {cell[0]}, {cell[1]}. {around}"
+    )

@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import Session
-from fedse.environments.textcraft.commands import Opening, make_opening, opening
+from fedse.environments.agentgym.counterpart import Counterpart, Session
 from fedse.environments.textcraft.environment import TextCraft
 from fedse.environments.textcraft.game import Game
-from fedse.environments.textcraft.graph import crafting_graph
+from fedse.environments.textcraft.graph import Opening, crafting_graph, make_opening, opening
 from fedse.environments.textcraft.recipes import NAMESPACE, written
 from fedse.types import Task
 

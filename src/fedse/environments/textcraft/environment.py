@@ -8,10 +8,9 @@ from typing import ClassVar
 
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
-from fedse.environments.textcraft.commands import Opening, opening
 from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
-from fedse.environments.textcraft.graph import crafting_graph, goal_kinds
+from fedse.environments.textcraft.graph import Opening, crafting_graph, goal_kinds, opening
 from fedse.environments.textcraft.instructions import CONCISE, FULL
 from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
 from fedse.errors import ConfigError, EnvironmentFault
@@ -31,7 +30,6 @@ class TextCraft(Environment):
         parity: also reproduce a fault of the original server: ``get 0 …`` leaves an entry of zero in the inventory.
 
     Raises:
-        ConfigError: if an option has a bad value.
         EnvironmentFault: if the package ``textcraft``, which holds the recipes, is missing or differs.
     """
 

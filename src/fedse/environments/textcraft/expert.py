@@ -70,12 +70,7 @@ class TextCraftExpert:
         self._looking = False
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the goal has been crafted, if the commands do not lead to it, or if the answer to a
-                look into the inventory cannot be read.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         if not self._take_in(observation):
             self._last, self._looking = None, True
             return self._voice.look, "inventory"

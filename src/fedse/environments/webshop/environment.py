@@ -8,19 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.parts import Part, parse_part
-from fedse.environments.task_numbers import task_number
 from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
-from fedse.environments.webshop.pages import PAGE_SIZE
+from fedse.environments.webshop.pages import PAGE_SIZE, Visit
 from fedse.environments.webshop.products import NO_LIMIT, Goal
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
 from fedse.environments.webshop.taxonomy import DEPARTMENTS
-from fedse.environments.webshop.visit import Visit
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -48,9 +54,6 @@ class WebShop(Environment):
 
     Attributes:
         shop: what is sold here, and to whom.
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "webshop"

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from fedse.environments.webshop.families import listed
+from fedse.environments.voices import voices
+from fedse.environments.webshop.generator import listed
 from fedse.environments.webshop.pages import BUY, NEXT, PREVIOUS
-from fedse.environments.webshop.phrases import VOICES
 from fedse.environments.webshop.reading import Kind, Listing, View, Wish, read_page
 from fedse.environments.webshop.search import analyzed
 from fedse.environments.webshop.taxonomy import wordings
 from fedse.errors import EnvironmentFault
 from fedse.seeding import python_random
+
+# In few words, because every token of a thought is sampled in each turn and trained on in each round; in the words of
+# the page, so that a small model can copy its decision from its reason.
+VOICES = voices(
+    # On the start page: the product and its attributes.
+    search=("I want {}.", "Needed: {}."),
+    # After a search without results: the product.
+    broad=("Nothing found. I search for {} alone.", "No results. Only {} then."),
+    # A product within the limit: its number, its price, the limit.
+    first=("{} costs {}, within ${}.", "I try {} for {}, limit ${}."),
+    # The same without a limit: number and price.
+    free=("{} comes first at {}, no limit.", "I try {} for {}, any price."),
+    # A product after others were tried: number and price.
+    next=("Next is {} at {}.", "Now I try {} for {}."),
+    # Nothing is left to try on this page of results.
+    turn=("Nothing more fits here.", "I need other results."),
+    # Why the features are read: the attributes not named in the title.
+    read=("Not in the title: {}.", "To check: {}."),
+    # What the features said: the attributes found, or not found.
+    tells=("Features tell {}.", "It has {}."),
+    lacks=("Features lack {}.", "It has no {}."),
+    # Why another product is sought: what is missing.
+    reject=("It lacks {}. Back.", "Without {}, I go back."),
+    # The option's name and the value.
+    option=("The {} is {}.", "Option {}: {}."),
+    # All is right; some attributes, which it names, were not checked; something is wrong.
+    buy=("All fits. Buy.", "Everything is right."),
+    trust=("No turns to check {}. Buy.", "I cannot check {} now."),
+    settle=("No turns to look further. Buy.", "My turns run out."),
+)
+
 
 _FEATURES = "Features"
 #: Pages of results that are looked at.
@@ -40,11 +71,7 @@ class WebShopExpert:
         self._clicked: set[str] = set()
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the observation is no page of an open visit.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         view = read_page(observation)
         if view is None:
             raise EnvironmentFault(f"the webshop expert cannot act on the observation {observation!r}")

@@ -143,12 +143,8 @@ def _items_file(path: Path) -> Path:
 def read_json(path: Path, kind: type = dict) -> Any:
     """The content of a JSON file, or of its gzipped or plain sibling.
 
-    Args:
-        path: the file.
-        kind: what it must hold: ``dict`` or ``list``.
-
     Raises:
-        ConfigError: if there is none, or it holds something else.
+        ConfigError: if there is none, or it holds something else than a ``kind``, which is ``dict`` or ``list``.
     """
     path = _present(path)
     try:

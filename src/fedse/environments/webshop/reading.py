@@ -28,19 +28,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """An instruction, taken apart.
+    """An instruction, taken apart."""
 
-    Attributes:
-        product: the kind of product; in instructions of the original also attributes that stand before it.
-        attributes: the attributes that can be told from it.
-        options: option name → value.
-        limit: the price limit as written, such as ``40.00``; ``None`` without one.
-    """
-
-    product: str
-    attributes: tuple[str, ...]
-    options: Mapping[str, str]
-    limit: str | None
+    product: str  #: the kind of product; in instructions of the original also attributes that stand before it
+    attributes: tuple[str, ...]  #: the attributes that can be told from it
+    options: Mapping[str, str]  #: option name → value
+    limit: str | None  #: the price limit as written, such as ``40.00``; ``None`` without one
 
     def affordable(self, price: str) -> bool:
         """Whether a price as shown, or the lower end of a range, keeps the limit."""
@@ -58,23 +51,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A page as read.
+    """A page as read."""
 
-    Attributes:
-        kind: which page it is.
-        wish: the instruction on it.
-        number: of a page of results, from 1.
-        listings: the products on a page of results.
-        title: of the product on its page.
-        pieces: everything after the instruction.
-    """
-
-    kind: Kind
-    wish: Wish
-    number: int
-    listings: tuple[Listing, ...]
-    title: str
-    pieces: tuple[str, ...]
+    kind: Kind  #: which page it is
+    wish: Wish  #: the instruction on it
+    number: int  #: of a page of results, from 1
+    listings: tuple[Listing, ...]  #: the products on a page of results
+    title: str  #: of the product on its page
+    pieces: tuple[str, ...]  #: everything after the instruction
 
 
 def read_page(observation: str) -> View | None:

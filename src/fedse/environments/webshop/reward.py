@@ -10,9 +10,34 @@ from dataclasses import dataclass
 
 from rapidfuzz import fuzz, utils
 
-from fedse.environments.webshop.colours import COLOURS, first_colour
 from fedse.environments.webshop.nouns import NounExtractor
 from fedse.environments.webshop.products import Goal, Product
+
+# The named colours of CSS (W3C, CSS Color Module Level 4, section 6.1); the original has a list of its own, much alike.
+_CSS = """
+aliceblue antiquewhite aqua aquamarine azure beige bisque black blanchedalmond blue blueviolet brown burlywood cadetblue
+chartreuse chocolate coral cornflowerblue cornsilk crimson cyan darkblue darkcyan darkgoldenrod darkgray darkgreen
+darkgrey darkkhaki darkmagenta darkolivegreen darkorange darkorchid darkred darksalmon darkseagreen darkslateblue
+darkslategray darkslategrey darkturquoise darkviolet deeppink deepskyblue dimgray dimgrey dodgerblue firebrick
+floralwhite forestgreen fuchsia gainsboro ghostwhite gold goldenrod gray green greenyellow grey honeydew hotpink
+indianred indigo ivory khaki lavender lavenderblush lawngreen lemonchiffon lightblue lightcoral lightcyan
+lightgoldenrodyellow lightgray lightgreen lightgrey lightpink lightsalmon lightseagreen lightskyblue lightslategray
+lightslategrey lightsteelblue lightyellow lime limegreen linen magenta maroon mediumaquamarine mediumblue mediumorchid
+mediumpurple mediumseagreen mediumslateblue mediumspringgreen mediumturquoise mediumvioletred midnightblue mintcream
+mistyrose moccasin navajowhite navy oldlace olive olivedrab orange orangered orchid palegoldenrod palegreen
+paleturquoise palevioletred papayawhip peachpuff peru pink plum powderblue purple rebeccapurple red rosybrown royalblue
+saddlebrown salmon sandybrown seagreen seashell sienna silver skyblue slateblue slategray slategrey snow springgreen
+steelblue tan teal thistle tomato turquoise violet wheat white whitesmoke yellow yellowgreen
+"""
+
+#: In alphabetical order, which decides where a text holds several.
+COLOURS = tuple(sorted(_CSS.split()))
+
+
+def first_colour(text: str) -> str | None:
+    """The first colour, in alphabetical order, that occurs in ``text``, even inside a word: "tan" in "titanium"."""
+    return next((colour for colour in COLOURS if colour in text), None)
+
 
 #: Texts that are more similar than this, of 100, count as the same.
 _SAME = 85
@@ -24,28 +49,20 @@ _DROPPED = dict.fromkeys(range(128, 256))
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward and its parts, all between 0 and 1; the shares ``w_…`` sum to 1.
+    """A reward and its parts, all between 0 and 1; the shares ``w_…`` sum to 1."""
 
-    Attributes:
-        reward: the whole.
-        r_type: how far the kind of product is right.
-        query_match: the product was filed under the same query.
-        category_match: the breadcrumbs share two parts or more.
-        title_score: share of the nouns in the wanted product's name that the bought one's name holds.
-        r_att, w_att: share of attributes that match, and what they count.
-        r_option, w_option: the same for options; ``None`` if the goal has none.
-        r_price, w_price: whether the price is kept, and what that counts.
-    """
-
-    reward: float
-    r_type: float
-    query_match: bool
-    category_match: bool
-    title_score: float
+    reward: float  #: the whole
+    r_type: float  #: how far the kind of product is right
+    query_match: bool  #: the product was filed under the same query
+    category_match: bool  #: the breadcrumbs share two parts or more
+    title_score: float  #: share of the nouns in the wanted product's name that the bought one's name holds
+    #: r_att, w_att: share of attributes that match, and what they count
     r_att: float
     w_att: float
+    #: r_option, w_option: the same for options; ``None`` if the goal has none
     r_option: float | None
     w_option: float | None
+    #: r_price, w_price: whether the price is kept, and what that counts
     r_price: bool
     w_price: float
 

@@ -34,7 +34,6 @@ class Ranking(Protocol):
 
     def search(self, query: str) -> Sequence[int]:
         """Positions of the products found in the catalogue, best first."""
-        ...
 
 
 class Bm25:
@@ -76,8 +75,7 @@ class Bm25:
 class Overlap:
     """A plainer engine: the more words of the query a product's text holds the better, whatever the words are.
 
-    Args:
-        products: the catalogue; products with equally many words come in its order.
+    Products with equally many words come in the catalogue's order.
     """
 
     def __init__(self, products: Sequence[Product]) -> None:

@@ -11,8 +11,7 @@ from fedse.environments.parts import Part
 from fedse.environments.sampling import in_turns
 from fedse.environments.webshop.files import read_catalogue
 from fedse.environments.webshop.generator import generated
-from fedse.environments.webshop.goals import Goals
-from fedse.environments.webshop.products import Product
+from fedse.environments.webshop.products import Goals, Product
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES, Ranking
 from fedse.errors import ConfigError
 from fedse.seeding import derive_seed
@@ -30,15 +29,10 @@ _BENCHMARK_TEST, _BENCHMARK_DEV = 500, 1_500
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """In what a shop differs from others with the same catalogue.
+    """In what a shop differs from others with the same catalogue."""
 
-    Attributes:
-        stock: what it has of the catalogue: a department, a part, or everything (``None``).
-        search: a key of :data:`~fedse.environments.webshop.search.ENGINES`.
-    """
-
-    stock: str | Part | None = None
-    search: str = DEFAULT_ENGINE
+    stock: str | Part | None = None  #: what it has of the catalogue: a department, a part, or everything (``None``)
+    search: str = DEFAULT_ENGINE  #: a key of :data:`~fedse.environments.webshop.search.ENGINES`
 
     def stocked(self, catalogue: Sequence[Product]) -> Sequence[Product]:
         """The products that the shop has, in catalogue order."""
@@ -114,12 +108,7 @@ def own_shop(catalogue: str) -> Shop:
 
 
 def data_shop(path: Path) -> Shop:
-    """The shop with data in the original's formats.
-
-    Raises:
-        ConfigError: see :func:`~fedse.environments.webshop.files.read_catalogue`.
-        StorageError: if the folder cannot be read.
-    """
+    """The shop with data in the original's formats, see :func:`~fedse.environments.webshop.files.read_catalogue`."""
     path = path.absolute()
     return _data_shop(path, _state(path if path.is_dir() else path.parent))
 

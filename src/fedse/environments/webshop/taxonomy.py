@@ -16,27 +16,16 @@ DEPARTMENTS = ("fashion", "beauty", "grocery", "electronics", "garden")
 
 @dataclass(frozen=True)
 class ProductType:
-    """A kind of product.
+    """A kind of product."""
 
-    Attributes:
-        category: its department.
-        query: what it is called in the plural; names it.
-        breadcrumb: its place in the shop, ``A › B › C``.
-        nouns: what one of them may be called in a title.
-        price: usual lowest and highest price, in dollars.
-        options: option name → all values.
-        attributes: attributes that one may have.
-        uses: what it may be for.
-    """
-
-    category: str
-    query: str
-    breadcrumb: str
-    nouns: tuple[str, ...]
-    price: tuple[float, float]
-    options: Mapping[str, tuple[str, ...]]
-    attributes: tuple[str, ...]
-    uses: tuple[str, ...]
+    category: str  #: its department
+    query: str  #: what it is called in the plural; names it
+    breadcrumb: str  #: its place in the shop, ``A › B › C``
+    nouns: tuple[str, ...]  #: what one of them may be called in a title
+    price: tuple[float, float]  #: usual lowest and highest price, in dollars
+    options: Mapping[str, tuple[str, ...]]  #: option name → all values
+    attributes: tuple[str, ...]  #: attributes that one may have
+    uses: tuple[str, ...]  #: what it may be for
 
 
 @functools.cache

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fedse.environments.agentgym.counterpart import Counterpart
-from fedse.environments.agentgym.sessions import GameSession, Session, finished
+from fedse.environments.agentgym.counterpart import Counterpart, GameSession, Session, finished
 from fedse.environments.base import StepResult
 from fedse.environments.wordle.environment import INVALID, SPLITS, Wordle
 from fedse.environments.wordle.vocabulary import LETTERS
@@ -15,36 +14,6 @@ from fedse.types import Task
 
 #: Recordings list the possible words up to this many.
 _RECORDED_WORDS = 10
-
-
-class WordleCounterpart(Counterpart[Wordle]):
-    """Numbers are seeds, as they are here."""
-
-    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        return {split: {seed: self.task_of(seed) for seed in seeds} for split, seeds in SPLITS.items()}
-
-    def session(self, slot: int = 0) -> Session:
-        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        return WordleSession(self.fresh(), slot, parity=self.options["parity"])
-
-    def match(self, ask: Callable[[str], Any]) -> None:
-        """Take the server's words for one's own, since agents are told all of them."""
-        words = ask("filtered_vocab")
-        if not (
-            isinstance(words, list) and words and all(isinstance(word, str) and len(word) == LETTERS for word in words)
-        ):
-            raise EnvironmentFault(f"wordle: the server's words are no list of words: {str(words)[:80]}")
-        self.environment.use_words(words)
-
-    def recorded_session(self, record: Mapping[str, Any]) -> Session:
-        """The field ``vocab`` (``bip39_40``, …) gives the words; recordings were made with the original's faults."""
-        size = str(record["vocab"]).removeprefix("bip39_")
-        if not size.isdigit():
-            raise ConfigError(
-                f"a wordle recording names the vocabulary {record['vocab']!r}", "known: bip39_40, bip39_555"
-            )
-        return WordleSession(Wordle(size=int(size)), 0, parity=True)
 
 
 class WordleSession(GameSession[Wordle]):
@@ -80,3 +49,31 @@ class WordleSession(GameSession[Wordle]):
         """How many words are possible, and which if they are few."""
         words = self.game.possible_words
         return {"n_filtered": len(words), "filtered": words if len(words) <= _RECORDED_WORDS else None}
+
+
+class WordleCounterpart(Counterpart[Wordle]):
+    """Numbers are seeds, as they are here."""
+
+    session_class = WordleSession
+
+    def tasks(self) -> Mapping[str, Mapping[int, Task]]:
+        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
+        return {split: {seed: self.task_of(seed) for seed in seeds} for split, seeds in SPLITS.items()}
+
+    def match(self, ask: Callable[[str], Any]) -> None:
+        """Take the server's words for one's own, since agents are told all of them."""
+        words = ask("filtered_vocab")
+        if not (
+            isinstance(words, list) and words and all(isinstance(word, str) and len(word) == LETTERS for word in words)
+        ):
+            raise EnvironmentFault(f"wordle: the server's words are no list of words: {str(words)[:80]}")
+        self.environment.use_words(words)
+
+    def recorded_session(self, record: Mapping[str, Any]) -> Session:
+        """The field ``vocab`` (``bip39_40``, …) gives the words; recordings were made with the original's faults."""
+        size = str(record["vocab"]).removeprefix("bip39_")
+        if not size.isdigit():
+            raise ConfigError(
+                f"a wordle recording names the vocabulary {record['vocab']!r}", "known: bip39_40, bip39_555"
+            )
+        return WordleSession(Wordle(size=int(size)), 0, parity=True)

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
+from fedse.environments.base import (
+    Environment,
+    EnvironmentSpec,
+    Expert,
+    PromptStyle,
+    StepResult,
+    TaskTraits,
+    task_number,
+)
 from fedse.environments.parts import parse_part
-from fedse.environments.task_numbers import task_number
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
@@ -59,9 +66,6 @@ class Wordle(Environment):
         vocab: a text file with one word a line, instead of the built-in words.
         part: play with a part of the words only, such as ``2/4``; see :class:`~fedse.environments.parts.Part`.
         parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
-
-    Raises:
-        ConfigError: if an option has a bad value.
     """
 
     name: ClassVar[str] = "wordle"

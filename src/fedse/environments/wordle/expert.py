@@ -39,11 +39,7 @@ class WordleExpert:
         self._guess: int | None = None
 
     def act(self, observation: str) -> tuple[str, str]:
-        """The next (thought, action).
-
-        Raises:
-            EnvironmentFault: if the observation is no feedback, or contradicts what came before.
-        """
+        """See :class:`~fedse.environments.base.Expert`."""
         if self._guess is None:
             self._guess = self._vocabulary.ranked(self._candidates)[0][1]
             word = self._vocabulary.words[self._guess]
