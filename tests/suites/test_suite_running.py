@@ -49,7 +49,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, warm_workers: None) -> Pa
 def digests(root: Path, made: Suite) -> dict[str, list[str]]:
     """Cell → digests of its adapters, round by round."""
     return {
-        str(found): [record.adapter for record in read_records(RunFolder(found.folder(root).server))]
+        str(found): [record.adapter for record in read_records(RunFolder(found.folder(root)).server)]
         for found in made.cells()
     }
 
@@ -114,7 +114,7 @@ def test_the_base_model_is_evaluated_once_for_all_methods_of_a_seed(tmp_path: Pa
     )
     assert begun.read_bytes() == kept.read_bytes()
     assert [record.evaluation for record in read_records(RunFolder(alone).server)] == [
-        record.evaluation for record in read_records(RunFolder(found.folder(root).server))
+        record.evaluation for record in read_records(RunFolder(found.folder(root)).server)
     ]
 
 
@@ -213,7 +213,7 @@ def test_finished_runs_of_other_suites_are_taken_over(finished: Path, tmp_path: 
     taken = [(method, Step.TAKEN_OVER) for method in ("pre-trained", "fedit", "fed-se")]
     assert told == [*taken, ("no-history", Step.STARTED), ("no-history", Step.DONE)]
     for method, _ in taken:
-        copied, original = (RunFolder(cell(SMALL, method, 1).folder(folder)) for folder in (root, donor))
+        copied, original = (RunFolder(cell(SMALL, method, 1).folder(folder)).server for folder in (root, donor))
         assert read_records(copied) == read_records(original)
         assert copied.global_adapter(0).exists() is original.global_adapter(0).exists() is not is_packed
         assert not copied.lock.exists()
