@@ -16,7 +16,7 @@ from fedse.environments.maze import expert as maze
 from fedse.environments.maze.layouts import OPPOSITE
 from fedse.environments.textcraft import expert as textcraft
 from fedse.environments.textcraft.planner import Command, listed, parse_command
-from fedse.environments.webshop import phrases as webshop
+from fedse.environments.webshop import expert as webshop
 from fedse.environments.webshop.generator import listed as enumerated
 from fedse.environments.webshop.reading import Kind, View, read_page
 from fedse.environments.wordle import expert as wordle
