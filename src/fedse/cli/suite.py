@@ -177,8 +177,9 @@ def _show_plan(suite: Suite, folder: Path, reuse: Sequence[Path]) -> None:
     show_table(headings, rows, texts=headings)
     say(f"\n{_shape(suite)}; their environments, tasks and methods are there")
     left = progress.remaining()
-    told = f"about {duration(left)}, one after the other, as the runs that are done"
-    say(f"Estimate of the rest: {'no run is done yet' if math.isnan(left) else told}")
+    known = not math.isnan(left)
+    told = f"about {duration(left)}, one after the other, as the runs that are done" if known else "no run is done yet"
+    say(f"Estimate of the rest: {told}")
 
 
 def _memory(config: fedse.RunConfig) -> str:
