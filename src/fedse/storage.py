@@ -115,6 +115,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for what becomes a part of it; gone when the block ends.
+
+    Raises:
+        StorageError: if the folder cannot be made, or on any ``OSError`` in the block.
+    """
+    with storage_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def recover(folder: Path) -> None:
     """Tidy what killed processes left in a folder: half-made files go, a folder that was being replaced comes back.
 

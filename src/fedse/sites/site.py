@@ -101,13 +101,7 @@ class Site:
         answer, report = self._answers[instruction.purpose](instruction)
         if isinstance(answer, Rates) and "rates" not in self.disclosed:
             answer = Done()
-        return Reply(
-            site=self.name,
-            purpose=instruction.purpose,
-            round=instruction.round,
-            answer=answer,
-            report=report.only(self.disclosed),
-        )
+        return Reply.to(instruction, answer, report.only(self.disclosed))
 
     def _join(self, _: Instruction) -> tuple[_Answer, SiteReport]:
         return Done(), SiteReport(tasks={name: environment.tasks for name, environment in self._environments.items()})
