@@ -158,7 +158,7 @@ class Server:
             RunError: if one of them refuses at the beginning.
         """
         new = [site for site in sites if site not in self._members]
-        joined = self._gather(self._instruction(Purpose.JOIN, 0, site) for site in new)
+        joined = self._gather(self._instruction(Purpose.JOIN, 0, site, **self._proposal(site)) for site in new)
         here = [found for found in joined if found.outcome != MISSING]
         _required(here)
         self._tasks |= {name: summary for found in here for name, summary in found.report.tasks.items()}
@@ -439,6 +439,13 @@ class Server:
             clients = self._config.sites[site]
             fields["parts"] = {client.name: share_of(self._config, client, self._tasks) for client in clients}
         return Instruction(run=self._run, site=site, purpose=purpose, round=number, **fields)
+
+    def _proposal(self, site: str) -> dict[str, Any]:
+        """What a site that is elsewhere is told of the run: all but the other sites."""
+        if not self._run:
+            return {}
+        own = self._config.model_copy(update={"clients": self._config.sites[site]})
+        return {"proposal": own.model_dump(mode="json")}
 
     def _named(self, sites: Collection[str]) -> list[str]:
         """In the order of the run."""

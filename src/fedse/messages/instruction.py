@@ -45,6 +45,7 @@ class Instruction(Packed):
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
         parts: environment → (index, count): the site has this part of the environment's training tasks, where several
             sites divide them.
+        proposal: the run as the server proposes it, to a site that has a configuration of its own; for JOIN.
         environment: which of the site's environments is evaluated.
         owner: the site whose adapter is evaluated, if not its own.
     """
@@ -60,5 +61,6 @@ class Instruction(Packed):
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
     parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)
+    proposal: Mapping[str, JsonValue] = Field(default_factory=dict)
     environment: str = ""
     owner: str = ""

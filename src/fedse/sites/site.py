@@ -132,7 +132,9 @@ class Site:
             if environment.explores(number):
                 done[name][Phase.EXPLORE] = environment.explore(number, adapter, _part(instruction, name))
         start = self._completed(instruction.start or sent, number - 1)
-        trained = once(self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start))
+        trained = once(
+            self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start), adapter=start.digest
+        )
         self._forget(number)
         failure = trained.metrics.get("diverged")
         self._progress.finished(Phase.TRAIN, number, trained, note=f"diverged: {failure}" if failure else "")
