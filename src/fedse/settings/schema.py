@@ -80,9 +80,7 @@ def _bound(constraint: Any) -> str:
     return ""
 
 
-def unknown_key(
-    path: Sequence[str], value: Any, model: type[BaseModel], root: type[BaseModel] = RunConfig
-) -> str:
+def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel], root: type[BaseModel] = RunConfig) -> str:
     """The problem of a key that its section does not have.
 
     Args:
