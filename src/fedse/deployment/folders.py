@@ -35,6 +35,7 @@ from fedse.deployment.files import (
     split_address,
 )
 from fedse.errors import ConfigError, CredentialError
+from fedse.settings import derive_config
 from fedse.settings.commented import commented_yaml
 from fedse.storage import atomic_directory, atomic_write, storage_errors
 
@@ -322,7 +323,7 @@ def dealt(config: RunConfig, sites: Sequence[str]) -> RunConfig:
     A site that the run has keeps its environments; the others get those that are left over, one each and in turn.
 
     Raises:
-        ConfigError: if a name is there twice.
+        ConfigError: if a name is there twice, or cannot be a site's.
     """
     if twice := sorted({name for name in sites if sites.count(name) > 1}):
         raise ConfigError(f"--sites names {', '.join(twice)} twice", "name every site once")
@@ -332,7 +333,7 @@ def dealt(config: RunConfig, sites: Sequence[str]) -> RunConfig:
         name: (left[at % len(left)].model_copy(update={"name": name, "site": None}),) for at, name in enumerate(new)
     }
     clients = [client for name in sites for client in (config.sites.get(name) or given[name])]
-    return RunConfig.model_validate(config.model_dump() | {"clients": [client.model_dump() for client in clients]})
+    return derive_config(config, {"clients": [client.model_dump(mode="json") for client in clients]})
 
 
 def _server_address(text: str) -> tuple[str, int]:
@@ -359,8 +360,8 @@ def _entry(client: ClientConfig) -> dict[str, Any]:
 
 def _server_yaml(config: RunConfig, hosts: Sequence[str], port: int) -> str:
     run: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, exclude={"workers"})
-    # A run without these would still be whole, but one wants to see them.
-    run = {"name": config.name, "seed": config.seed, "rounds": config.rounds} | run
+    for name in ("rounds", "seed", "name"):  # the run would be whole without them, but one wants to see them first
+        run = {name: getattr(config, name), **run}
     run["clients"] = [_proposed(client) for client in run["clients"]]
     everywhere = "[::]" if ":" in hosts[0] else "0.0.0.0"
     listen = join_address(hosts[0], port) if set(hosts) <= {*_LOOPBACK} else f"{everywhere}:{port}"
