@@ -132,11 +132,17 @@ class FederationFolder:
                     f"the run in {self.server / 'server.yaml'} has no environment at the site {name}",
                     "name the environment with --environment (fedse env ls lists them)",
                 )
-            host = keys.certificate_hosts(file.certificate)[0]
-            address = join_address(host, split_address(file.listen)[1])
+            hosts = keys.certificate_hosts(file.certificate)
+            if not hosts:
+                raise CredentialError(
+                    f"{file.certificate} names no host", "give it one: fedse federation rotate --server"
+                )
+            address = join_address(hosts[0], split_address(file.listen)[1])
+            with storage_errors("read", file.authority):
+                authority = file.authority.read_bytes()
             with atomic_directory(self.site(name)) as folder:
                 folder.chmod(keys.PRIVATE_FOLDER)
-                _write_site(folder, name, address, clients, file.authority.read_bytes())
+                _write_site(folder, name, address, clients, authority)
         return self._register(file, name, public, replaced=False)
 
     def revoke(self, name: str) -> Path:
