@@ -76,6 +76,13 @@ def test_a_second_init_refuses_and_changes_nothing(cli: Cli, federation: Path) -
     assert content(federation) == before
 
 
+def test_init_fills_an_empty_folder(cli: Cli, tmp_path: Path) -> None:
+    result = cli("federation", "init", "--preset", "tiny", "--server", "::1", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert load_server_file(tmp_path / "server" / "server.yaml").listen == "[::1]:9443"
+    assert load_site_file(tmp_path / "site-maze" / "site.yaml").server == "[::1]:9443"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -239,7 +239,8 @@ class FederationFolder:
                 "put the folder authority/ back for this command",
             )
         keys.check_private(files[0])
-        return keys.Pair(*(path.read_bytes() for path in files))
+        with storage_errors("read", self.authority):
+            return keys.Pair(*(path.read_bytes() for path in files))
 
 
 def create(
