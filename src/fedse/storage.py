@@ -60,12 +60,13 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {reason}", mend) from cause
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
+def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; folders on the way to it are made.
 
     Args:
         path: the file; replaced if it exists.
         data: its content; text is written as UTF-8.
+        mode: of the file from its first byte on, less what the process's umask takes away.
 
     Raises:
         StorageError: if it cannot be written; what was at ``path`` is intact, and nothing else is left behind.
@@ -77,7 +78,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
