@@ -385,6 +385,8 @@ class _Post(InMemoryLinkState):
         moment = time.monotonic()
         if member.heard is None or member.process in ("", process) or moment - member.heard > _LEASE_SECONDS:
             member.process, member.heard = "" if leaves else process, moment
+            if leaves:
+                self._deliver(member)  # nobody reads the answer to a request that is held
         else:
             raise HTTPException(409)
 
@@ -487,30 +489,34 @@ class _Post(InMemoryLinkState):
         self, message: Message, object_tree: ObjectTree, session_id: str
     ) -> tuple[bool, list[str]]:
         """As in Flower, but a site that was killed while it pushed a reply may begin anew."""
-        name = message.metadata.reply_to_message_id
         with self._guard:
-            waiting = self._waiting.get(name)
-            if waiting is None or waiting.done:
-                self.dropped += 1
-                self.told("a reply was dropped: it came too late, or twice")
-                return False, []
-            if sum(1 for _ in iterate_object_tree(object_tree)) > _most_objects(self.limit):
-                raise self._too_large(name)
-            if waiting.reply != message.metadata.message_id:
-                self._forget_reply(waiting)
-            self._sessions.pop(waiting.session, None)
-            stored, missing = super().store_message_and_object_tree(message, object_tree, session_id)
-            if stored:
-                waiting.reply, waiting.session, waiting.moved = (
-                    message.metadata.message_id,
-                    session_id,
-                    time.monotonic(),
-                )
-                waiting.left = self.limit + _SLACK_BYTES
-                self._sessions[session_id] = waiting
-                if not missing:
-                    self._finish(name)
-            return stored, missing
+            missing = self._begin_reply(message, object_tree, session_id)
+            if not missing:
+                self._cleanup_push_session(session_id, cleanup_messages=False)
+            return bool(missing), missing
+
+    def _begin_reply(self, message: Message, tree: ObjectTree, session: str) -> list[str]:
+        """Returns: names of the objects that are to come; none if the reply is not wanted, or complete."""
+        name = message.metadata.reply_to_message_id
+        waiting = self._waiting.get(name)
+        if waiting is None or waiting.done:
+            self.dropped += 1
+            self.told("a reply was dropped: it came too late, or twice")
+            return []
+        if sum(1 for _ in iterate_object_tree(tree)) > _most_objects(self.limit):
+            self._cleanup_push_session(session, cleanup_messages=False)
+            raise self._too_large(name)
+        if waiting.reply != message.metadata.message_id:
+            self._forget_reply(waiting)
+        self._sessions.pop(waiting.session, None)
+        stored, missing = super().store_message_and_object_tree(message, tree, session)
+        if stored:
+            waiting.reply, waiting.session = message.metadata.message_id, session
+            waiting.left, waiting.moved = self.limit + _SLACK_BYTES, time.monotonic()
+            self._sessions[session] = waiting
+            if not missing:
+                self._finish(name)
+        return missing
 
     def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
         """As in Flower, but no reply has more than its share, and whoever waits is told when it is complete."""
@@ -909,15 +915,20 @@ class _SiteEnd:
         self._client = FleetHttpClient(f"https://{server}", interceptors=[self._wire], verify=context)
         self._trouble = ""
         self._spoke = 0.0
+        self._closed = False
         self.node = 0
 
     def close(self) -> None:
         """Tell the server that the site leaves, if it can be told, and hang up."""
+        self._leave()
+        self._closed = True
+        self._client.close()
+        self._wire.close()
+
+    def _leave(self) -> None:
         if self.node:
             with suppress(httpx.HTTPError, MessageError, ValueError):
                 self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
-        self._client.close()
-        self._wire.close()
 
     def activate(self) -> None:
         """Be known to the server as being there."""
@@ -929,19 +940,29 @@ class _SiteEnd:
         raise _not_accepted(self._server)
 
     def beat(self) -> None:
-        """Send signs of life while the site speaks of nothing else, until it stops."""
-        while not self._stop.wait(_HOLD_SECONDS):
-            if not self.node or time.monotonic() - self._spoke < _HOLD_SECONDS:
-                continue
-            request = SendNodeHeartbeatRequest(node=Node(node_id=self.node), heartbeat_interval=HEARTBEAT_MIN_INTERVAL)
-            # What goes wrong here goes wrong for the next request too, which deals with it.
-            with suppress(httpx.TransportError, MessageError, ValueError):
-                try:
-                    self._client.SendNodeHeartbeat(request)
-                except httpx.HTTPStatusError as error:
-                    if error.response.status_code == httpx.codes.UNAUTHORIZED:
-                        with suppress(FedseError, _Stopped):
-                            self.activate()
+        """Send signs of life while the site speaks of nothing else, and say at once when it is to stop.
+
+        What goes wrong here goes wrong for the next request too, which deals with it.
+        """
+        try:
+            while not self._stop.wait(_HOLD_SECONDS):
+                if time.monotonic() - self._spoke < _HOLD_SECONDS:
+                    continue
+                with suppress(httpx.TransportError, MessageError, ValueError):
+                    self._beat()
+            self._leave()  # the server then ends a request that it holds
+        except RuntimeError:
+            if not self._closed:
+                raise
+
+    def _beat(self) -> None:
+        request = SendNodeHeartbeatRequest(node=Node(node_id=self.node), heartbeat_interval=HEARTBEAT_MIN_INTERVAL)
+        try:
+            self._client.SendNodeHeartbeat(request)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:  # the server has been restarted
+                with suppress(FedseError, _Stopped):
+                    self.activate()
 
     def poll(self) -> tuple[Message, ObjectTree] | None:
         """The next instruction, without its content, and the tree of its objects."""
