@@ -24,21 +24,24 @@ import queue
 import secrets
 import socket
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import platformdirs
 import uvicorn
 
 from fedse.errors import ConfigError, FedseError, MessageError, RunError
+from fedse.sockets import SocketServer, call
 
 # Flower reads these when it is imported.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
@@ -49,10 +52,11 @@ try:
     import httpx
     from cryptography.hazmat.primitives.asymmetric import ec
     from fastapi import FastAPI, HTTPException
-    from flwr.app import Array, ArrayRecord, Error, Message, Metadata, RecordDict
+    from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, Metadata, RecordDict
     from flwr.app.message import make_message
     from flwr.app.message.arraychunk import ArrayChunk
     from flwr.app.message.message import remove_content_from_message
+    from flwr.clientapp import ClientApp
     from flwr.common.constant import (
         FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE,
         HEARTBEAT_MIN_INTERVAL,
@@ -73,6 +77,8 @@ try:
     from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PushObjectRequest
     from flwr.proto.node_pb2 import Node
     from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
     from flwr.supercore.constant import (
         FLEET_HTTP_PUBLIC_KEY_HEADER,
         FLEET_HTTP_SIGNATURE_HEADER,
@@ -1166,3 +1172,137 @@ def _answer(
     except _TooLarge:
         told(f"the server refused a reply of {len(reply)} bytes as too large")
         fail(f"its reply of {len(reply)} bytes is too large")
+
+
+# --- simulation -----------------------------------------------------------------------------------------------------
+
+#: Bytes that go through the socket between this machine's own processes; not the limit of a federation.
+_UNLIMITED = 2**31 - 1
+_LOOK_SECONDS = 0.01
+#: Ray keeps Unix sockets some seventy bytes below its folder.
+_LONGEST_FOLDER = 30
+
+
+class SimulationRuntime:
+    """The way to simulated sites."""
+
+    def __init__(self, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]) -> None:
+        self._grid, self._nodes, self._host, self._failures = grid, nodes, host, failures
+
+    def ask(
+        self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """See :class:`fedse.federation.runtimes.Runtime`.
+
+        Raises:
+            Exception: what a site raised.
+        """
+        ends = None if deadline is None else time.monotonic() + deadline
+        waiting: dict[str, int] = {}
+        for index, (site, data) in enumerate(instructions):
+            content = _pack(data)
+            content["to"] = ConfigRecord({"site": site, "host": str(self._host)})
+            message = Message(content, self._nodes[site], "train", ttl=_LIFETIME_SECONDS)
+            [name] = self._grid.push_messages([message])
+            waiting[name] = index
+            yield from self._take(waiting)
+        while waiting and (ends is None or time.monotonic() < ends):
+            time.sleep(_LOOK_SECONDS)
+            yield from self._take(waiting)
+
+    def _take(self, waiting: dict[str, int]) -> Iterator[tuple[int, bytes]]:
+        for message in self._grid.pull_messages(list(waiting)):
+            index = waiting.pop(message.metadata.reply_to_message_id)
+            if self._failures:
+                raise self._failures[0]
+            if message.has_error():
+                raise RunError(f"Flower's simulation failed: {message.error.reason}")
+            yield index, _packed(message)
+
+
+def _packed(message: Message) -> bytes:
+    return message.content.array_records["bytes"]["bytes"].data
+
+
+def _forward(message: Message, context: Context) -> Message:  # noqa: ARG001
+    """A simulated node's whole work, in a process of Ray: ask the process that has the sites."""
+    to = message.content.config_records["to"]
+    question = str(to["site"]).encode() + b"\0" + _packed(message)
+    return Message(_pack(call(Path(str(to["host"])), question, limit=_UNLIMITED)), reply_to=message)
+
+
+@contextmanager
+def simulation(sites: Sequence[str], answer: Callable[[str, bytes], bytes]) -> Iterator[SimulationRuntime]:
+    """Simulate a federation with Flower on this machine while the block runs.
+
+    Flower's engine moves the messages, through a process of Ray.  The sites themselves are in this process and take
+    turns, so that nothing is loaded twice.
+
+    Args:
+        sites: their names.
+        answer: (site, instruction) → its reply; called in other threads, but never in two at a time.  What it raises
+            ends :meth:`SimulationRuntime.ask`.
+
+    Raises:
+        ConfigError: if Ray is not installed.
+        RunError: if the simulation does not start.
+    """
+    try:
+        import ray
+    except ImportError as cause:
+        raise ConfigError(
+            f"a simulation with Flower needs Ray, which is not installed ({cause})", 'pip install "fedse[simulation]"'
+        ) from cause
+    failures: list[Exception] = []
+    turn = threading.Lock()
+
+    def host(question: bytes) -> bytes:
+        site, _, data = question.partition(b"\0")
+        with turn:
+            try:
+                return answer(site.decode(), data)
+            except Exception as error:
+                failures.append(error)
+                return b""
+
+    grids: queue.SimpleQueue[Grid | Exception] = queue.SimpleQueue()
+    over = threading.Event()
+    server, client = ServerApp(), ClientApp()
+    client.train()(_forward)
+
+    @server.main()
+    def _(grid: Grid, context: Context) -> None:  # noqa: ARG001
+        grids.put(grid)
+        over.wait()
+
+    def run() -> None:
+        try:
+            run_simulation(server, client, len(sites), backend_config={"client_resources": {"num_cpus": 1}})
+        except Exception as error:
+            grids.put(error)
+
+    with TemporaryDirectory() as folder, SocketServer(Path(folder, "host"), host, limit=_UNLIMITED):
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        ray.init(
+            num_cpus=1,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+            _temp_dir=folder if len(folder) <= _LONGEST_FOLDER else None,
+        )
+        thread = threading.Thread(target=run, name="flower-simulation", daemon=True)
+        thread.start()
+        try:
+            grid = grids.get()
+            if isinstance(grid, Exception):
+                raise RunError(f"Flower's simulation does not start: {grid}") from grid
+            nodes: list[int] = []
+            while len(nodes) < len(sites):  # they are registered while the server's end begins
+                time.sleep(_LOOK_SECONDS)
+                nodes = sorted(grid.get_node_ids())
+            yield SimulationRuntime(grid, dict(zip(sites, nodes, strict=True)), Path(folder, "host"), failures)
+        finally:
+            over.set()
+            thread.join()
+            ray.shutdown()
