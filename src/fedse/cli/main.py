@@ -30,6 +30,8 @@ from fedse.cli import (
     report,
     results,
     run,
+    server,
+    site,
     suite,
     view,
 )
@@ -103,6 +105,8 @@ app.command("ls", epilog=results.EXAMPLES)(results.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(suite.app, name="suite")
+app.add_typer(server.app, name="server")
+app.add_typer(site.app, name="site")
 app.add_typer(federation.app, name="federation")
 app.add_typer(env.app, name="env")
 app.add_typer(model.app, name="model")

@@ -88,7 +88,7 @@ def _show(told: dict[str, Any]) -> None:
     if told["last_error"]:
         say(f"  last error  {told['last_error']}; the site's log has its words")
     say(f"  connection  {told['link'] or 'not made yet'}")
-    say(f"  memory      {megabytes(told['memory'])}")
+    say(f"  memory      {size(told['memory'])}")
 
 
 def _timed(line: str) -> None:

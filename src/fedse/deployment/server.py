@@ -1,8 +1,8 @@
 """The server's process: listens for sites, does the rounds, and writes them into its folder.
 
-    run/server/                  as in a run folder (:mod:`fedse.runs.layout`)
-    run/server/run_id            tells the run apart from others at the same sites
-    run/server/server.sock       where ``fedse server status`` asks the process
+run/server/                  as in a run folder (:mod:`fedse.runs.layout`)
+run/server/run_id            tells the run apart from others at the same sites
+run/server/server.sock       where ``fedse server status`` asks the process
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedse.config import RunConfig
 from fedse.deployment.files import ServerFile, split_address
+from fedse.deployment.keys import RENEW_DAYS, check_server, registered_keys
 from fedse.errors import ConfigError, RunError
 from fedse.federation.runtimes import Runtime
 from fedse.federation.server import Server, strategy_of
@@ -28,7 +29,7 @@ from fedse.runs.folder import is_at_work, open_server
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
 from fedse.sockets import SocketServer, call
-from fedse.storage import atomic_write, storage_errors
+from fedse.storage import atomic_write
 from fedse.types import RoundRecord
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ def server_folder(file: ServerFile) -> ServerFolder:
     return RunFolder(file.folder).server
 
 
-def serve_federation(
-    file: ServerFile, *, listener: Listener, told: Callable[[str], None]
-) -> tuple[RoundRecord, ...]:
+def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[str], None]) -> tuple[RoundRecord, ...]:
     """Do a federation's rounds with sites on machines of their own, or go on with them.
 
     Args:
@@ -107,7 +106,12 @@ def serve_federation(
     strategy_of(file.run)
     folder = server_folder(file)
     file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys = site_keys(file)
+    left = check_server(file.certificate, file.private_key, file.authority)
+    if left < RENEW_DAYS:
+        told(f"the server's certificate expires in {left:.0f} days; renew it with: fedse federation rotate")
+    keys, problems = site_keys(file)
+    for problem in problems:
+        told(problem)
     if missing := sorted(file.run.sites.keys() - keys.keys()):
         raise ConfigError(
             f"no key for site {', '.join(missing)} in {file.keys}",
@@ -153,19 +157,15 @@ def server_status(file: ServerFile) -> ServerStatus:
     live: dict[str, Any] = {"heard": {}, "said": []}
     at_work = is_at_work(folder.lock)
     if at_work:
-        try:
+        with suppress(RunError):  # it is just beginning, or ending
             live = json.loads(call(_socket(folder), b"status", limit=_ANSWER_BYTES, timeout=_PATIENCE_SECONDS))
-        except RunError:  # it is just beginning, or ending
-            pass
     return ServerStatus(file.run, read_records(folder), at_work, live["heard"], tuple(live["said"]))
 
 
-def site_keys(file: ServerFile) -> dict[str, bytes]:
-    """Site of the run → its public key, PEM; without those that have none."""
-    with storage_errors("read", file.keys):
-        return {
-            site: path.read_bytes() for site in file.run.sites if (path := file.keys / f"{site}.pub").is_file()
-        }
+def site_keys(file: ServerFile) -> tuple[dict[str, bytes], list[str]]:
+    """Site of the run → its public key, PEM, without those that have none; and what is wrong with others."""
+    keys, problems = registered_keys(file.keys)
+    return {site: key for site, key in keys.items() if site in file.run.sites}, [str(problem) for problem in problems]
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _watched_keys(
     def watch() -> None:
         known = dict(keys)
         while not done.wait(_LOOK_SECONDS):
-            now = site_keys(file)
+            now, _ = site_keys(file)
             for site in known.keys() - now.keys():
                 way.revoke(site)
                 told(f"{site}: its key was taken away; it takes part no more")

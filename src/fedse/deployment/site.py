@@ -26,8 +26,8 @@ from fedse.deployment.files import SiteFile
 from fedse.deployment.terms import agreed
 from fedse.errors import FedseError, MessageError, RunError
 from fedse.messages import Instruction, Purpose, Refused, Reply
-from fedse.progress import Event, Listener
 from fedse.processes import stopped_by_signals
+from fedse.progress import Event, Listener
 from fedse.runs.folder import locked
 from fedse.runs.identity import run_differences
 from fedse.runs.layout import RunFolder
