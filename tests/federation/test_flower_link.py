@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import importlib
 import ipaddress
 import multiprocessing
 import os
+import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -25,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from fedse.errors import ConfigError, FedseError, MessageError
+from fedse.errors import ConfigError, FedseError, MessageError, RunError
 from fedse.federation.runtimes import flower
 from fedse.federation.runtimes.flower import FlowerRuntime, link, serve
 
@@ -77,6 +81,9 @@ class Keys:
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.authority.public_key()), False)
+            .add_extension(x509.KeyUsage(True, *4 * [False], name == "authority", *3 * [False]), critical=True)
             .sign(self.authority, hashes.SHA256())
         )
         (self.folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
@@ -344,38 +351,261 @@ def test_an_expired_certificate_is_refused(keys: Keys, told: Told) -> None:
         assert "expired" in there.error().what
 
 
-def test_only_what_sites_need_can_be_reached(keys: Keys, told: Told) -> None:
+@contextmanager
+def stranger(keys: Keys, runtime: FlowerRuntime) -> Iterator[httpx.Client]:
     context = ssl.create_default_context(cafile=keys.folder / "authority.pem")
-    with server(keys, told, "a") as runtime:
-        with httpx.Client(base_url=f"https://127.0.0.1:{runtime.port}", verify=context, trust_env=False) as client:
-            for path in (
-                "control/start-run",
-                "control/register-node",
-                "runtime/push-messages",
-                "fleet/register-node",
-                "fleet/unregister-node",
-                "fleet/get-fab",
-            ):
-                assert client.post(f"/v1/{path}", content=b"").status_code == 404
-            for path in ("/", "/docs", "/openapi.json", "/health", "/v1/fleet/pull-messages"):
-                assert client.get(path).status_code == 404
-            assert client.post("/v1/fleet/pull-messages", content=b"").status_code == 403
+    with httpx.Client(base_url=f"https://127.0.0.1:{runtime.port}", verify=context, trust_env=False) as client:
+        yield client
+
+
+def test_only_what_sites_need_can_be_reached(keys: Keys, told: Told) -> None:
+    known = {"a": keys.site("a")}
+    with server(keys, told, known=known) as runtime, stranger(keys, runtime) as client:
+        for path in (
+            "control/start-run",
+            "control/register-node",
+            "runtime/push-messages",
+            "fleet/register-node",
+            "fleet/unregister-node",
+            "fleet/get-fab",
+        ):
+            for headers in ({}, signed(keys, "a")):
+                assert client.post(f"/v1/{path}", content=b"", headers=headers).status_code == 404
+        for path in ("/", "/docs", "/openapi.json", "/health", "/v1/fleet/pull-messages"):
+            assert client.get(path).status_code == 404
+        assert client.post("/v1/fleet/pull-messages", content=b"").status_code == 403
+
+
+def signed(keys: Keys, name: str, *, age: float = 0) -> dict[str, str]:
+    """The headers of a site's request."""
+    key = flower.bytes_to_private_key((keys.folder / f"{name}.key").read_bytes())
+    stamp = (flower.now() - datetime.timedelta(seconds=age)).isoformat()
+    return {
+        "content-type": "application/protobuf",
+        "flwr-public-key": base64.b64encode(flower.public_key_to_bytes(key.public_key())).decode(),
+        "flwr-timestamp": stamp,
+        "flwr-signature": base64.b64encode(flower.sign_message(key, stamp.encode())).decode(),
+        "fedse-flower": flower._VERSION,
+    }
 
 
 def test_a_request_over_the_limit_is_refused_before_it_is_read(keys: Keys, told: Told) -> None:
-    context = ssl.create_default_context(cafile=keys.folder / "authority.pem")
-    key = keys.site("a")
-    headers = {"flwr-public-key": flower.base64.b64encode(key).decode(), "fedse-flower": flower._VERSION}
-    with server(keys, told, known={"a": key}) as runtime:
-        with httpx.Client(base_url=f"https://127.0.0.1:{runtime.port}", verify=context, trust_env=False) as client:
-            much = bytes(6_000_000)
-            for content in (much, iter([much])):  # with its length announced, and without
-                answer = client.post("/v1/fleet/push-object", content=content, headers=headers)
-                assert answer.status_code == 413
-            # Nobody but the owner of the key gets any further.
-            assert client.post("/v1/fleet/push-object", content=b"", headers=headers).status_code in (400, 401, 415)
-            headers["fedse-flower"] = "1.41"
-            assert client.post("/v1/fleet/push-object", content=b"", headers=headers).status_code == 426
+    with server(keys, told, "a") as runtime, stranger(keys, runtime) as client:
+        much = bytes(6_000_000)
+        for content in (much, iter([much])):  # with its length announced, and without
+            answer = client.post("/v1/fleet/push-object", content=content, headers=signed(keys, "a"))
+            assert answer.status_code == 413
+
+
+def test_a_request_without_the_keys_signature_is_refused(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a", "b") as runtime, stranger(keys, runtime) as client:
+
+        def status(headers: dict[str, str]) -> int:
+            return client.post("/v1/fleet/push-object", content=b"", headers=headers).status_code
+
+        right = signed(keys, "a")
+        assert status(right) == 401  # it names no node
+        assert status({**right, "fedse-flower": "1.41"}) == 426
+        other = signed(keys, "b")
+        assert status({**right, "flwr-signature": other["flwr-signature"]}) == 401
+        assert status(signed(keys, "a", age=600)) == 401
+        assert status({**right, "flwr-signature": "garbage", "fedse-flower": "1.41"}) in (401, 403)
+        assert status({**right, "flwr-timestamp": "garbage"}) == 403
+
+
+def test_a_site_cannot_speak_for_another(keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flower, "_HOLD_SECONDS", 0.0)
+    with server(keys, told, "a", "b") as runtime, stranger(keys, runtime) as client:
+        member = runtime._post.member("b")
+        assert member is not None
+        node = flower.Node(node_id=member.node)
+        content = flower.PullMessagesRequest(node=node).SerializeToString()
+        headers = signed(keys, "a")
+        assert client.post("/v1/fleet/pull-messages", content=content, headers=headers).status_code == 401
+        headers = signed(keys, "b")
+        assert client.post("/v1/fleet/pull-messages", content=content, headers=headers).status_code == 200
+
+
+def half(keys: Keys, name: str, port: int, reply: bytes) -> None:
+    """Be a site that is killed when it has sent half of its reply."""
+    end = flower._SiteEnd(
+        f"127.0.0.1:{port}",
+        keys.folder / "authority.pem",
+        keys.folder / f"{name}.key",
+        threading.Event(),
+        print,
+        LIMIT,
+    )
+    end.activate()
+    work = end.poll()
+    assert work is not None
+    parcel = flower._Parcel.of(flower.Message(flower._pack(reply), reply_to=work[0]))
+    node = flower.Node(node_id=end.node)
+    answer = end._client.PushMessages(
+        flower.PushMessagesRequest(
+            node=node, messages_list=[flower.message_to_proto(parcel.head)], message_object_trees=[parcel.tree]
+        )
+    )
+    [first, *_] = parcel.objects
+    assert first in answer.objects_to_push
+    request = flower.PushObjectRequest(
+        node=node,
+        run_id=work[0].metadata.run_id,
+        object_id=first,
+        object_content=parcel.objects[first].deflate(),
+        session_id=answer.session_id,
+    )
+    assert end._client.PushObject(request).stored
+    end._client.close()
+    end._wire.close()
+
+
+def test_a_site_that_was_killed_while_it_sent_its_reply_answers_anew(
+    keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower, "_LEASE_SECONDS", 0.0)
+    with server(keys, told, "a") as runtime:
+        replies: list[tuple[int, bytes]] = []
+        asking = threading.Thread(target=lambda: replies.extend(runtime.ask([("a", b"12")], deadline=30)))
+        asking.start()
+        half(keys, "a", runtime.port, os.urandom(6_000_000))
+        with site(keys, "a", runtime.port):
+            asking.join(30)
+        assert replies == [(0, b"21")]
+        assert not nothing_kept(runtime)
+
+
+def test_replies_wait_at_their_sites_while_the_server_is_busy(
+    keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower, "_MOST_REPLIES", 2)
+    names = [f"site-{number}" for number in range(5)]
+    with server(keys, told, *names) as runtime, ExitStack() as stack:
+        for name in names:
+            stack.enter_context(site(keys, name, runtime.port))
+        arrived = []
+        for reply in runtime.ask([(name, b"12") for name in names], deadline=30):
+            time.sleep(0.3)
+            assert len(runtime._post.message_res_store) <= 2
+            arrived.append(reply)
+        assert sorted(arrived) == [(index, b"21") for index in range(5)]
+
+
+class Line:
+    """A network between a site and a server, which can be cut."""
+
+    def __init__(self, port: int) -> None:
+        self._there = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = []
+        self._left: float = float("inf")
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut_after(self, size: float) -> None:
+        """Let as many bytes through to the server, then none, and refuse who connects."""
+        self._left = size
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                if self._left <= 0:
+                    here.close()
+                    continue
+                there = socket.create_connection(self._there)
+                self._ends += [here, there]
+                threading.Thread(target=self._carry, args=(here, there, True), daemon=True).start()
+                threading.Thread(target=self._carry, args=(there, here, False), daemon=True).start()
+
+    def _carry(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if counts:
+                    self._left -= len(data)
+                if self._left <= 0:
+                    break
+                sink.sendall(data)
+        source.close()
+        sink.close()
+
+    def close(self) -> None:
+        for end in [self._listener, *self._ends]:
+            end.close()
+
+
+def test_a_reply_outlasts_a_cut_network(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a") as runtime, closing(Line(runtime.port)) as line:
+        reply = os.urandom(11_000_000)
+
+        def answer(data: bytes) -> bytes:
+            line.cut_after(7_000_000)
+            return reply
+
+        with site(keys, "a", line.port, answer) as there:
+            replies: list[tuple[int, bytes]] = []
+            asking = threading.Thread(target=lambda: replies.extend(runtime.ask([("a", b"12")], deadline=60)))
+            asking.start()
+            there.told.wait("cannot be reached")
+            line.cut_after(float("inf"))
+            asking.join(60)
+            assert replies == [(0, reply)]
+        assert runtime.dropped == 0
+
+
+def test_nothing_of_a_message_is_logged_or_written(
+    keys: Keys,
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(1)
+    monkeypatch.setenv("FLWR_HOME", str(keys.folder / "flower"))
+    with server(keys, told, "a") as runtime, site(keys, "a", runtime.port, lambda data: b"canary" + data) as there:
+        assert list(runtime.ask([("a", b"canary")], deadline=20)) == [(0, b"canarycanary")]
+    printed = "".join(capfd.readouterr())
+    assert "canary" not in caplog.text + printed + "".join(told.lines + there.told.lines)
+    assert printed == ""
+    assert {path.name for path in keys.folder.iterdir()} == {
+        "a.key",
+        "authority.pem",
+        "server.key",
+        "server.pem",
+    }
+
+
+def test_without_flower_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flwr.app", None)
+    monkeypatch.delitem(sys.modules, "fedse.federation.runtimes.flower")
+    with pytest.raises(ConfigError, match=r"fedse\[flower\]"):
+        importlib.import_module("fedse.federation.runtimes.flower")
+
+
+@pytest.mark.parametrize("address", ["server", "server:", ":8000", "https://server"])
+def test_what_is_no_address_is_refused(keys: Keys, address: str) -> None:
+    keys.site("a")
+    with pytest.raises(ConfigError, match="no address"):
+        flower._SiteEnd(address, keys.folder / "authority.pem", keys.folder / "a.key", threading.Event(), print, LIMIT)
+
+
+def test_files_that_are_missing_are_named(keys: Keys, told: Told) -> None:
+    with pytest.raises(ConfigError, match=r"authority.*cannot be used"):
+        flower._SiteEnd("h:1", keys.folder / "none", keys.folder / "server.key", threading.Event(), print, LIMIT)
+    with pytest.raises(ConfigError, match=r"site's key.*cannot be used"):
+        flower._SiteEnd("h:1", keys.folder / "authority.pem", keys.folder / "none", threading.Event(), print, LIMIT)
+    (keys.folder / "server.pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"server's certificate.*cannot be used"), server(keys, told, "a"):
+        pass
+
+
+def test_a_port_in_use_is_named(keys: Keys, told: Told) -> None:
+    with (
+        server(keys, told, "a") as runtime,
+        pytest.raises(RunError, match="cannot listen"),
+        server(keys, told, "a", port=runtime.port),
+    ):
+        pass
 
 
 def test_the_server_is_restarted_while_a_site_waits(keys: Keys, told: Told) -> None:

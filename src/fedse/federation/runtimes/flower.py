@@ -30,7 +30,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import count
 from pathlib import Path
@@ -82,6 +82,8 @@ try:
     from flwr.supercore.constant import (
         FLEET_HTTP_PUBLIC_KEY_HEADER,
         FLEET_HTTP_SIGNATURE_HEADER,
+        MAX_TIMESTAMP_DIFF_SECONDS,
+        MIN_TIMESTAMP_DIFF_SECONDS,
         NOOP_FEDERATION_ID,
         TaskType,
     )
@@ -102,6 +104,7 @@ try:
         public_key_to_bytes,
         sign_message,
         uses_nist_ec_curve,
+        verify_signature,
     )
     from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
     from flwr.supercore.protobuf.translation import ProtobufTranslationMiddleware
@@ -122,6 +125,9 @@ except ImportError as cause:
 logging.getLogger("flwr").handlers = [logging.NullHandler()]
 logging.getLogger("flwr").propagate = False
 logging.getLogger("flwr").setLevel(logging.CRITICAL)
+# These would write a line for each request.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 #: What a site may ask for.  The rest of the Fleet API lets nodes register themselves and fetch code.
 _ROUTES = frozenset(
@@ -155,6 +161,8 @@ _HOLD_SECONDS = 3.0
 _LEASE_SECONDS = 8.0
 #: Seconds of silence after which a reply that is being pushed gives way to others.
 _STALLED_SECONDS = 30.0
+#: Seconds in which a request must have arrived: a chunk over a line of 30 kB/s.
+_BODY_SECONDS = 180.0
 #: Replies that the server takes in or keeps at a time; more would make its memory grow with the number of sites.
 _MOST_REPLIES = 8
 _ANSWER_SECONDS = 30.0
@@ -361,8 +369,8 @@ class _Post(InMemoryLinkState):
         """Refuse an authenticated request that its sender may not make.
 
         Raises:
-            HTTPException: 409 if another process speaks for the site; 413 for what is too large; 403 for what belongs
-                to another site; 503 while too many replies wait.
+            HTTPException: 409 if another process speaks for the site; 403 and 404 for what is another's; 400 for what
+                no site of ours sends.
         """
         if isinstance(request, ActivateNodeRequest):
             node = self.get_node_id_by_public_key(request.public_key)
@@ -381,7 +389,6 @@ class _Post(InMemoryLinkState):
                     raise HTTPException(403)
                 if request.messages_list[0].metadata.run_id != self._run or len(request.message_object_trees) != 1:
                     raise HTTPException(400)
-                self._make_room(request.messages_list[0].metadata.reply_to_message_id)
             elif isinstance(request, PushObjectRequest):
                 waiting = self._sessions.get(request.session_id)
                 if waiting is not None and waiting.member is not member:
@@ -395,19 +402,6 @@ class _Post(InMemoryLinkState):
                 self._deliver(member)  # nobody reads the answer to a request that is held
         else:
             raise HTTPException(409)
-
-    def _make_room(self, name: str) -> None:
-        waiting = self._waiting.get(name)
-        if waiting is None or waiting.reply:
-            return
-        under_way = [other for other in self._waiting.values() if other.reply]
-        if len(under_way) < _MOST_REPLIES:
-            return
-        for other in under_way:
-            if not other.done and time.monotonic() - other.moved > _STALLED_SECONDS:
-                self._forget_reply(other)
-                return
-        raise HTTPException(503)
 
     # Instructions.
 
@@ -512,6 +506,9 @@ class _Post(InMemoryLinkState):
         if sum(1 for _ in iterate_object_tree(tree)) > _most_objects(self.limit):
             self._cleanup_push_session(session, cleanup_messages=False)
             raise self._too_large(name)
+        if not waiting.reply and not self._has_room():
+            self._cleanup_push_session(session, cleanup_messages=False)
+            raise HTTPException(503)  # the site tries again
         if waiting.reply != message.metadata.message_id:
             self._forget_reply(waiting)
         self._sessions.pop(waiting.session, None)
@@ -523,6 +520,17 @@ class _Post(InMemoryLinkState):
             if not missing:
                 self._finish(name)
         return missing
+
+    def _has_room(self) -> bool:
+        """Whether another reply may come in; one that has stalled gives way."""
+        under_way = [waiting for waiting in self._waiting.values() if waiting.reply]
+        if len(under_way) < _MOST_REPLIES:
+            return True
+        for waiting in under_way:
+            if not waiting.done and time.monotonic() - waiting.moved > _STALLED_SECONDS:
+                self._forget_reply(waiting)
+                return True
+        return False
 
     def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
         """As in Flower, but no reply has more than its share, and whoever waits is told when it is complete."""
@@ -638,16 +646,20 @@ class _Gate:
             await _refuse(send, 404)
             return
         headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
-        member = None
-        with suppress(ValueError):
-            member = self._post.members.get(base64.b64decode(headers.get(FLEET_HTTP_PUBLIC_KEY_HEADER, b"")))
+        member, signed = self._sender(headers)
         if member is None:
             await _refuse(send, 403)
+            return
+        if not signed:
+            await _refuse(send, 401)
             return
         if headers.get(_VERSION_HEADER) != _VERSION.encode():
             await _refuse(send, 426)
             return
-        body = await self._read(scope["path"], headers.get("content-length"), receive)
+        body = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await self._read(scope["path"], headers.get("content-length"), receive)
         if body is None:
             await _refuse(send, 413)
             return
@@ -661,6 +673,24 @@ class _Gate:
             return await receive()
 
         await self._flower(scope, replay, send)
+
+    def _sender(self, headers: Mapping[str, bytes]) -> tuple[_Member | None, bool]:
+        """Whose key a request shows, and whether it was signed with it just now.
+
+        Flower checks the same once it has read the whole request.
+        """
+        try:
+            key = base64.b64decode(headers[FLEET_HTTP_PUBLIC_KEY_HEADER])
+            member = self._post.members.get(key)
+            if member is None:
+                return None, False
+            stamp = headers[TIMESTAMP_HEADER]
+            age = (now() - datetime.fromisoformat(stamp.decode("ascii"))).total_seconds()
+            signature = base64.b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER])
+            fresh = MIN_TIMESTAMP_DIFF_SECONDS < age < MAX_TIMESTAMP_DIFF_SECONDS
+            return member, fresh and verify_signature(bytes_to_public_key(key), stamp, signature)
+        except (KeyError, ValueError, TypeError):
+            return None, False
 
     async def _read(self, path: str, announced: bytes | None, receive: _Receive) -> bytes | None:
         most = _SLACK_BYTES + (_CHUNK_BYTES if path == _PUSH_OBJECT else _most_objects(self._post.limit) * _TREE_BYTES)
@@ -850,13 +880,14 @@ class _Wire:
     Args:
         context: whom to trust.
         key: the site's private key.
+        proxies: go through the proxy that the environment names, if it names one.
     """
 
-    def __init__(self, context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, context: ssl.SSLContext, key: ec.EllipticCurvePrivateKey, *, proxies: bool) -> None:
         self._key = key
         self._public = base64.b64encode(public_key_to_bytes(key.public_key())).decode()
         self._process = secrets.token_hex(8)
-        self._client = httpx.Client(verify=context, timeout=_ANSWER_SECONDS, headers={})
+        self._client = httpx.Client(verify=context, timeout=_ANSWER_SECONDS, trust_env=proxies)
         self._ahead = timedelta()
 
     def close(self) -> None:
@@ -904,6 +935,9 @@ class _SiteEnd:
         told: Callable[[str], None],
         limit: int,
     ) -> None:
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"{server!r} is no address of a server", "write host:port")
         try:
             context = ssl.create_default_context(cafile=authority)
         except OSError as cause:
@@ -917,7 +951,7 @@ class _SiteEnd:
             raise ConfigError(f"the site's key {private_key} cannot be used: {cause}") from cause
         self._server, self._stop, self._told, self._limit = server, stop, told, limit
         self._public = public_key_to_bytes(key.public_key())
-        self._wire = _Wire(context, key)
+        self._wire = _Wire(context, key, proxies=host not in ("127.0.0.1", "localhost", "[::1]"))
         self._client = FleetHttpClient(f"https://{server}", interceptors=[self._wire], verify=context)
         self._trouble = ""
         self._spoke = 0.0
@@ -1134,7 +1168,8 @@ def serve(
                     work = site.poll()
                     if work is not None:
                         _answer(site, work, answer, told, limit)
-                except _Unknown:  # the server has been restarted, and knows nothing of what it asked before
+                except _Unknown:
+                    told(f"the server {server} was restarted: what it asked before is dropped")
                     site.activate()
     finally:
         site.close()
