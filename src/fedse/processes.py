@@ -15,6 +15,7 @@ from typing import Any
 
 #: glibc's ``mallopt`` parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_PR_SET_PDEATHSIG = 1  # of prctl(2), linux/prctl.h
 
 
 def keep_freed_memory() -> bool:
@@ -51,6 +52,14 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """Have the system end this process when its parent, a process of this number, is gone (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it went before we asked
+            os._exit(1)
 
 
 @contextmanager

@@ -10,8 +10,10 @@ from typer import Argument, Option, Typer
 
 import fedse
 from fedse.cli.console import examples, note, say, show_table
-from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset
+from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
+from fedse.cli.results import show_result
 from fedse.errors import ConfigError
+from fedse.results.formatting import size
 
 if TYPE_CHECKING:
     from fedse.deployment.folders import Entry
@@ -213,3 +215,47 @@ def _next(steps: Sequence[tuple[str, str]]) -> None:
     width = max(len(command) for command, _ in steps)
     for command, where in steps:
         say(f"  {command:<{width}}  {where}")
+
+
+@app.command(
+    epilog=examples("fedse federation demo", "fedse federation demo --keep demo", "fedse federation demo --rounds 5")
+)
+def demo(
+    rounds: Annotated[int, Option(min=1, help="Rounds to do.")] = 3,
+    keep: Annotated[
+        Path | None, Option(help="Keep the folders of all sides here.", show_default="they go in the end")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show a federation of separate processes: a server with TLS and five sites with keys, on this machine.
+
+    Every side has a folder of its own, and where the system allows it (Linux, as root) every site a network of its own.
+    No process is left behind.
+    """
+    from fedse.deployment.demo import demonstrate
+
+    run = fedse.load_config("nano", None, [f"rounds={rounds}", *_SMALL])
+    if not quiet:
+        note(f"server and {len(run.sites)} sites as processes of their own: {rounds} rounds on {run.model.name}")
+
+    def line(side: str, text: str) -> None:
+        if not quiet:
+            note(f"{side:<10} {text}")
+
+    shown = demonstrate(run, line=line, home=keep)
+    show_result(shown.records, run.evaluation)
+    rows = []
+    for view in shown.views:
+        own = (view.name, size(view.sent), size(view.received))
+        for kind, (count, total) in view.files.items():
+            rows.append((own[0], kind, str(count), size(total), *own[1:]))
+            own = ("", "", "")
+    headings = ("side", "has", "files", "size", "updates sent", "received")
+    show_table(headings, rows, title="\nWhat each side has in the end", texts=["has"])
+    say(f"\nEach site had {'a network of its own' if shown.networks else 'the network of this machine'}.")
+    if keep is not None:
+        say(f"Look at the server's side with: fedse report {keep}/server/run")
+
+
+#: So that the demonstration takes minutes; the preset itself learns more.
+_SMALL = ("workers=1", "method.warmup_rounds=1", "evaluation.tasks=20", "evaluation.every=0", "exchange.deadline=900")

@@ -27,6 +27,7 @@ EXAMPLES = examples(
     "fedse run --preset quickstart --method fedit",
     "fedse run --config mine.yaml --dry-run",
     "fedse run --preset quickstart --resume",
+    "fedse run --preset nano --runtime flower",
 )
 
 
@@ -45,6 +46,9 @@ def run(
     tensorboard: Annotated[
         Path | None, Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
     ] = None,
+    runtime: Annotated[
+        str, Option(help="'local', or 'flower': Flower's simulation moves the messages; the results are the same.")
+    ] = "local",
     quiet: Quiet = False,
 ) -> None:
     """Run a federation: demonstrate, then rounds of explore, train and aggregate; evaluate before and after.
@@ -65,7 +69,7 @@ def run(
     # The same place for the same name and seed, so that the run can be resumed.
     folder = out or Path("runs") / f"{resolved.name}-seed{resolved.seed}"
     try:
-        _execute(resolved, folder, resume=resume, tensorboard=tensorboard, quiet=quiet)
+        _execute(resolved, folder, resume=resume, runtime=runtime, tensorboard=tensorboard, quiet=quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: fedse run --resume --out {folder}") from None
 
@@ -93,7 +97,9 @@ def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
         note(f"No memory plan: {error.what}", style="yellow")
 
 
-def _execute(config: fedse.RunConfig, folder: Path, *, resume: bool, tensorboard: Path | None, quiet: bool) -> None:
+def _execute(
+    config: fedse.RunConfig, folder: Path, *, resume: bool, runtime: str, tensorboard: Path | None, quiet: bool
+) -> None:
     keep_freed_memory()
     models.ensure(config.model)
     if not quiet:
@@ -102,7 +108,7 @@ def _execute(config: fedse.RunConfig, folder: Path, *, resume: bool, tensorboard
     with nullcontext() if quiet else stderr.status("loading libraries"):
         from fedse.federation.run import run as run_federation
     with shown(config.rounds, quiet=quiet) as listener, _logged(tensorboard, folder, listener) as told:
-        result = run_federation(config, folder, resume=resume, listener=told)
+        result = run_federation(config, folder, resume=resume, listener=told, runtime=runtime)
     show_result(result.records, config.evaluation)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from fedse.federation.runtimes import Runtime
 from fedse.federation.runtimes.process import ProcessRuntime
 from fedse.federation.runtimes.workers import worker_runtime
 from fedse.federation.server import Server, strategy_of
+from fedse.names import unknown_name
 from fedse.progress import Listener, silent
 from fedse.runs.folder import open_server
 from fedse.runs.layout import RunFolder
@@ -69,6 +70,7 @@ def run(
     resume: bool = False,
     listener: Listener = silent,
     baselines: Iterable[Path] = (),
+    runtime: str = "local",
 ) -> RunResult:
     """Run a federation from its configuration, or go on with it.
 
@@ -82,6 +84,7 @@ def run(
         listener: told of progress; an exception that it raises stops the run, which can then be resumed.
         baselines: other runs on this machine; where one has played the same episodes with the bare base model, they are
             taken over (:mod:`fedse.sites.baseline`).
+        runtime: ``local``, or ``flower``: Flower's simulation moves the messages.  No result depends on it.
 
     Raises:
         RunError: if the folder cannot be used; see :func:`fedse.runs.folder.open_server`.
@@ -91,6 +94,9 @@ def run(
         StorageError, StoreError: if a file cannot be written; likewise.
     """
     strategy_of(config)  # before anything is loaded or written
+    begin = runtimes(config.workers)
+    if runtime not in begin:
+        raise unknown_name("runtime", runtime, begin)
     folder = Path(folder)
     root = RunFolder(folder)
     with storage_errors("open", folder):
@@ -99,15 +105,36 @@ def run(
     with open_server(config, root.server, resume=resume, software=lambda: versions(config)):
         if len(read_records(root.server)) <= config.rounds:
             recover_below(root.sites)
-            with _runtime(config, root, listener, tuple(baselines)) as runtime:
-                Server(config, root.server, runtime, listener=listener).run()
+            with begin[runtime](config, root, listener, tuple(baselines)) as way:
+                Server(config, root.server, way, listener=listener).run()
         ends = {site: adapter_folder(root.server, config.rounds, site) for site in config.sites}
         return RunResult(folder, ends, read_records(root.server))
 
 
-def _runtime(
-    config: RunConfig, folder: RunFolder, listener: Listener, baselines: tuple[Path, ...]
+_Baselines = tuple[Path, ...]
+_Begin = Callable[[RunConfig, RunFolder, Listener, _Baselines], AbstractContextManager[Runtime]]
+
+
+def runtimes(workers: int) -> Mapping[str, _Begin]:
+    """Name → how the sites of a run on this machine are reached."""
+    return {"local": worker_runtime if workers > 1 else _process, "flower": _flower}
+
+
+def _process(
+    config: RunConfig, folder: RunFolder, listener: Listener, baselines: _Baselines
 ) -> AbstractContextManager[Runtime]:
-    if config.workers > 1:
-        return worker_runtime(config, folder, listener, baselines)
     return nullcontext(ProcessRuntime(SiteHost(config, folder, listener=listener, baselines=baselines)))
+
+
+@contextmanager
+def _flower(config: RunConfig, folder: RunFolder, listener: Listener, baselines: _Baselines) -> Iterator[Runtime]:
+    from fedse.federation.runtimes.flower import simulation
+
+    with _process(config, folder, listener, baselines) as here:
+
+        def answer(site: str, data: bytes) -> bytes:
+            [(_, reply)] = here.ask([(site, data)])
+            return reply
+
+        with simulation(list(config.sites), answer) as way:
+            yield way

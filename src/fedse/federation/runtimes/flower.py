@@ -41,6 +41,7 @@ import platformdirs
 import uvicorn
 
 from fedse.errors import ConfigError, FedseError, MessageError, RunError
+from fedse.federation.runtimes import Runtime
 from fedse.sockets import SocketServer, call
 
 # Flower reads these when it is imported.
@@ -1218,7 +1219,7 @@ _LOOK_SECONDS = 0.01
 _LONGEST_FOLDER = 30
 
 
-class SimulationRuntime:
+class SimulationRuntime(Runtime):
     """The way to simulated sites."""
 
     def __init__(self, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]) -> None:
