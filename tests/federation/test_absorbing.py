@@ -65,14 +65,6 @@ def test_the_mean_is_that_of_all_at_once_bit_for_bit(seed: int, examples: list[f
         assert state.adapter().tensors[tensor].tobytes() == expected.tobytes()
 
 
-def test_tensors_of_more_than_one_block_are_summed_whole() -> None:
-    adapters = {site: adapter(seed, rank=2, width=100_003) for seed, site in enumerate("abc")}
-    weights = {"a": 1.0, "b": 0.3, "c": 1.0}
-    mean = average((weights[site], adapters[site]) for site in "abc")
-    for name, expected in all_at_once(adapters, weights).items():
-        assert mean.tensors[name].tobytes() == expected.tobytes()
-
-
 @pytest.mark.parametrize("other", [(1, 5), (2, 1)])
 def test_shapes_that_numpy_would_stretch_are_refused(other: tuple[int, int]) -> None:
     with pytest.raises(AdapterError, match="have no mean"):

@@ -28,9 +28,6 @@ INITIAL = "_initial"
 
 _Float64Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
-#: Elements that are converted to float64 at a time: 512 KiB, which stay in a core's cache.
-_BLOCK = 1 << 16
-
 
 @dataclass(frozen=True)
 class Mean(Strategy):
@@ -98,7 +95,7 @@ class WeightedMean(Mean):
 def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     """Σ w_k φ_k / Σ w_k, summed in the order of the terms.
 
-    One sum is held, in float64, and one adapter at a time.
+    Whatever their number, it holds one sum and one term, as flat arrays of float64.
 
     Args:
         terms: weights w_k ≥ 0, not all 0, and adapters φ_k with the same names and shapes; at least one.
@@ -109,8 +106,9 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     rest = iter(terms)
     total, first = next(rest)
     # Begun with the first term rather than with zero, which would turn −0 into +0.
-    sums = {name: total * tensor.astype(np.float64) for name, tensor in first.tensors.items()}
-    scratch = np.empty(_BLOCK)
+    exact = _flat(first)
+    exact *= total
+    term = np.empty_like(exact)
     for weight, adapter in rest:
         problems = shape_problems(adapter, first)
         if problems:
@@ -118,21 +116,23 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
                 f"these adapters have no mean: {in_words(problems)}", "bring all to the same names and shapes first"
             )
         total += weight
-        for name, tensor in adapter.tensors.items():
-            _add(sums[name], weight, tensor, scratch)
-    return AdapterState({name: _to_float32(name, exact / total) for name, exact in sums.items()}, first.meta)
-
-
-def _add(accumulated: _Float64Array, weight: float, tensor: FloatArray, scratch: _Float64Array) -> None:
-    """Add ``weight * tensor`` in place, block by block; all arrays are contiguous."""
-    to, terms = accumulated.reshape(-1), tensor.reshape(-1)
-    for start in range(0, terms.size, scratch.size):
-        block = terms[start : start + scratch.size]
-        exact = scratch[: block.size]
-        exact[:] = block
+        _flat(adapter, out=term)
         if weight != 1.0:
-            exact *= weight
-        to[start : start + block.size] += exact
+            term *= weight
+        exact += term
+    exact /= total
+    ends = np.cumsum([tensor.size for tensor in first.tensors.values()])
+    averaged = {
+        name: _to_float32(name, part.reshape(tensor.shape))
+        for (name, tensor), part in zip(first.tensors.items(), np.split(exact, ends[:-1]), strict=True)
+    }
+    return AdapterState(averaged, first.meta)
+
+
+def _flat(adapter: AdapterState, out: _Float64Array | None = None) -> _Float64Array:
+    """All values in the order of the names, in one array: many small tensors would each cost a call."""
+    tensors = [tensor.reshape(-1) for tensor in adapter.tensors.values()]
+    return np.concatenate(tensors, dtype=np.float64) if out is None else np.concatenate(tensors, out=out)
 
 
 def server_step(start: AdapterState, combined: AdapterState, server_lr: float) -> AdapterState:
