@@ -31,7 +31,7 @@ from fedse.federation.strategies.averaging import average
 from fedse.messages import Purpose, Reply, Update
 from fedse.planning.architecture import architecture_of
 
-FILES = 200
+FILES, REGIONS = 200, 10
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,27 @@ def measure(way: str, folder: Path, count: int) -> Measured:
     return Measured(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 
+def differing(folder: Path, regions: int) -> tuple[float, float]:
+    """The share of values that are not those of the mean of all sites when servers of regions come between.
+
+    Returns:
+        It where regions pass sums in float64, and where they pass means in float32; all with their weights.
+    """
+    weights = [1.0 + number % 7 for number in range(FILES)]
+    everyone = sums = means = 0.0
+    for region in range(regions):
+        part = 0.0
+        members = range(region * FILES // regions, (region + 1) * FILES // regions)
+        for number in members:
+            tensors = read(folder, number).adapter.tensors.values()
+            term = weights[number] * np.concatenate([tensor.reshape(-1) for tensor in tensors], dtype=np.float64)
+            part, everyone = part + term, everyone + term
+        weight = sum(weights[number] for number in members)
+        sums, means = sums + part, means + weight * (part / weight).astype(np.float32).astype(np.float64)
+    flat, by_sums, by_means = (np.asarray(total / sum(weights), np.float32) for total in (everyone, sums, means))
+    return float(np.mean(by_sums != flat)), float(np.mean(by_means != flat))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="nano", help="whose adapter's shapes are taken")
@@ -159,6 +180,9 @@ def main() -> None:
         print(f"{'':<20}{'sites':>7}{'peak MB':>10}{'of 10 sites':>13}{'seconds':>10}{'GB/s':>7}{'of bandwidth':>14}")
         for way in WAYS:
             report(way, folder, arguments.most)
+        by_sums, by_means = differing(folder, REGIONS)
+        print(f"{FILES} sites in {REGIONS} regions, values other than in the mean of all:")
+        print(f"  regions pass sums in float64 {by_sums:.4%}, means in float32 {by_means:.1%}")
 
 
 def report(way: str, folder: Path, most: int) -> None:
