@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
-_BLOCK = re.compile(r"<!-- help: fedse(?P<command>[a-z ]*) -->\n```text\n.*?```\n", re.DOTALL)
+_BLOCK = re.compile(r"<!-- help: fedse(?P<command>[a-z -]*) -->\n```text\n.*?```\n", re.DOTALL)
 _WIDTH = "100"
 
 

@@ -42,6 +42,8 @@ def test_import_rules_hold(monkeypatch: pytest.MonkeyPatch) -> None:
         ("fedse.cli.main", {"torch", "transformers", "peft", "numpy", "scipy", "pandas", "matplotlib", "pydantic"}),
         ("fedse.types", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
         ("fedse.settings", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+        ("fedse.deployment.folders", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
+        ("fedse.deployment.terms", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
         ("fedse.environments", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
         ("fedse.experience", {"torch", "transformers", "peft", "scipy", "pandas", "matplotlib"}),
     ],

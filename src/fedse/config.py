@@ -216,6 +216,32 @@ class MethodConfig(_Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy, such as server_lr")
 
 
+class ExchangeConfig(_Section):
+    """What crosses between the server and the sites, and for whom a round waits."""
+
+    participation: float = Field(
+        default=1.0, gt=0, le=1, description="share of the sites that is asked in a round, drawn anew for each"
+    )
+    memory: int = Field(
+        default=0,
+        ge=0,
+        description="rounds for which the last update of a site that is not there goes on counting; each site may be "
+        "the only one with its environment",
+    )
+    deadline: float | None = Field(
+        default=None,
+        gt=0,
+        description="seconds that the server waits for answers; default: until all have come",
+        json_schema_extra={"role": "machine"},
+    )
+    quorum: int = Field(
+        default=1,
+        ge=1,
+        description="fewest sites whose updates make a round; the server waits longer than its deadline for them",
+        json_schema_extra={"role": "machine"},
+    )
+
+
 class EvaluationConfig(_Section):
     """Success rates on held-out tasks."""
 
@@ -263,6 +289,7 @@ class RunConfig(_Section):
     training: TrainingConfig = TrainingConfig()
     method: MethodConfig = MethodConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
 
     @property
     def sites(self) -> Mapping[str, tuple[ClientConfig, ...]]:

@@ -51,6 +51,10 @@ class AdapterError(FedseError):
     """An adapter is damaged, or does not fit the base model, rank or shapes it is combined with."""
 
 
+class CredentialError(FedseError):
+    """A key or certificate is missing, damaged, expired, open to others, or does not fit what it is used with."""
+
+
 class MessageError(FedseError):
     """Bytes are no message between a server and a site, or a message cannot be encoded."""
 

@@ -60,12 +60,13 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}: {reason}", mend) from cause
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
+def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; folders on the way to it are made.
 
     Args:
         path: the file; replaced if it exists.
         data: its content; text is written as UTF-8.
+        mode: of the file from its first byte on, less what the process's umask takes away.
 
     Raises:
         StorageError: if it cannot be written; what was at ``path`` is intact, and nothing else is left behind.
@@ -77,7 +78,7 @@ def atomic_write(path: Path, data: bytes | str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         try:
-            with temporary.open("xb") as file:
+            with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -113,6 +114,23 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         _sync_folder(path.parent)
+
+
+@contextmanager
+def scratch_directory(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` for what becomes a part of it; gone when the block ends.
+
+    Raises:
+        StorageError: if the folder cannot be made, or on any ``OSError`` in the block.
+    """
+    with storage_errors("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(path, "tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def recover(folder: Path) -> None:

@@ -116,6 +116,7 @@ class TestRun:
             "global",
             "replies",
             "state.json",
+            "told.json",
         ]
         assert sorted(path.name for path in (finished / "sites/alpha").iterdir()) == [
             "adapters",

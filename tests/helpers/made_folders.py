@@ -14,7 +14,7 @@ from fedse.progress import Phase
 from fedse.runs.layout import EnvironmentFolder, RunFolder
 from fedse.runs.rounds import State, save_round
 from fedse.settings import dump_config
-from fedse.storage import atomic_write, write_json
+from fedse.storage import atomic_write, scratch_directory, write_json
 
 VERSIONS = {"schema_version": 1, "fedse": "0.1.0", "torch": "2.13.0"}
 
@@ -52,4 +52,7 @@ def keep_round(
         for site, sent in (updates or {}).items()
     }
     sizes = {site: len(data) for site, data in replies.items()}
-    save_round(run.server, number, State(adapters), replies, sent=sizes, base_name=base_name)
+    with scratch_directory(run.server.round(number)) as inbox:
+        for site, data in replies.items():
+            (inbox / site).write_bytes(data)
+        save_round(run.server, number, State(adapters), inbox, sent=sizes, base_name=base_name)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fedse.adapters.state import AdapterState
 from fedse.federation.runtimes import Runtime
 from fedse.messages import Done, Instruction, Purpose, Rates, Reply, SiteReport, Update
+from fedse.messages.reply import ECHOED
 
 if TYPE_CHECKING:
     from fedse.sites.host import SiteHost
 
 #: What a site that is asked for an update sends, or a function of what it was asked.
 Answer = bytes | None | Callable[[Instruction], bytes | None]
+Answers = Iterator[tuple[int, bytes]]
 
 
 def replied(instruction: Instruction, answer: object, **fields: object) -> bytes:
     """The bytes of a well-formed reply."""
-    known = {"site": instruction.site, "purpose": instruction.purpose, "round": instruction.round}
+    known = {name: getattr(instruction, name) for name in ECHOED}
     return Reply.model_validate(known | {"answer": answer, "report": SiteReport()} | fields).encode()
 
 
@@ -30,18 +32,30 @@ class ScriptedSites(Runtime):
     Attributes:
         initial: the adapter to begin with.
         rounds: number of a round → site → what it sends; others send nothing.
+        away: site → before which round of the federation it cannot be reached, and answers nothing.
         asked: all instructions, in order.
     """
 
     initial: AdapterState
     rounds: Mapping[int, Mapping[str, Answer]] = field(default_factory=dict)
+    away: Mapping[str, int] = field(default_factory=dict)
     asked: list[Instruction] = field(default_factory=list)
+    _round: int = 0
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        return [self._answer(Instruction.decode(data)) for _, data in instructions]
+    def reachable(self, sites: Collection[str]) -> Collection[str]:
+        return {site for site in sites if self.away.get(site, 0) <= self._round}
+
+    def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
+        for index, (_, data) in enumerate(instructions):
+            answer = self._answer(Instruction.decode(data))
+            if answer:
+                yield index, answer
 
     def _answer(self, instruction: Instruction) -> bytes | None:
         self.asked.append(instruction)
+        self._round = max(self._round, instruction.round + (instruction.purpose is Purpose.EVALUATE))
+        if self.away.get(instruction.site, 0) > self._round:
+            return None
         match instruction.purpose:
             case Purpose.INITIAL:
                 return replied(instruction, Update(adapter=self.initial))
@@ -59,8 +73,9 @@ class HostedSites(Runtime):
     def __init__(self, host: SiteHost) -> None:
         self._host = host
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        return [self._host.answer(site, data) for site, data in instructions]
+    def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
+        for index, (site, data) in enumerate(instructions):
+            yield index, self._host.answer(site, data)
 
 
 @dataclass
@@ -75,10 +90,19 @@ class Recorded(Runtime):
     runtime: Runtime
     sent: list[tuple[str, bytes, bytes]] = field(default_factory=list)
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        replies = self.runtime.ask(instructions)
-        self.sent += [(site, data, reply or b"") for (site, data), reply in zip(instructions, replies, strict=True)]
-        return replies
+    def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
+        asked: list[tuple[str, bytes]] = []
+        replies: dict[int, bytes] = {}
+
+        def passed() -> Iterator[tuple[str, bytes]]:
+            for instruction in instructions:
+                asked.append(instruction)
+                yield instruction
+
+        for index, reply in self.runtime.ask(passed(), deadline=deadline):
+            replies[index] = reply
+            yield index, reply
+        self.sent += [(site, data, replies.get(index, b"")) for index, (site, data) in enumerate(asked)]
 
 
 class Replayed(Runtime):
@@ -87,5 +111,6 @@ class Replayed(Runtime):
     def __init__(self, sent: Iterable[tuple[str, bytes, bytes]]) -> None:
         self._replies = {(site, instruction): reply for site, instruction, reply in sent}
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        return [self._replies[instruction] for instruction in instructions]
+    def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
+        for index, instruction in enumerate(instructions):
+            yield index, self._replies[instruction]

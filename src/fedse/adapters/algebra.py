@@ -192,6 +192,12 @@ def aggregation_error(
     return AggregationError(float(ratios[0]), float(ratios[1]))
 
 
+def moved(adapter: AdapterState, origin: AdapterState, to: AdapterState) -> AdapterState:
+    """An adapter's change since ``origin``, made from ``to`` instead; all three have the same names and shapes."""
+    tensors = {name: to.tensors[name] + (array - origin.tensors[name]) for name, array in adapter.tensors.items()}
+    return AdapterState(tensors, to.meta)
+
+
 def layers(state: AdapterState) -> list[str]:
     """The adapted layers: the names of the tensors without their factor."""
     return [name.removesuffix(_SUFFIX["A"]) for name in state.tensors if name.endswith(_SUFFIX["A"])]

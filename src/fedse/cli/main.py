@@ -22,6 +22,7 @@ from fedse.cli import (
     env,
     evaluate,
     export,
+    federation,
     methods,
     model,
     plan,
@@ -102,6 +103,7 @@ app.command("ls", epilog=results.EXAMPLES)(results.ls)
 app.command("demos", epilog=demos.EXAMPLES)(demos.demos)
 app.command("methods", epilog=methods.EXAMPLES)(methods.methods)
 app.add_typer(suite.app, name="suite")
+app.add_typer(federation.app, name="federation")
 app.add_typer(env.app, name="env")
 app.add_typer(model.app, name="model")
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -1,64 +1,89 @@
 """The server: sees messages and its own folder, and nothing else of the sites.
 
-The round loop reads like the method: instruct, gather, screen, absorb, evaluate, record.
+The round loop reads like the method: instruct, gather, screen, absorb, evaluate, record.  A reply is written to disk as
+it comes, and read again when it is absorbed, so that memory does not grow with the number of sites.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from fedse.adapters.algebra import moved
 from fedse.adapters.checks import in_words, state_problems
+from fedse.adapters.state import AdapterState
 from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
-from fedse.federation.evaluators import evaluators
+from fedse.federation.evaluators import evaluation_hosts
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, make_strategy
-from fedse.messages import Diverged, Instruction, Purpose, Rates, Refused, Reply, TaskSummary, Update
+from fedse.messages import Diverged, Done, Instruction, Purpose, Rates, Refused, Reply, SiteReport, TaskSummary, Update
 from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
 from fedse.runs.layout import ServerFolder
 from fedse.runs.records import append_record, read_records
-from fedse.runs.rounds import load_state, save_round
+from fedse.runs.rounds import Told, load_state, load_told, save_round
+from fedse.seeding import python_random
+from fedse.storage import atomic_write, scratch_directory
 from fedse.types import RoundRecord, SuccessRate
 
 OK = "ok"
-MISSING = "missing"
 DIVERGED = "diverged"
+#: It was asked, and did not answer before the deadline.
+MISSING = "missing"
+#: It was not asked: it cannot be reached, or it never joined.
+ABSENT = "absent"
+#: It was not asked: this round is without it.
+NOT_DRAWN = "not drawn"
+
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """An instruction, and what came back of it.
+    """An instruction, and what came back of it but for tensors.
 
     Attributes:
         instruction: that was sent.
-        size: of it, in bytes.
-        data: the bytes of the reply; empty if none came.
-        reply: the reply; None if none came, or one that cannot be used.
-        problem: why there is none; empty otherwise.
+        sent, received: sizes in bytes; received is 0 if nothing came that can be used.
+        report: what the site tells.
+        answer: what it answers; None for an update, whose tensors are on disk, and if there is none.
+        scalars: of the update.
+        problem: why there is no answer; empty otherwise.
     """
 
     instruction: Instruction
-    size: int
-    data: bytes
-    reply: Reply | None
-    problem: str = ""
+    sent: int = 0
+    received: int = 0
+    report: SiteReport = field(default_factory=SiteReport)
+    answer: Diverged | Rates | Refused | Done | None = None
+    scalars: Mapping[str, float] | None = None
+    problem: str = MISSING
+
+    @property
+    def site(self) -> str:
+        """Who was asked."""
+        return self.instruction.site
 
     @property
     def outcome(self) -> str:
         """What became of it, for the record."""
-        if self.reply is None:
-            return self.problem
-        match self.reply.answer:
+        match self.answer:
             case Diverged():
                 return DIVERGED
             case Refused(reason=reason, words=words):
                 return f"refused: {words or reason}"
-        return OK
+        return self.problem or OK
+
+
+#: Gets each usable reply, and its bytes.
+_Keep = Callable[[Reply, bytes], None]
 
 
 class Server:
@@ -69,19 +94,34 @@ class Server:
         folder: the server's, open for work.
         runtime: brings instructions to the sites and replies back.
         listener: told of progress.
+        run: tells this run apart from others at the same sites; empty where they share its folder.
+        told: gets lines on what sites do or fail to do.
 
     Raises:
         ConfigError, UnknownNameError: if the strategy cannot be made, or does not serve the ranks of the sites.
     """
 
-    def __init__(self, config: RunConfig, folder: ServerFolder, runtime: Runtime, *, listener: Listener) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: ServerFolder,
+        runtime: Runtime,
+        *,
+        listener: Listener,
+        run: str = "",
+        told: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._config = config
         self._folder = folder
         self._runtime = runtime
         self._listener = listener
+        self._run = run
+        self._say = told
         self._strategy = strategy_of(config)
-        self._evaluators = evaluators(config)
-        self._tasks: Mapping[str, TaskSummary] = {}
+        self._needs = tuple(sorted(self._strategy.needs))
+        self._quorum = min(config.exchange.quorum, len(config.sites))
+        self._tasks: dict[str, TaskSummary] = {}
+        self._members: set[str] = set()
 
     def run(self) -> None:
         """Do the rounds that are still to be done.
@@ -93,78 +133,206 @@ class Server:
             FedseError: what a runtime on this machine raises for its sites.
         """
         done = len(read_records(self._folder))
-        self._admit()
+        self._open()
         state = load_state(self._folder, done - 1) if done else self._begin()
         for number in range(max(done, 1), self._config.rounds + 1):
             state = self._round(number, state)
 
-    def _admit(self) -> None:
-        """Learn which tasks the sites have, and have each check that it can learn beside the others."""
-        joined = self._required(self._ask(Purpose.JOIN, 0, self._config.sites))
-        self._tasks = {name: summary for reply in joined for name, summary in reply.report.tasks.items()}
-        if self._config.rounds:
-            self._required(self._ask(Purpose.CHECK, 0, self._config.sites))
+    def _open(self) -> None:
+        """Let the sites in: all of them, or where there is a deadline, those that answer in time."""
+        while True:
+            missing = [found for found in self._admit(self._config.sites) if found.outcome == MISSING]
+            if self._config.exchange.deadline is None:
+                _required(missing)
+            if len(self._members) >= self._quorum:
+                return
+            self._say(f"waiting for {self._quorum - len(self._members)} more sites to join")
+
+    def _admit(self, sites: Iterable[str]) -> list[_Gathered]:
+        """Let sites in: learn which tasks they have, and have all check that they can learn beside each other.
+
+        Returns:
+            What was asked and answered.
+
+        Raises:
+            RunError: if one of them refuses at the beginning.
+        """
+        new = [site for site in sites if site not in self._members]
+        joined = self._gather(self._instruction(Purpose.JOIN, 0, site, **self._proposal(site)) for site in new)
+        here = [found for found in joined if found.outcome != MISSING]
+        _required(here)
+        self._tasks |= {name: summary for found in here for name, summary in found.report.tasks.items()}
+        names = self._members | {found.site for found in here}
+        checked: list[_Gathered] = []
+        if self._config.rounds and here:
+            checked = self._gather(
+                self._with_tasks(Purpose.CHECK, site, needs=self._needs) for site in self._named(names)
+            )
+            _required([found for found in checked if found.outcome != MISSING])
+        self._members = names - {found.site for found in checked if found.outcome == MISSING}
+        return [*joined, *checked]
+
+    def _newcomers(self) -> list[_Gathered]:
+        """Let in who came late; who is refused then stays outside, and the others go on."""
+        reachable = self._runtime.reachable(self._config.sites)
+        found: list[_Gathered] = []
+        for site in self._config.sites:
+            if site in self._members or site not in reachable:
+                continue
+            try:
+                self._admit([site])
+            except RunError as refusal:
+                self._say(str(refusal))
+                continue
+            if site in self._members:
+                found += self._demonstrate([site])
+        return found
+
+    def _demonstrate(self, sites: Iterable[str]) -> list[_Gathered]:
+        found = self._gather(self._with_tasks(Purpose.DEMONSTRATE, site) for site in sites)
+        _required([one for one in found if one.outcome != MISSING])
+        self._members -= {one.site for one in found if one.outcome == MISSING}
+        return found
 
     def _begin(self) -> State:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
-        first = next(iter(self._config.sites))
-        [reply] = self._required(self._ask(Purpose.INITIAL, 0, [first]))
-        assert isinstance(reply.answer, Update)  # it was screened
+        made: dict[str, AdapterState] = {}
+        for site in self._named(self._members):
+            asked = self._instruction(Purpose.INITIAL, 0, site)
+            found = self._gather([asked], lambda reply, _: made.update(_adapter_of(reply)))
+            if made:
+                break
+            if found[0].outcome != MISSING:
+                _required(found)
+        if not made:
+            raise RunError("no site made the initial adapter", "mend the sites, then resume the run")
+        [initial] = made.values()
         ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
-        state = self._strategy.initial(reply.answer.adapter, ranks)
-        save_round(self._folder, 0, state, {}, base_name=self._config.model.name)
-        shown: list[_Gathered] = []
-        if self._config.rounds:
-            shown = self._ask(Purpose.DEMONSTRATE, 0, self._config.sites)
-            self._required(shown)
-        self._record(0, state, shown, aggregation=0.0, outcomes={})
+        state = self._strategy.initial(initial, ranks)
+        save_round(self._folder, 0, state, base_name=self._config.model.name)
+        shown = self._demonstrate(self._named(self._members)) if self._config.rounds else []
+        self._record(0, state, self._told(shown))
         return state
 
     def _round(self, number: int, state: State) -> State:
-        needs = tuple(sorted(self._strategy.needs))
-        sent = {site: self._strategy.instruct(state, site) for site in self._config.sites}
-        gathered = self._gather(
-            [self._instruction(Purpose.ROUND, number, site, part, needs=needs) for site, part in sent.items()]
-        )
-        updates, outcomes = self._screen(number, gathered)
-        began = time.monotonic()
-        after = self._strategy.absorb(state, updates)
-        self._check(after)
-        replies = {found.instruction.site: found.data for found in gathered if found.data}
-        save_round(
-            self._folder,
-            number,
-            after,
-            replies,
-            sent={found.instruction.site: found.size for found in gathered},
-            before=state,
-            base_name=self._config.model.name,
-        )
-        seconds = time.monotonic() - began
-        count = len(updates)
-        self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
-        scalars = {site: dict(update.scalars) for site, update in updates.items() if update.scalars}
-        self._record(number, after, gathered, aggregation=seconds, outcomes=outcomes, scalars=scalars)
+        """One round, which may have been absorbed before a kill: then only its record is to be made."""
+        if (told := load_told(self._folder, number)) is not None:
+            after = load_state(self._folder, number)
+        else:
+            after, told = self._absorb(number, state)
+        self._record(number, after, told)
         return after
 
-    def _screen(self, number: int, gathered: Sequence[_Gathered]) -> tuple[dict[str, Update], dict[str, str]]:
-        """Site → sound update, in the order of the names, and site → what became of its update."""
-        ordered = sorted(gathered, key=lambda found: found.instruction.site)
-        outcomes = {found.instruction.site: found.outcome for found in ordered}
-        updates = {
-            found.reply.site: found.reply.answer
-            for found in ordered
-            if found.reply is not None and isinstance(found.reply.answer, Update)
-        }
-        if not updates:
-            listed = "; ".join(f"{site} {outcome}" for site, outcome in outcomes.items())
-            raise UpdateRejectedError(
-                f"round {number} has no update that can be used: {listed}",
-                "begin a new run with a lower training.learning_rate or method.options.server_lr"
-                if DIVERGED in outcomes.values()
-                else "mend the sites, then resume the run",
+    def _absorb(self, number: int, state: State) -> tuple[State, Told]:
+        """Instruct, gather, screen, absorb; the state after the round, which is on disk."""
+        shown = self._newcomers()
+        with scratch_directory(self._folder.round(number)) as inbox:
+            gathered = self._updates(number, state, inbox)
+            loaders: dict[str, Callable[[], Update]] = {}
+            scalars: dict[str, Mapping[str, float]] = {}
+            for found in gathered:
+                if found.scalars is not None:
+                    loaders[found.site] = partial(_update, inbox / found.site)
+                    scalars[found.site] = found.scalars
+            outcomes = self._outcomes(number, gathered)
+            for site, (made_in, update) in self._remembered(number, state, set(loaders)).items():
+                loaders[site] = partial(_same, update)
+                scalars[site] = update.scalars
+                outcomes[site] += f"; its update of round {made_in} counts"
+            began = time.monotonic()
+            after = self._strategy.absorb(state, {site: loaders[site]() for site in sorted(loaders)})
+            self._check(after)
+            seconds = time.monotonic() - began
+            fresh = {found.site: found.scalars for found in gathered if found.scalars}
+            told = self._told([*shown, *gathered], outcomes, fresh, aggregation=seconds)
+            save_round(
+                self._folder,
+                number,
+                after,
+                inbox,
+                sent={found.site: found.sent for found in gathered},
+                told=told,
+                before=state,
+                base_name=self._config.model.name,
             )
-        return updates, outcomes
+        count = len(loaders)
+        self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
+        return after, told
+
+    def _updates(self, number: int, state: State, inbox: Path) -> list[_Gathered]:
+        """Ask for updates until as many came as make a round; what came last of each site, in the order of names.
+
+        Raises:
+            UpdateRejectedError: if too few came, and no more can come.
+        """
+        waits = self._config.exchange.deadline is not None
+        found: dict[str, _Gathered] = {}
+        while True:
+            drawn = [site for site in self._drawn(number) if site not in found or found[site].outcome == MISSING]
+            asked = [site for site in drawn if site in self._available()]
+            gathered = self._gather(
+                (self._send(Purpose.ROUND, number, site, self._strategy.instruct(state, site)) for site in asked),
+                lambda reply, data: atomic_write(inbox / reply.site, data),
+            )
+            found |= {one.site: one for one in gathered}
+            updates = sum(one.scalars is not None for one in found.values())
+            if updates >= self._quorum:
+                return [found[site] for site in sorted(found)]
+            more = [site for site in drawn if site not in found or found[site].outcome == MISSING]
+            if not waits or not more:
+                break
+            self._say(f"round {number} waits for {self._quorum - updates} more updates; not there: {', '.join(more)}")
+            time.sleep(_POLL_SECONDS)
+        outcomes = self._outcomes(number, found.values())
+        listed = "; ".join(f"{site} {outcome}" for site, outcome in outcomes.items())
+        raise UpdateRejectedError(
+            f"round {number} has no update that can be used: {listed}"
+            if not updates
+            else f"round {number} has {updates} updates of the {self._quorum} that exchange.quorum wants: {listed}",
+            "begin a new run with a lower training.learning_rate or method.options.server_lr"
+            if DIVERGED in outcomes.values()
+            else "mend the sites, then resume the run",
+        )
+
+    def _drawn(self, number: int) -> list[str]:
+        """The sites whose turn it is, in the order of the run; a function of the seed and the round."""
+        sites = list(self._config.sites)
+        count = max(self._quorum, math.ceil(self._config.exchange.participation * len(sites)))
+        drawn = python_random(self._config.seed, "participation", number).sample(sorted(sites), count)
+        return [site for site in sites if site in drawn]
+
+    def _available(self) -> Collection[str]:
+        """Members that can be asked now; where there is no deadline, all of them are waited for."""
+        if self._config.exchange.deadline is None:
+            return self._members
+        return self._members & set(self._runtime.reachable(self._config.sites))
+
+    def _outcomes(self, number: int, gathered: Iterable[_Gathered]) -> dict[str, str]:
+        """Site → what became of it in a round, in the order of names."""
+        outcomes = {found.site: found.outcome for found in gathered}
+        drawn = self._drawn(number)
+        return {site: outcomes.get(site, ABSENT if site in drawn else NOT_DRAWN) for site in sorted(self._config.sites)}
+
+    def _remembered(self, number: int, state: State, fresh: Collection[str]) -> dict[str, tuple[int, Update]]:
+        """Site without a fresh update → the round of its last one, if that is young enough, and the update.
+
+        Its change is taken from where the site was sent to begin then to where it would begin now, as MIFA keeps the
+        last updates of devices that are away (Gu et al. 2021, arXiv 2106.04159).
+        """
+        remembered: dict[str, tuple[int, Update]] = {}
+        rounds = range(number - 1, max(0, number - 1 - self._config.exchange.memory), -1)
+        for site in sorted(self._config.sites.keys() - set(fresh)):
+            for made_in in rounds:
+                path = self._folder.reply(made_in, site)
+                if not path.is_file() or not isinstance(Reply.decode(path.read_bytes()).answer, Update):
+                    continue
+                update = _update(path)
+                then = self._strategy.instruct(load_state(self._folder, made_in - 1), site)
+                now = self._strategy.instruct(state, site)
+                adapter = moved(update.adapter, then.start or then.adapter, now.start or now.adapter)
+                remembered[site] = made_in, update.model_copy(update={"adapter": adapter})
+                break
+        return remembered
 
     def _check(self, state: State) -> None:
         problems = [problem for adapter in state.adapters.values() for problem in state_problems(adapter)]
@@ -174,61 +342,65 @@ class Server:
                 "mend the strategy: it must return finite float32 tensors of matching shapes",
             )
 
-    def _record(
-        self,
-        number: int,
-        state: State,
-        gathered: Sequence[_Gathered],
-        *,
-        aggregation: float,
-        outcomes: Mapping[str, str],
-        scalars: Mapping[str, Mapping[str, float]] | None = None,
-    ) -> None:
+    def _record(self, number: int, state: State, told: Told) -> None:
         """Evaluate if this round is due, and complete the round."""
         evaluated, evaluation, transfer = self._evaluate(number, state) if self._is_evaluated(number) else ([], {}, {})
         shared = state.adapters.get(GLOBAL)
         record = RoundRecord(
             round=number,
-            clients=self._told(gathered, outcomes),
+            clients=told.clients,
             evaluation=evaluation,
             adapter="" if shared is None else shared.digest,
-            seconds=_seconds([*gathered, *evaluated], aggregation),
+            seconds={**told.seconds, **_seconds(evaluated)},
             adapters={} if shared else {name: state.adapter(name).digest for name in sorted(self._config.sites)},
             transfer=transfer,
-            scalars=scalars or {},
+            scalars=told.scalars,
         )
         append_record(self._folder, record)
 
-    def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    def _told(
+        self,
+        gathered: Sequence[_Gathered],
+        outcomes: Mapping[str, str] | None = None,
+        scalars: Mapping[str, Mapping[str, float]] | None = None,
+        *,
+        aggregation: float = 0.0,
+    ) -> Told:
         """What the sites told of their phases, and what became of their updates."""
         names = sorted({name for site in self._config.sites for name in self._names(site)})
-        told: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for reply in (found.reply for found in gathered if found.reply is not None):
-            for name, phases in reply.report.phases.items():
-                told[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
-        for site, outcome in outcomes.items():
-            told[site]["outcome"] = outcome
-        return told
+        clients: dict[str, dict[str, Any]] = {name: {} for name in names}
+        for found in gathered:
+            for name, phases in found.report.phases.items():
+                clients[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
+        for site, outcome in (outcomes or {}).items():
+            clients[site]["outcome"] = outcome
+        return Told(clients, scalars or {}, _seconds(gathered, aggregation))
 
     def _evaluate(
         self, number: int, state: State
     ) -> tuple[list[_Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
         """Every site with the adapter that it has; in the end each site's own adapter at the other sites, too."""
+        available = self._available()
+        hosts = {
+            label: next((host for host in able if host.at in available), None)
+            for label, able in evaluation_hosts(self._config).items()
+        }
+        here = {label: host for label, host in hosts.items() if host is not None}
         owners = sorted(self._config.sites) if self._is_transferred(number, state) else []
-        visits = [("", label, host) for label, host in self._evaluators.items()]
-        visits += [
-            (owner, label, host) for owner in owners for label, host in self._evaluators.items() if host.at != owner
-        ]
-        gathered = self._gather([self._visit(number, state, host, owner) for owner, _, host in visits])
+        visits = [("", label, host) for label, host in here.items()]
+        visits += [(owner, label, host) for owner in owners for label, host in here.items() if host.at != owner]
+        gathered = self._gather(self._visit(number, state, host, owner) for owner, _, host in visits)
         rates: dict[tuple[str, str], SuccessRate] = {}
-        for (owner, label, _), found in zip(visits, gathered, strict=True):
-            if found.reply is not None and isinstance(found.reply.answer, Rates):
-                rates[owner, label] = found.reply.answer.rate
-        evaluation = {label: rates["", label] for label in self._evaluators if ("", label) in rates}
+        for (owner, label, host), found in zip(visits, gathered, strict=True):
+            if isinstance(found.answer, Rates):
+                rates[owner, label] = found.answer.rate
+            elif found.outcome != OK:
+                self._say(f"round {number} has no evaluation of {label}: {host.at} {found.outcome}")
+        evaluation = {label: rates["", label] for label in here if ("", label) in rates}
         transfer = {
             owner: {
                 label: rates[key]
-                for label, host in self._evaluators.items()
+                for label, host in here.items()
                 if (key := ("" if host.at == owner else owner, label)) in rates
             }
             for owner in owners
@@ -240,7 +412,7 @@ class Server:
             sent = Sent(self._strategy.adapter(state, owner))
         else:
             sent = Sent(self._strategy.instruct(state, host.at).adapter)
-        return self._instruction(Purpose.EVALUATE, number, host.at, sent, environment=host.name, owner=owner)
+        return self._send(Purpose.EVALUATE, number, host.at, sent, environment=host.name, owner=owner)
 
     def _is_evaluated(self, number: int) -> bool:
         every = self._config.evaluation.every
@@ -251,42 +423,66 @@ class Server:
         sites = self._config.sites
         return number == self._config.rounds > 0 and len(sites) > 1 and sites.keys() <= state.adapters.keys()
 
-    def _instruction(
-        self, purpose: Purpose, number: int, site: str, sent: Sent | None = None, **fields: Any
-    ) -> Instruction:
-        clients = self._config.sites[site]
-        joined = purpose is not Purpose.JOIN
-        parts = {client.name: share_of(self._config, client, self._tasks) for client in clients} if joined else {}
-        if sent is not None:
-            fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
-        return Instruction(site=site, purpose=purpose, round=number, parts=parts, **fields)
+    def _send(self, purpose: Purpose, number: int, site: str, sent: Sent, **fields: Any) -> Instruction:
+        """An instruction with what the strategy sends."""
+        if purpose is Purpose.ROUND:
+            fields["needs"] = self._needs
+        fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
+        return self._instruction(purpose, number, site, **fields)
+
+    def _with_tasks(self, purpose: Purpose, site: str, **fields: Any) -> Instruction:
+        """An instruction that depends on which tasks are held out anywhere."""
+        return self._instruction(purpose, 0, site, held_out=held_out_anywhere(self._tasks), **fields)
+
+    def _instruction(self, purpose: Purpose, number: int, site: str, **fields: Any) -> Instruction:
+        if purpose is not Purpose.JOIN:
+            clients = self._config.sites[site]
+            fields["parts"] = {client.name: share_of(self._config, client, self._tasks) for client in clients}
+        return Instruction(run=self._run, site=site, purpose=purpose, round=number, **fields)
+
+    def _proposal(self, site: str) -> dict[str, Any]:
+        """What a site that is elsewhere is told of the run: all but the other sites."""
+        if not self._run:
+            return {}
+        own = self._config.model_copy(update={"clients": self._config.sites[site]})
+        return {"proposal": own.model_dump(mode="json")}
+
+    def _named(self, sites: Collection[str]) -> list[str]:
+        """In the order of the run."""
+        return [site for site in self._config.sites if site in sites]
 
     def _names(self, site: str) -> set[str]:
         """Of what a site may tell: itself, and its environments."""
         return {site, *(client.name for client in self._config.sites[site])}
 
-    def _ask(self, purpose: Purpose, number: int, sites: Iterable[str]) -> list[_Gathered]:
-        """Ask sites for what needs no adapter."""
-        fields: dict[str, Any] = {"needs": tuple(sorted(self._strategy.needs))} if purpose is Purpose.CHECK else {}
-        if purpose in (Purpose.CHECK, Purpose.DEMONSTRATE):
-            fields["held_out"] = held_out_anywhere(self._tasks)
-        return self._gather([self._instruction(purpose, number, site, **fields) for site in sites])
+    def _gather(self, instructions: Iterable[Instruction], keep: _Keep | None = None) -> list[_Gathered]:
+        """Send instructions one after the other and read the replies as they come; in the order of the instructions."""
+        gathered: list[_Gathered] = []
 
-    def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
-        """Send instructions and read the replies, in the same order."""
-        sent = [instruction.encode() for instruction in instructions]
-        answers = self._runtime.ask([(to.site, data) for to, data in zip(instructions, sent, strict=True)])
-        return [
-            _read(instruction, len(data), answer or b"", self._names(instruction.site))
-            for instruction, data, answer in zip(instructions, sent, answers, strict=True)
-        ]
+        def sent() -> Iterator[tuple[str, bytes]]:
+            for instruction in instructions:
+                data = instruction.encode()
+                gathered.append(_Gathered(instruction, len(data)))
+                yield instruction.site, data
 
-    def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
-        """The replies, all of which the run needs."""
-        failed = [f"{found.instruction.site} {found.outcome}" for found in gathered if found.outcome != OK]
-        if failed:
-            raise RunError(f"sites cannot begin: {'; '.join(failed)}", "mend these sites, then resume the run")
-        return [found.reply for found in gathered if found.reply is not None]
+        for index, data in self._runtime.ask(sent(), deadline=self._config.exchange.deadline):
+            gathered[index] = self._read(gathered[index], data, keep)
+        return gathered
+
+    def _read(self, asked: _Gathered, data: bytes, keep: _Keep | None) -> _Gathered:
+        try:
+            reply = Reply.decode(data)
+        except MessageError as error:
+            return replace(asked, problem=f"rejected: {error.what}")
+        problems = reply_problems(reply, asked.instruction, self._names(asked.site))
+        if problems:
+            return replace(asked, problem=f"rejected: {in_words(problems)}")
+        if keep is not None:
+            keep(reply, data)
+        found = replace(asked, received=len(data), report=reply.report, problem="")
+        if isinstance(reply.answer, Update):
+            return replace(found, scalars=reply.answer.scalars)
+        return replace(found, answer=reply.answer)
 
 
 def strategy_of(config: RunConfig) -> Strategy:
@@ -306,24 +502,36 @@ def strategy_of(config: RunConfig) -> Strategy:
     return strategy
 
 
-def _read(instruction: Instruction, size: int, data: bytes, names: Collection[str]) -> _Gathered:
-    if not data:
-        return _Gathered(instruction, size, b"", None, MISSING)
-    try:
-        reply = Reply.decode(data)
-    except MessageError as error:
-        return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
-    problems = reply_problems(reply, instruction, names)
-    if problems:
-        return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
-    return _Gathered(instruction, size, data, reply)
+def _required(gathered: Sequence[_Gathered]) -> None:
+    """Refuse to go on without these answers.
+
+    Raises:
+        RunError: naming the sites that did not give them.
+    """
+    failed = [f"{found.site} {found.outcome}" for found in gathered if found.outcome != OK]
+    if failed:
+        raise RunError(f"sites cannot begin: {'; '.join(failed)}", "mend these sites, then resume the run")
 
 
-def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:
+def _adapter_of(reply: Reply) -> dict[str, AdapterState]:
+    return {reply.site: reply.answer.adapter} if isinstance(reply.answer, Update) else {}
+
+
+def _update(path: Path) -> Update:
+    answer = Reply.decode(path.read_bytes()).answer
+    assert isinstance(answer, Update)  # nothing else was noted as one
+    return answer
+
+
+def _same(update: Update) -> Update:
+    return update
+
+
+def _seconds(gathered: Iterable[_Gathered], aggregation: float = 0.0) -> dict[str, float]:
     """Phase → seconds over all sites and the server."""
     total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
-    for reply in (found.reply for found in gathered if found.reply is not None):
-        for phases in reply.report.phases.values():
+    for found in gathered:
+        for phases in found.report.phases.values():
             for phase, summary in phases.items():
                 total[phase] += summary.seconds or 0.0
     return {phase.value: round(spent, 3) for phase, spent in total.items() if spent}

@@ -11,6 +11,8 @@ from pydantic import Field, JsonValue, NonNegativeInt
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
 
+#: Tells the runs of a server apart, where its sites are elsewhere; empty where server and sites share a run folder.
+RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 #: The name of a site, and of an environment at a site.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=128)]
 
@@ -30,6 +32,7 @@ class Instruction(Packed):
     """One instruction; it holds all that the site needs beside its own folder.
 
     Attributes:
+        run: which run it belongs to.
         site: whom it is for.
         purpose: what is asked.
         round: of the federation; an evaluation is that of the adapter after the round.
@@ -42,10 +45,12 @@ class Instruction(Packed):
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
         parts: environment → (index, count): the site has this part of the environment's training tasks, where several
             sites divide them.
+        proposal: the run as the server proposes it, to a site that has a configuration of its own; for JOIN.
         environment: which of the site's environments is evaluated.
         owner: the site whose adapter is evaluated, if not its own.
     """
 
+    run: RunId = ""
     site: Name
     purpose: Purpose
     round: NonNegativeInt = 0
@@ -56,5 +61,6 @@ class Instruction(Packed):
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
     parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)
+    proposal: Mapping[str, JsonValue] = Field(default_factory=dict)
     environment: str = ""
     owner: str = ""

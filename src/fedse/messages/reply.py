@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from fedse.messages.instruction import Name, Purpose
+from fedse.messages.instruction import Instruction, Name, Purpose, RunId
 from fedse.messages.report import SiteReport
 from fedse.messages.wire import Adapter, Packed, Part, Tensors
 from fedse.types import SuccessRate
@@ -78,18 +78,33 @@ class Done(Part):
     kind: Literal["done"] = "done"
 
 
+Answer = Update | Diverged | Rates | Refused | Done
+
+#: What a reply repeats of its instruction, so that a late or repeated one is not taken for another.
+ECHOED = ("run", "site", "purpose", "round", "environment", "owner")
+
+
 class Reply(Packed):
     """One reply.
 
     Attributes:
         site: who sends it.
-        purpose, round: of the instruction that it answers.
+        run, purpose, round, environment, owner: of the instruction that it answers.
         answer: what was asked for, or why not.
         report: what the site tells beside.
     """
 
+    run: RunId = ""
     site: Name
     purpose: Purpose
     round: NonNegativeInt
-    answer: Annotated[Update | Diverged | Rates | Refused | Done, Field(discriminator="kind")]
+    environment: str = ""
+    owner: str = ""
+    answer: Annotated[Answer, Field(discriminator="kind")]
     report: SiteReport = SiteReport()
+
+    @classmethod
+    def to(cls, instruction: Instruction, answer: Answer, report: SiteReport | None = None) -> Self:
+        """The reply to an instruction."""
+        echoed = {name: getattr(instruction, name) for name in ECHOED}
+        return cls(**echoed, answer=answer, report=report or SiteReport())

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
 from fedse.messages.instruction import Instruction, Purpose
-from fedse.messages.reply import Diverged, Done, Rates, Refused, Reply, Update
+from fedse.messages.reply import ECHOED, Diverged, Done, Rates, Refused, Reply, Update
 
 #: What may be answered; any site may refuse anything, and keep its rates to itself.
 _ANSWERS = {
@@ -36,7 +36,7 @@ def reply_problems(reply: Reply, instruction: Instruction, names: Collection[str
     """
     problems = [
         f"it is from {field} {getattr(reply, field)}, but {getattr(instruction, field)} was asked"
-        for field in ("site", "purpose", "round")
+        for field in ECHOED
         if getattr(reply, field) != getattr(instruction, field)
     ]
     if not isinstance(reply.answer, (*_ANSWERS[instruction.purpose], Refused)):

@@ -23,7 +23,12 @@ _LOCK_SECONDS, _LOCK_PAUSE_SECONDS = 0.5, 0.01
 
 @contextmanager
 def open_server(
-    config: RunConfig, folder: ServerFolder, *, resume: bool, software: Callable[[], Mapping[str, str]]
+    config: RunConfig,
+    folder: ServerFolder,
+    *,
+    resume: bool,
+    sites_change: bool = False,
+    software: Callable[[], Mapping[str, str]],
 ) -> Iterator[None]:
     """Open a server's folder for work, alone.  A run begins with its configuration and the versions in use.
 
@@ -35,6 +40,7 @@ def open_server(
         config: what is to run.
         folder: made if it is not there.
         resume: go on in a folder that has a run already, or begin one; without it only a new run may begin.
+        sites_change: the run may go on with sites that it had not, and without some that it had.
         software: tells name → version of what makes the numbers.
 
     Raises:
@@ -52,7 +58,7 @@ def open_server(
         recover_below(folder.root)
         if has_results(folder):
             check_whole(folder)
-            _check_same_run(config, folder, resume=resume)
+            _check_same_run(config, folder, resume=resume, sites_change=sites_change)
             _note_versions(config, folder, software)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(folder.config, dump_config(config))
@@ -137,11 +143,11 @@ def check_whole(folder: ServerFolder) -> None:
         )
 
 
-def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool) -> None:
+def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool, sites_change: bool) -> None:
     if not resume:
         raise RunError(f"{folder.root} has a run already", "use --resume to go on with it, or choose another folder")
     there = read_config(folder)
-    differing = run_differences(there, config)
+    differing = run_differences(*_of_common_sites(there, config)) if sites_change else run_differences(there, config)
     if differing:
         raise RunError(
             f"{folder.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
@@ -149,6 +155,14 @@ def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool) ->
         )
     if there != config:
         atomic_write(folder.config, dump_config(config))
+
+
+def _of_common_sites(*configs: RunConfig) -> Iterator[RunConfig]:
+    """Each with the clients alone that all have, in the same order."""
+    common = set.intersection(*({client.name for client in config.clients} for config in configs))
+    for config in configs:
+        clients = sorted((client for client in config.clients if client.name in common), key=lambda client: client.name)
+        yield config.model_copy(update={"clients": tuple(clients)})
 
 
 def _note_versions(config: RunConfig, folder: ServerFolder, software: Callable[[], Mapping[str, str]]) -> None:

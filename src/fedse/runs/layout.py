@@ -10,6 +10,7 @@
     server/rounds/001/state.json                 which adapters the state has, and its numbers
     server/rounds/001/state.safetensors          its other tensors, if any
     server/rounds/001/replies/<site>             the bytes that a site sent
+    server/rounds/001/told.json                  what the sites told; the round's record has it when it is evaluated
     server/exchange.json                         only in a packed run: what reports tell of its adapters
     sites/<site>/adapters/001/                   the adapter that the site trained; the last two are kept
     sites/<site>/phases/round-001-train.json     a phase that is complete, with its metrics

@@ -27,29 +27,38 @@ class PhaseReport:
         metrics: plain JSON data; the same in every run of the same configuration.
         seconds: wall-clock time of the phase when it was done.
         ended: when it was done, in seconds since the epoch; None in runs of before this was noted.
+        adapter: digest of the adapter that it was done with; empty where it needs none, or this was not noted.
     """
 
     metrics: Mapping[str, Any]
     seconds: float
     ended: float | None = None
+    adapter: str = ""
 
 
-def once(marker: Path, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
+def once(marker: Path, work: Callable[[], Mapping[str, Any]], *, adapter: str = "") -> PhaseReport:
     """Do a phase's work unless its marker says that it is complete.
 
     Args:
         marker: the file that marks completion; folders on the way to it are made.
         work: does the phase and returns its metrics; doing it twice must give the same outputs and metrics.
+        adapter: digest of the adapter that the phase works with.
 
     Raises:
-        RunError: if the marker is damaged.
+        RunError: if the marker is damaged, or the phase was done with another adapter.
         StorageError: if the marker cannot be written.
     """
     if not marker.exists():
         began = time.monotonic()
         metrics = work()
-        complete(marker, PhaseReport(metrics, round(time.monotonic() - began, 3), round(time.time(), 3)))
-    return completed(marker)
+        complete(marker, PhaseReport(metrics, round(time.monotonic() - began, 3), round(time.time(), 3), adapter))
+    report = completed(marker)
+    if adapter and report.adapter and report.adapter != adapter:
+        raise RunError(
+            f"{marker.stem} was done with another adapter than the one that the server sends now",
+            "the server went back to an earlier state: restore its folder, or begin a new run",
+        )
+    return report
 
 
 def complete(marker: Path, report: PhaseReport) -> None:
@@ -69,7 +78,7 @@ def completed(marker: Path) -> PhaseReport:
     """
     try:
         data = read_json(marker, schema_version=SCHEMA_VERSION)
-        return PhaseReport(data["metrics"], data["seconds"], data.get("ended"))
+        return PhaseReport(data["metrics"], data["seconds"], data.get("ended"), data.get("adapter", ""))
     except (StorageError, KeyError) as cause:
         raise RunError(
             f"{marker} does not say what its phase did: {cause}", "remove that file to have the phase done anew"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from fedse.adapters.files import load_adapter, save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.errors import RunError, StorageError, boundary
 from fedse.runs.layout import ServerFolder
-from fedse.storage import atomic_directory, atomic_write, read_json, write_json
+from fedse.storage import atomic_directory, read_json, write_json
 from fedse.types import FloatArray
 
 #: The key of the adapter that serves all sites; no site's name begins so.
 GLOBAL = "_global"
 
 _SCHEMA = 1
-_STATE, _ARRAYS = "state.json", "state.safetensors"
+_STATE, _ARRAYS, _TOLD = "state.json", "state.safetensors", "told.json"
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,23 @@ class State:
         return adapter
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a round's record has before the evaluation; the fields are those of :class:`fedse.types.RoundRecord`."""
+
+    clients: Mapping[str, Mapping[str, Any]]
+    scalars: Mapping[str, Mapping[str, float]]
+    seconds: Mapping[str, float]
+
+
 def save_round(
     folder: ServerFolder,
     number: int,
     state: State,
-    replies: Mapping[str, bytes],
+    replies: Path | None = None,
     *,
     sent: Mapping[str, int] | None = None,
+    told: Told | None = None,
     before: State | None = None,
     base_name: str = "",
 ) -> None:
@@ -72,8 +82,9 @@ def save_round(
         folder: the server's.
         number: of the round; 0 is the beginning.
         state: after the round.
-        replies: site → the bytes that it sent.
+        replies: folder with the bytes that each site sent, named as the site; it is moved.
         sent: site → how many bytes it was sent.
+        told: what the sites told.
         before: the state after the round before.
         base_name: name of the base model, for peft.
 
@@ -102,8 +113,10 @@ def save_round(
             # In C order: safetensors writes the memory of an array as it lies, whatever its strides.
             arrays = {name: np.asarray(array, order="C") for name, array in sorted(state.arrays.items())}
             (scratch / _ARRAYS).write_bytes(safetensors.numpy.save(arrays))
-        for site, data in replies.items():
-            atomic_write(scratch / "replies" / site, data)
+        if replies is not None:
+            replies.rename(scratch / "replies")
+        if told is not None:
+            write_json(scratch / _TOLD, {"schema_version": _SCHEMA, **asdict(told)})
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
         content["sent"] = dict(sorted((sent or {}).items()))
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
@@ -122,6 +135,20 @@ def load_state(folder: ServerFolder, number: int) -> State:
     with boundary(RunError, f"{path} is damaged", "redo the round: remove its folder, then resume the run"):
         arrays = safetensors.numpy.load_file(path) if path.exists() else {}
     return State(adapters, arrays, content["numbers"])
+
+
+def load_told(folder: ServerFolder, number: int) -> Told | None:
+    """What the sites told in a round that was absorbed; None if it was not.
+
+    Raises:
+        RunError: if the file is damaged.
+    """
+    path = folder.round(number) / _TOLD
+    if not path.exists():
+        return None
+    with boundary(RunError, f"{path} is damaged", "redo the round: remove its folder, then resume the run"):
+        content = read_json(path, schema_version=_SCHEMA)
+        return Told(content["clients"], content["scalars"], content["seconds"])
 
 
 def adapter_folder(folder: ServerFolder, number: int, site: str = "") -> Path:

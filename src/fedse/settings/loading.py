@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -17,6 +17,8 @@ from fedse.settings.overrides import apply_override, apply_settings
 from fedse.settings.presets import preset_names, preset_text
 from fedse.settings.schema import allowed, item_section, section, show, unknown_key
 from fedse.settings.yaml_text import dump_yaml, parse_yaml
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 def load_config(
@@ -76,14 +78,31 @@ def build_config(preset: str | None, settings: Mapping[str, Any]) -> RunConfig:
 
 def _validated(data: dict[str, Any], problems: list[str]) -> RunConfig:
     """The configuration, if it is valid and nothing else was found wrong with it."""
+    mend = f"docs/configuration.md lists every key; presets to begin from: {', '.join(preset_names())}"
+    return validated(RunConfig, data, problems, origin="the configuration", mend=mend)
+
+
+def validated(model: type[_M], data: dict[str, Any], problems: list[str], *, origin: str, mend: str) -> _M:
+    """Data as a model, if it is valid and nothing else was found wrong with it.
+
+    Args:
+        model: what the data is to be.
+        data: plain data, with segments of a dotted path as keys.
+        problems: that were found before, if any.
+        origin: what has the problems, for the error.
+        mend: for the error.
+
+    Raises:
+        ConfigError: listing everything that is wrong: dotted path, value found, what is allowed.
+    """
     try:
         # Strict JSON takes no text for a number and no number for a text, but a list for a tuple.
-        config = RunConfig.model_validate_json(json.dumps(data), strict=True)
+        made = model.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as cause:
-        raise _error(problems + _explain(cause, data)) from cause
+        raise _error(problems + _explain(cause, data, model), origin, mend) from cause
     if problems:
-        raise _error(problems)
-    return config
+        raise _error(problems, origin, mend)
+    return made
 
 
 def dump_config(config: RunConfig) -> str:
@@ -95,14 +114,32 @@ def _layers(preset: str | None, file: Path | None) -> dict[str, Any]:
     """The preset's data with the file's merged over it, not yet validated."""
     if file is None:
         return {} if preset is None else _preset_data(preset)
+    return with_preset(read_mapping(file), str(file), preset)
+
+
+def read_mapping(file: Path) -> dict[str, Any]:
+    """What a YAML file holds, not yet validated.
+
+    Raises:
+        ConfigError: if it cannot be read, is not YAML, or holds no mapping.
+    """
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read the configuration {file}: {cause}", "check the path") from cause
-    data = _mapping(text, str(file))
+    return _mapping(text, str(file))
+
+
+def with_preset(data: dict[str, Any], origin: str, preset: str | None = None) -> dict[str, Any]:
+    """A configuration's data merged over the preset that it names, or over ``preset`` in its place.
+
+    Raises:
+        ConfigError: if it names the preset by anything but a text.
+        UnknownNameError: for an unknown preset.
+    """
     below = data.pop("preset", None)
     if below is not None and not isinstance(below, str):
-        raise ConfigError(f"preset: found {show(below)}; allowed: {', '.join(preset_names())}", f"mend {file}")
+        raise ConfigError(f"preset: found {show(below)}; allowed: {', '.join(preset_names())}", f"mend {origin}")
     name = preset if preset is not None else below
     return data if name is None else _merge(_preset_data(name), data)
 
@@ -134,31 +171,32 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _error(problems: list[str]) -> ConfigError:
+def _error(problems: list[str], origin: str, mend: str) -> ConfigError:
     unique = list(dict.fromkeys(problems))
     count = "a problem" if len(unique) == 1 else f"{len(unique)} problems"
-    mend = f"docs/configuration.md lists every key; presets to begin from: {', '.join(preset_names())}"
-    return ConfigError(f"the configuration has {count}:" + "".join(f"\n  - {problem}" for problem in unique), mend)
+    return ConfigError(f"{origin} has {count}:" + "".join(f"\n  - {problem}" for problem in unique), mend)
 
 
-def _explain(cause: ValidationError, data: dict[str, Any]) -> list[str]:
+def _explain(cause: ValidationError, data: dict[str, Any], model: type[BaseModel]) -> list[str]:
     """One problem for each wrong key, in the words of a user who knows dotted paths but not pydantic."""
     problems = []
     for error in cause.errors(include_url=False):
-        path, found, field = _locate(error["loc"], data)
+        path, found, field = _locate(error["loc"], data, model)
         where = ".".join(path)
         if isinstance(field, FieldInfo):
             told = error["msg"].removeprefix("Value error, ") if error["type"] == "value_error" else allowed(field)
             shown = "missing" if error["type"] == "missing" else f"found {show(found)}"
             problems.append(f"{where}: {shown}; allowed: {told}")
         elif field is not None:
-            problems.append(unknown_key(path, found, field))
+            problems.append(unknown_key(path, found, field, model))
         else:
             problems.append(f"{where}: found {show(found)}; allowed: mapping")
     return problems
 
 
-def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[list[str], Any, FieldInfo | type[BaseModel] | None]:
+def _locate(
+    loc: tuple[int | str, ...], data: Any, root: type[BaseModel]
+) -> tuple[list[str], Any, FieldInfo | type[BaseModel] | None]:
     """What pydantic's error location means.
 
     Below a key that holds a value pydantic goes on with the alternatives of its type; those are cut off.
@@ -168,7 +206,7 @@ def _locate(loc: tuple[int | str, ...], data: Any) -> tuple[list[str], Any, Fiel
         such key, or None for an item of a list.
     """
     path: list[str] = []
-    schema: Any = RunConfig
+    schema: Any = root
     field: FieldInfo | None = None
     for segment in loc:
         if model := section(schema):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
@@ -22,7 +23,7 @@ _RENAMED = {
     "method.server_lr": "method.options.server_lr",
     "method.restart": "method.options.restart",
 }
-_KINDS = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null"}
+_KINDS = {int: "integer", float: "number", str: "text", Path: "path", bool: "true or false", NoneType: "null"}
 
 
 def section(annotation: Any) -> type[BaseModel] | None:
@@ -35,14 +36,15 @@ def item_section(annotation: Any) -> type[BaseModel] | None:
     return section(get_args(annotation)[0]) if get_origin(annotation) is tuple else None
 
 
-def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+def sections(root: type[BaseModel] = RunConfig, path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Dotted path and model of every section, the root (``""``) first; items of a list are under ``path.*``."""
-    yield "", RunConfig
-    for name, field in RunConfig.model_fields.items():
+    yield path, root
+    for name, field in root.model_fields.items():
+        below = f"{path}.{name}".lstrip(".")
         if model := section(field.annotation):
-            yield name, model
+            yield from sections(model, below)
         elif model := item_section(field.annotation):
-            yield f"{name}.*", model
+            yield from sections(model, f"{below}.*")
 
 
 def allowed(field: FieldInfo) -> str:
@@ -78,19 +80,21 @@ def _bound(constraint: Any) -> str:
     return ""
 
 
-def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel]) -> str:
+def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel], root: type[BaseModel] = RunConfig) -> str:
     """The problem of a key that its section does not have.
 
     Args:
         path: segments of the dotted path; the last one is the key.
         value: what was found there.
         model: the section.
+        root: what the path begins in.
     """
     where, key = ".".join(path), path[-1]
-    if where in _RENAMED:
-        return f"{where}: unknown key, found {show(value)}; it is now {_RENAMED[where]}"
+    now = next((now for old, now in _RENAMED.items() if f".{where}".endswith(f".{old}")), None)
+    if now is not None:
+        return f"{where}: unknown key, found {show(value)}; it is now {now}"
     keys = list(model.model_fields)
-    elsewhere = [f"{place}.{key}".lstrip(".") for place, other in sections() if key in other.model_fields]
+    elsewhere = [f"{place}.{key}".lstrip(".") for place, other in sections(root) if key in other.model_fields]
     hint = did_you_mean(key, keys) or (f"did you mean {' or '.join(elsewhere)}? " if elsewhere else "")
     return f"{where}: unknown key, found {show(value)}; {hint}allowed: {', '.join(keys)}"
 

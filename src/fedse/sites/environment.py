@@ -112,7 +112,7 @@ class SiteEnvironment:
             AdapterError: if the adapter does not fit the model.
             StorageError, StoreError: if a file cannot be written.
         """
-        return self._once(Phase.EXPLORE, number, lambda: self._explore(number, adapter, part))
+        return self._once(Phase.EXPLORE, number, lambda: self._explore(number, adapter, part), adapter=adapter.digest)
 
     def evaluate(self, number: int, adapter: AdapterState, *, owner: str = "") -> PhaseReport:
         """Success rate of an adapter after a round on the held-out tasks.
@@ -130,7 +130,9 @@ class SiteEnvironment:
         note = f"adapter of {owner}" if owner else ""
         episodes = self._folder.evaluation(number, owner)
         report = once(
-            self._folder.evaluation_marker(number, owner), lambda: self._evaluate(number, adapter, episodes, note)
+            self._folder.evaluation_marker(number, owner),
+            lambda: self._evaluate(number, adapter, episodes, note),
+            adapter=adapter.digest,
         )
         self._progress.finished(Phase.EVALUATE, number, report, note=note)
         return report
@@ -166,8 +168,10 @@ class SiteEnvironment:
         settings = round_settings(self._run, number, self._config.steps)
         return steps_for(self.examples(experience), settings, seed=self._seed(number, Phase.TRAIN))
 
-    def _once(self, phase: Phase, number: int, work: Callable[[], Mapping[str, Any]]) -> PhaseReport:
-        report = once(self._folder.marker(number, phase), work)
+    def _once(
+        self, phase: Phase, number: int, work: Callable[[], Mapping[str, Any]], *, adapter: str = ""
+    ) -> PhaseReport:
+        report = once(self._folder.marker(number, phase), work, adapter=adapter)
         self._progress.finished(phase, number, report)
         return report
 

@@ -65,7 +65,7 @@ class SiteHost:
             self.failure = error
             words = str(error) if "errors_in_words" in host.disclosed else ""
             refused = Refused(reason=type(error).__name__, words=words)
-            return Reply(site=site, purpose=instruction.purpose, round=instruction.round, answer=refused).encode()
+            return Reply.to(instruction, refused).encode()
 
 
 def versions(config: RunConfig) -> dict[str, str]:

@@ -101,13 +101,7 @@ class Site:
         answer, report = self._answers[instruction.purpose](instruction)
         if isinstance(answer, Rates) and "rates" not in self.disclosed:
             answer = Done()
-        return Reply(
-            site=self.name,
-            purpose=instruction.purpose,
-            round=instruction.round,
-            answer=answer,
-            report=report.only(self.disclosed),
-        )
+        return Reply.to(instruction, answer, report.only(self.disclosed))
 
     def _join(self, _: Instruction) -> tuple[_Answer, SiteReport]:
         return Done(), SiteReport(tasks={name: environment.tasks for name, environment in self._environments.items()})
@@ -138,7 +132,9 @@ class Site:
             if environment.explores(number):
                 done[name][Phase.EXPLORE] = environment.explore(number, adapter, _part(instruction, name))
         start = self._completed(instruction.start or sent, number - 1)
-        trained = once(self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start))
+        trained = once(
+            self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start), adapter=start.digest
+        )
         self._forget(number)
         failure = trained.metrics.get("diverged")
         self._progress.finished(Phase.TRAIN, number, trained, note=f"diverged: {failure}" if failure else "")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
 
 class Runtime(Protocol):
     """The way between a server and its sites."""
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
+    def ask(
+        self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         """Have sites answer instructions that do not depend on each other.
 
         Args:
-            instructions: (site, bytes of an :class:`fedse.messages.Instruction`).
+            instructions: (site, bytes of an :class:`fedse.messages.Instruction`), taken one after the other.
+            deadline: seconds after which no reply is waited for; None: until all have come.
 
-        Returns:
-            In the same order the bytes that each site sent; None where no reply came.
+        Yields:
+            (which instruction, the bytes that its site sent), as they come.
 
         Raises:
             FedseError: on one machine, the error of a site that refused, which ends the run until it is mended.
         """
+
+    def reachable(self, sites: Collection[str]) -> Collection[str]:
+        """Those of the sites that can be asked now."""
+        return sites  # as where server and sites are on one machine

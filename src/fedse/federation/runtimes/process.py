@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
+from fedse.federation.runtimes import Runtime
 from fedse.sites.host import SiteHost
 
 
-class ProcessRuntime:
+class ProcessRuntime(Runtime):
     """Asks the sites of a host one after the other.
 
     Args:
@@ -17,9 +18,15 @@ class ProcessRuntime:
     def __init__(self, host: SiteHost) -> None:
         self._host = host
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        """See :class:`fedse.federation.runtimes.Runtime`."""
-        return [self._answer(site, data) for site, data in instructions]
+    def ask(
+        self,
+        instructions: Iterable[tuple[str, bytes]],
+        *,
+        deadline: float | None = None,  # noqa: ARG002
+    ) -> Iterator[tuple[int, bytes]]:
+        """See :class:`fedse.federation.runtimes.Runtime`; whoever is in the same process is waited for."""
+        for index, (site, data) in enumerate(instructions):
+            yield index, self._answer(site, data)
 
     def _answer(self, site: str, data: bytes) -> bytes:
         reply = self._host.answer(site, data)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import traceback
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -19,6 +18,7 @@ from typing import Any
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
+from fedse.federation.runtimes import Runtime
 from fedse.federation.runtimes.process import ProcessRuntime
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event, Listener
@@ -48,7 +48,7 @@ class _Worker:
     pipe: Connection
 
 
-class WorkerRuntime:
+class WorkerRuntime(Runtime):
     """The sites of a run, done by worker processes that load the base model once each.
 
     Any worker answers for any site.  Each uses its share of the processor's cores.  The workers end with this process,
@@ -63,27 +63,32 @@ class WorkerRuntime:
         self._workers = workers
         self._listener = listener
 
-    def ask(self, instructions: Sequence[tuple[str, bytes]]) -> list[bytes | None]:
-        """See :class:`fedse.federation.runtimes.Runtime`."""
-        waiting = deque(enumerate(instructions))
-        answers: dict[int, bytes] = {}
+    def ask(
+        self,
+        instructions: Iterable[tuple[str, bytes]],
+        *,
+        deadline: float | None = None,  # noqa: ARG002
+    ) -> Iterator[tuple[int, bytes]]:
+        """See :class:`fedse.federation.runtimes.Runtime`; a worker is waited for."""
+        waiting = enumerate(instructions)
         idle = [worker.pipe for worker in self._workers]
         busy: dict[Connection, int] = {}
-        while len(answers) < len(instructions):
-            while idle and waiting:
-                index, instruction = waiting.popleft()
+        while True:
+            while idle and (following := next(waiting, None)) is not None:
+                index, instruction = following
                 pipe = idle.pop(0)
                 _send(pipe, instruction)
                 busy[pipe] = index
+            if not busy:
+                return
             ready = wait(list(busy))
             for pipe in [pipe for pipe in busy if pipe in ready]:
                 message = _receive(pipe)
                 if isinstance(message, Event):
                     self._listener(message)
                 else:
-                    answers[busy.pop(pipe)] = _reply(message)
                     idle.append(pipe)
-        return [answers[index] for index in range(len(instructions))]
+                    yield busy.pop(pipe), _reply(message)
 
 
 @contextmanager
@@ -165,8 +170,7 @@ def _work(pipe: Connection, config: RunConfig, folder: RunFolder, baselines: tup
         except (EOFError, OSError):  # nobody asks any more
             return
         try:
-            [reply] = runtime.ask([instruction])
-            answer = reply or b""
+            [(_, answer)] = runtime.ask([instruction])
         except Exception as error:
             answer = _failure(error)
 

@@ -1,0 +1,208 @@
+"""The server's process: listens for sites, does the rounds, and writes them into its folder.
+
+    run/server/                  as in a run folder (:mod:`fedse.runs.layout`)
+    run/server/run_id            tells the run apart from others at the same sites
+    run/server/server.sock       where ``fedse server status`` asks the process
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedse.config import RunConfig
+from fedse.deployment.files import ServerFile, split_address
+from fedse.errors import ConfigError, RunError
+from fedse.federation.runtimes import Runtime
+from fedse.federation.server import Server, strategy_of
+from fedse.processes import interrupted_by_sigterm
+from fedse.progress import Listener
+from fedse.provenance import software
+from fedse.runs.folder import is_at_work, open_server
+from fedse.runs.layout import RunFolder, ServerFolder
+from fedse.runs.records import read_records
+from fedse.sockets import SocketServer, call
+from fedse.storage import atomic_write, storage_errors
+from fedse.types import RoundRecord
+
+if TYPE_CHECKING:
+    from fedse.federation.runtimes.flower import FlowerRuntime
+
+#: A site that takes part is heard of several times a second, but not while it uploads over a slow line.
+_SILENT_SECONDS = 90.0
+_LOOK_SECONDS = 1.0
+_QUESTION_BYTES = 64
+_ANSWER_BYTES = 2**20
+_PATIENCE_SECONDS = 5.0
+
+
+class _Linked(Runtime):
+    """The sites behind a link; it asks those that were heard of lately."""
+
+    def __init__(self, link: FlowerRuntime) -> None:
+        self._link = link
+
+    def ask(
+        self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """See :class:`fedse.federation.runtimes.Runtime`."""
+        return self._link.ask(instructions, deadline=deadline)
+
+    def reachable(self, sites: Collection[str]) -> Collection[str]:
+        """See :class:`fedse.federation.runtimes.Runtime`."""
+        heard = self._link.heard()
+        return [site for site in sites if heard.get(site, _SILENT_SECONDS) < _SILENT_SECONDS]
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What a server's folder says of its run, and its process, if one is at work.
+
+    Attributes:
+        config: the run.
+        records: of the rounds so far.
+        at_work: a process works in the folder.
+        heard: site → seconds since it was last heard of; empty if no process is at work.
+        said: what the process last told, latest last.
+    """
+
+    config: RunConfig
+    records: tuple[RoundRecord, ...]
+    at_work: bool
+    heard: Mapping[str, float]
+    said: tuple[str, ...]
+
+
+def server_folder(file: ServerFile) -> ServerFolder:
+    """Where the server's files lie; the folder above it is what readers take for a run folder."""
+    return RunFolder(file.folder).server
+
+
+def serve_federation(
+    file: ServerFile, *, listener: Listener, told: Callable[[str], None]
+) -> tuple[RoundRecord, ...]:
+    """Do a federation's rounds with sites on machines of their own, or go on with them.
+
+    Args:
+        file: the server's configuration.
+        listener: told of progress.
+        told: gets lines for the server's operator.
+
+    Returns:
+        The records of all rounds.
+
+    Raises:
+        ConfigError: if a key or certificate cannot be used, a site has no key, or Flower is not installed.
+        RunError: if the folder cannot be used, or the address cannot be listened at.
+        FedseError: see :meth:`fedse.federation.server.Server.run`.
+    """
+    from fedse.federation.runtimes.flower import link
+
+    strategy_of(file.run)
+    folder = server_folder(file)
+    file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = site_keys(file)
+    if missing := sorted(file.run.sites.keys() - keys.keys()):
+        raise ConfigError(
+            f"no key for site {', '.join(missing)} in {file.keys}",
+            "put the site's public key there as <site>.pub, or take the site out of the run",
+        )
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        del said[:-20]
+        told(line)
+
+    with ExitStack() as stack:
+        stack.enter_context(open_server(file.run, folder, resume=True, sites_change=True, software=software))
+        stack.enter_context(interrupted_by_sigterm())
+        way = stack.enter_context(
+            link(
+                split_address(file.listen),
+                certificate=file.certificate,
+                private_key=file.private_key,
+                sites=keys,
+                limit=file.reply_limit_mb * 10**6,
+                told=say,
+            )
+        )
+        stack.enter_context(_watched_keys(file, way, keys, say))
+
+        def status(_: bytes) -> bytes:
+            return json.dumps({"heard": way.heard(), "said": said}).encode()
+
+        stack.enter_context(SocketServer(_socket(folder), status, limit=_QUESTION_BYTES))
+        Server(file.run, folder, _Linked(way), listener=listener, run=_run_id(folder), told=say).run()
+    return read_records(folder)
+
+
+def server_status(file: ServerFile) -> ServerStatus:
+    """How far the run of a server is, and whom its process has heard of.
+
+    Raises:
+        RunError: if the folder is damaged.
+    """
+    folder = server_folder(file)
+    live: dict[str, Any] = {"heard": {}, "said": []}
+    at_work = is_at_work(folder.lock)
+    if at_work:
+        try:
+            live = json.loads(call(_socket(folder), b"status", limit=_ANSWER_BYTES, timeout=_PATIENCE_SECONDS))
+        except RunError:  # it is just beginning, or ending
+            pass
+    return ServerStatus(file.run, read_records(folder), at_work, live["heard"], tuple(live["said"]))
+
+
+def site_keys(file: ServerFile) -> dict[str, bytes]:
+    """Site of the run → its public key, PEM; without those that have none."""
+    with storage_errors("read", file.keys):
+        return {
+            site: path.read_bytes() for site in file.run.sites if (path := file.keys / f"{site}.pub").is_file()
+        }
+
+
+@contextmanager
+def _watched_keys(
+    file: ServerFile, way: FlowerRuntime, keys: Mapping[str, bytes], told: Callable[[str], None]
+) -> Iterator[None]:
+    """Inside, keys that are added, changed or taken away on disk are so in the link."""
+    done = threading.Event()
+
+    def watch() -> None:
+        known = dict(keys)
+        while not done.wait(_LOOK_SECONDS):
+            now = site_keys(file)
+            for site in known.keys() - now.keys():
+                way.revoke(site)
+                told(f"{site}: its key was taken away; it takes part no more")
+            for site, key in now.items():
+                if known.get(site) != key:
+                    way.admit(site, key)
+                    told(f"{site}: its key is new")
+            known = now
+
+    thread = threading.Thread(target=watch, name="fedse-keys", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _run_id(folder: ServerFolder) -> str:
+    path = folder.root / "run_id"
+    if not path.exists():
+        atomic_write(path, secrets.token_hex(16))
+    return path.read_text()
+
+
+def _socket(folder: ServerFolder) -> Path:
+    return folder.root / "server.sock"

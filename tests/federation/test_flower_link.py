@@ -1,0 +1,500 @@
+"""Sites that are joined by Flower: real TLS on loopback, real keys."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import multiprocessing
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("flwr")
+
+import httpx
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fedse.errors import ConfigError, FedseError, MessageError
+from fedse.federation.runtimes import flower
+from fedse.federation.runtimes.flower import FlowerRuntime, link, serve
+
+LIMIT = 12_000_000
+HOUR = datetime.timedelta(hours=1)
+
+
+@dataclass
+class Keys:
+    """An authority, a server's certificate, and sites' keys, in one folder."""
+
+    folder: Path
+    authority: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP384R1()))
+
+    def __post_init__(self) -> None:
+        self._certify("authority", self.authority, days=2)
+        self.certify_server()
+
+    def certify_server(self, *, days: float = 1) -> None:
+        key = ec.generate_private_key(ec.SECP384R1())
+        self._certify("server", key, days=days)
+        self._write_key("server", key)
+
+    def site(self, name: str) -> bytes:
+        """Make a site's key; returns the public one."""
+        key = ec.generate_private_key(ec.SECP384R1())
+        self._write_key(name, key)
+        return key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def _write_key(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
+        (self.folder / f"{name}.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+
+    def _certify(self, name: str, key: ec.EllipticCurvePrivateKey, days: float) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        begins, ends = now - datetime.timedelta(days=3), now + datetime.timedelta(days=days)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(ends)
+            .add_extension(x509.BasicConstraints(ca=name == "authority", path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+            .sign(self.authority, hashes.SHA256())
+        )
+        (self.folder / f"{name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path)
+
+
+@dataclass
+class Told:
+    """What an operator was told."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+
+    def wait(self, part: str) -> str:
+        ends = time.monotonic() + 20
+        while time.monotonic() < ends:
+            for line in list(self.lines):
+                if part in line:
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"nobody told of {part!r}, but {self.lines}")
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+@contextmanager
+def server(
+    keys: Keys, told: Told, *names: str, port: int = 0, limit: int = LIMIT, known: dict[str, bytes] | None = None
+) -> Iterator[FlowerRuntime]:
+    sites = known if known is not None else {name: keys.site(name) for name in names}
+    folder = keys.folder
+    with link(
+        ("127.0.0.1", port),
+        certificate=folder / "server.pem",
+        private_key=folder / "server.key",
+        sites=sites,
+        limit=limit,
+        told=told,
+    ) as runtime:
+        yield runtime
+
+
+@dataclass
+class Site:
+    """A site's end in a thread."""
+
+    stop: threading.Event
+    thread: threading.Thread
+    told: Told
+    errors: list[FedseError]
+
+    def error(self) -> FedseError:
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        [error] = self.errors
+        return error
+
+
+@contextmanager
+def site(
+    keys: Keys, name: str, port: int, answer: Callable[[bytes], bytes] = lambda data: data[::-1], limit: int = LIMIT
+) -> Iterator[Site]:
+    errors: list[FedseError] = []
+    stop, told = threading.Event(), Told()
+
+    def work() -> None:
+        try:
+            serve(
+                f"127.0.0.1:{port}",
+                authority=keys.folder / "authority.pem",
+                private_key=keys.folder / f"{name}.key",
+                answer=answer,
+                stop=stop,
+                told=told,
+                limit=limit,
+            )
+        except FedseError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield Site(stop, thread, told, errors)
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def test_bytes_arrive_unchanged(keys: Keys, told: Told) -> None:
+    sent = [b"", b"x", os.urandom(1_000), bytes(10_000_000), os.urandom(10_000_000)]
+    with server(keys, told, "a") as runtime, site(keys, "a", runtime.port):
+        replies = dict(runtime.ask(("a", data) for data in sent))
+        assert [replies[index] for index in range(len(sent))] == [data[::-1] for data in sent]
+        assert not nothing_kept(runtime)
+    assert told.lines == []
+
+
+def nothing_kept(runtime: FlowerRuntime) -> list[object]:
+    """What Flower still keeps of messages that have ended."""
+    post = runtime._post
+    stores = (post.object_store.store, post.message_ins_store, post.message_res_store, post._waiting, post._sessions)
+    return [store for store in (*stores, post._object_push_sessions) if store]
+
+
+def test_five_sites_work_side_by_side(keys: Keys, told: Told) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    together = threading.Barrier(5)
+
+    def answer(data: bytes) -> bytes:
+        together.wait(20)
+        return data * 2
+
+    with server(keys, told, *names) as runtime, ExitStack() as stack:
+        for name in names:
+            stack.enter_context(site(keys, name, runtime.port, answer))
+        replies = dict(runtime.ask([(name, name.encode()) for name in names], deadline=20))
+        assert [replies[index] for index in range(5)] == [b"aa", b"bb", b"cc", b"dd", b"ee"]
+        assert set(runtime.heard()) == set(names)
+        assert max(runtime.heard().values()) < 20
+
+
+def test_instructions_are_taken_as_they_are_made_and_replies_given_as_they_come(keys: Keys, told: Told) -> None:
+    go_on = threading.Event()
+
+    def slow(data: bytes) -> bytes:
+        assert go_on.wait(20)
+        return data
+
+    with (
+        server(keys, told, "fast", "slow") as runtime,
+        site(keys, "fast", runtime.port),
+        site(keys, "slow", runtime.port, slow),
+    ):
+        replies = runtime.ask([("slow", b"1"), ("fast", b"2")])
+        assert next(replies) == (1, b"2")
+        go_on.set()
+        assert list(replies) == [(0, b"1")]
+
+
+def test_a_deadline_ends_the_wait_and_a_late_reply_is_dropped(keys: Keys, told: Told) -> None:
+    go_on = threading.Event()
+
+    def late(data: bytes) -> bytes:
+        if data == b"first":
+            assert go_on.wait(20)
+        return data
+
+    with server(keys, told, "a", "away") as runtime, site(keys, "a", runtime.port, late):
+        assert list(runtime.ask([("a", b"first"), ("away", b"?")], deadline=1)) == []
+        assert told.lines == ["a: no answer within 1 s", "away: no answer within 1 s"]
+        go_on.set()
+        assert list(runtime.ask([("a", b"second")], deadline=20)) == [(0, b"second")]
+        assert runtime.dropped == 1
+        assert not nothing_kept(runtime)
+
+
+def test_a_site_that_comes_late_gets_its_instruction(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a", "b") as runtime, site(keys, "a", runtime.port), ExitStack() as stack:
+        replies = runtime.ask([("a", b"1"), ("b", b"2")], deadline=20)
+        assert next(replies) == (0, b"1")
+        stack.enter_context(site(keys, "b", runtime.port))
+        assert list(replies) == [(1, b"2")]
+
+
+def test_what_a_site_refuses_or_fails_at_is_told_without_its_words(keys: Keys, told: Told) -> None:
+    def fail(data: bytes) -> bytes:
+        raise MessageError("the secret prompt cannot be read")
+
+    with server(keys, told, "a", "b") as runtime:
+        with site(keys, "a", runtime.port, fail) as there:
+            assert list(runtime.ask([("a", b"1")], deadline=20)) == []
+            there.told.wait("secret prompt")
+        with site(keys, "b", runtime.port, limit=1_000) as there:
+            assert list(runtime.ask([("b", bytes(200_000))], deadline=20)) == []
+            there.told.wait("more than 1000 bytes")
+            assert list(runtime.ask([("b", b"12")], deadline=20)) == [(0, b"21")]
+    assert [line for line in told.lines if "secret" in line] == []
+    assert "MessageError" in told.wait("a: no answer")
+    assert "refuses" in told.wait("b: no answer")
+
+
+def test_a_reply_over_the_limit_is_not_taken_in(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a", limit=1_000_000) as runtime:
+        with site(keys, "a", runtime.port, lambda data: bytes(10_000_000) if data == b"much" else data) as there:
+            assert list(runtime.ask([("a", b"much")], deadline=20)) == []
+            told.wait("a: no answer: its reply has more than 1000000 bytes")
+            there.told.wait("too large")
+            assert list(runtime.ask([("a", b"little")], deadline=20)) == [(0, b"little")]
+        assert not nothing_kept(runtime)
+
+
+def test_an_unknown_key_is_refused(keys: Keys, told: Told) -> None:
+    keys.site("stranger")
+    with server(keys, told, "a") as runtime, site(keys, "stranger", runtime.port) as there:
+        assert "does not accept this site's key" in there.error().what
+
+
+def test_a_revoked_site_ends_and_is_not_waited_for(keys: Keys, told: Told) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def wait(data: bytes) -> bytes:
+        asked.set()
+        assert go_on.wait(20)
+        return data
+
+    known = {"a": keys.site("a")}
+    with server(keys, told, known=known) as runtime:
+        with site(keys, "a", runtime.port, wait) as there:
+            revoking = threading.Thread(target=lambda: (asked.wait(20), runtime.revoke("a")))
+            revoking.start()
+            assert list(runtime.ask([("a", b"1")])) == []
+            told.wait("a: no answer: its key was revoked")
+            go_on.set()
+            assert "does not accept" in there.error().what
+        assert list(runtime.ask([("a", b"1")])) == []
+        told.wait("a: not asked")
+        runtime.admit("a", known["a"])
+        with site(keys, "a", runtime.port):
+            assert list(runtime.ask([("a", b"12")], deadline=20)) == [(0, b"21")]
+
+
+def test_a_new_key_takes_the_place_of_the_old_one(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a") as runtime, site(keys, "a", runtime.port) as old:
+        assert list(runtime.ask([("a", b"12")], deadline=20)) == [(0, b"21")]
+        runtime.admit("a", keys.site("a"))
+        assert "does not accept" in old.error().what
+        with site(keys, "a", runtime.port):
+            assert list(runtime.ask([("a", b"12")], deadline=20)) == [(0, b"21")]
+
+
+def test_two_sites_cannot_have_one_key(keys: Keys, told: Told) -> None:
+    key = keys.site("a")
+    with pytest.raises(ConfigError, match="the same key"), server(keys, told, known={"a": key, "b": key}):
+        pass
+
+
+@pytest.mark.parametrize("key", [b"", b"no key"])
+def test_what_is_no_key_is_refused(keys: Keys, told: Told, key: bytes) -> None:
+    with pytest.raises(ConfigError, match="key of site a"), server(keys, told, known={"a": key}):
+        pass
+
+
+def test_another_authority_is_refused(keys: Keys, told: Told, tmp_path: Path) -> None:
+    with server(keys, told, "a") as runtime:
+        (tmp_path / "other").mkdir()
+        other = Keys(tmp_path / "other")
+        other.site("a")
+        with site(other, "a", runtime.port) as there:
+            assert "certificate" in there.error().what
+
+
+def test_an_expired_certificate_is_refused(keys: Keys, told: Told) -> None:
+    keys.certify_server(days=-1)
+    with server(keys, told, "a") as runtime, site(keys, "a", runtime.port) as there:
+        assert "expired" in there.error().what
+
+
+def test_only_what_sites_need_can_be_reached(keys: Keys, told: Told) -> None:
+    context = ssl.create_default_context(cafile=keys.folder / "authority.pem")
+    with server(keys, told, "a") as runtime:
+        with httpx.Client(base_url=f"https://127.0.0.1:{runtime.port}", verify=context, trust_env=False) as client:
+            for path in (
+                "control/start-run",
+                "control/register-node",
+                "runtime/push-messages",
+                "fleet/register-node",
+                "fleet/unregister-node",
+                "fleet/get-fab",
+            ):
+                assert client.post(f"/v1/{path}", content=b"").status_code == 404
+            for path in ("/", "/docs", "/openapi.json", "/health", "/v1/fleet/pull-messages"):
+                assert client.get(path).status_code == 404
+            assert client.post("/v1/fleet/pull-messages", content=b"").status_code == 403
+
+
+def test_a_request_over_the_limit_is_refused_before_it_is_read(keys: Keys, told: Told) -> None:
+    context = ssl.create_default_context(cafile=keys.folder / "authority.pem")
+    key = keys.site("a")
+    headers = {"flwr-public-key": flower.base64.b64encode(key).decode(), "fedse-flower": flower._VERSION}
+    with server(keys, told, known={"a": key}) as runtime:
+        with httpx.Client(base_url=f"https://127.0.0.1:{runtime.port}", verify=context, trust_env=False) as client:
+            much = bytes(6_000_000)
+            for content in (much, iter([much])):  # with its length announced, and without
+                answer = client.post("/v1/fleet/push-object", content=content, headers=headers)
+                assert answer.status_code == 413
+            # Nobody but the owner of the key gets any further.
+            assert client.post("/v1/fleet/push-object", content=b"", headers=headers).status_code in (400, 401, 415)
+            headers["fedse-flower"] = "1.41"
+            assert client.post("/v1/fleet/push-object", content=b"", headers=headers).status_code == 426
+
+
+def test_the_server_is_restarted_while_a_site_waits(keys: Keys, told: Told) -> None:
+    known = {"a": keys.site("a")}
+    with ExitStack() as stack:
+        with server(keys, told, known=known) as runtime:
+            port = runtime.port
+            there = stack.enter_context(site(keys, "a", port))
+            assert list(runtime.ask([("a", b"12")], deadline=20)) == [(0, b"21")]
+        there.told.wait("cannot be reached")
+        with server(keys, told, known=known, port=port) as runtime:
+            assert list(runtime.ask([("a", b"34")], deadline=20)) == [(0, b"43")]
+        there.told.wait("answers again")
+
+
+def test_the_server_is_restarted_while_a_site_works(keys: Keys, told: Told) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(data: bytes) -> bytes:
+        if data == b"before":
+            asked.set()
+            assert go_on.wait(20)
+        return data
+
+    known = {"a": keys.site("a")}
+    with ExitStack() as stack:
+        with server(keys, told, known=known) as runtime:
+            port = runtime.port
+            stack.enter_context(site(keys, "a", port, answer))
+            assert list(runtime.ask([("a", b"before")], deadline=1)) == []
+            assert asked.is_set()
+        with server(keys, told, known=known, port=port) as runtime:
+            replies = runtime.ask([("a", b"after")], deadline=20)
+            go_on.set()
+            assert list(replies) == [(0, b"after")]
+
+
+def _serve(folder: Path, port: int, ahead: float, reply: bytes) -> None:
+    """A site's process, whose clock may be wrong."""
+    right = flower.now
+    if ahead:
+        from flwr.app.message import message
+
+        wrong = lambda: right() + datetime.timedelta(seconds=ahead)  # noqa: E731
+        flower.now = message.now = wrong
+
+    def answer(data: bytes) -> bytes:
+        if reply == b"hang":
+            (folder / "hangs").touch()
+            time.sleep(60)
+        return reply or data
+
+    serve(
+        f"127.0.0.1:{port}",
+        authority=folder / "authority.pem",
+        private_key=folder / "a.key",
+        answer=answer,
+        stop=threading.Event(),
+        told=lambda line: None,
+        limit=LIMIT,
+    )
+
+
+@contextmanager
+def process(folder: Path, port: int, *, ahead: float = 0, reply: bytes = b"") -> Iterator[BaseProcess]:
+    child = multiprocessing.get_context("spawn").Process(target=_serve, args=(folder, port, ahead, reply), daemon=True)
+    child.start()
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.join()
+
+
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0])
+def test_clocks_may_be_an_hour_apart(keys: Keys, told: Told, ahead: float) -> None:
+    with server(keys, told, "a") as runtime, process(keys.folder, runtime.port, ahead=ahead):
+        data = os.urandom(6_000_000)
+        assert list(runtime.ask([("a", data)], deadline=60)) == [(0, data)]
+
+
+@pytest.mark.long
+def test_a_killed_site_answers_when_it_is_back_and_only_one_process_speaks_for_it(keys: Keys, told: Told) -> None:
+    with server(keys, told, "a") as runtime:
+        with process(keys.folder, runtime.port, reply=b"hang") as killed:
+            replies = runtime.ask([("a", b"1")], deadline=60)
+            received: list[tuple[int, bytes]] = []
+            asking = threading.Thread(target=lambda: received.extend(replies))
+            asking.start()
+            while not (keys.folder / "hangs").exists():
+                time.sleep(0.05)
+            # While it works, nobody else with its key gets its instruction.
+            with site(keys, "a", runtime.port, lambda data: b"other") as other:
+                other.told.wait("another process speaks for this site")
+            killed.kill()
+            killed.join()
+        with site(keys, "a", runtime.port, lambda data: b"back"):
+            asking.join(30)
+        assert received == [(0, b"back")]
+
+
+def test_objects_that_claim_more_than_they_hold_are_refused() -> None:
+    parcel = flower._Parcel.of(
+        flower.make_message(
+            flower.Metadata(1, "", 1, 2, "", "", 1.0, 1.0, "train"), flower._pack(os.urandom(1_000_000))
+        )
+    )
+    contents = {name: content.deflate() for name, content in parcel.objects.items()}
+    root = parcel.tree.object_id
+    assert len(flower._unpack(root, contents, 1_000_000)) == 1_000_000
+    with pytest.raises(MessageError, match="more than"):
+        flower._unpack(root, contents, 999_999)
+    [array] = [name for name, content in contents.items() if content.startswith(b"Array ")]
+    for order, what in (("0" + ",0" * 10_000, "more than"), ("7", "no message"), ('"x"', "no message")):
+        forged = {**contents, array: contents[array].replace(b"[0]", f"[{order}]".encode())}
+        with pytest.raises(MessageError, match=what):
+            flower._unpack(root, forged, 5_000_000)
+    for name in contents:
+        with pytest.raises(MessageError, match="no message"):
+            flower._unpack(root, {**contents, name: b"garbage"}, 5_000_000)
+        with pytest.raises(MessageError, match="no message"):
+            flower._unpack(root, {other: contents[other] for other in contents if other != name}, 5_000_000)
