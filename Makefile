@@ -43,7 +43,7 @@ format: $(VENV)/.dev  ## mend style in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench  ## measure rollout and training speed
+bench: $(VENV)/.bench  ## measure the speed of rollouts, serving, training and absorbing
 	$(BIN)/fedse model pull
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 

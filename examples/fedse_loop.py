@@ -118,7 +118,7 @@ def main() -> None:
             name: evolve(player, lora, site, strategy.instruct(state, name).adapter, round, settings)
             for name, site in sites.items()
         }
-        state = strategy.absorb(state, updates)
+        state = strategy.absorb(state, fedse.Updates.of(updates))
         rates = [evaluate(player, state.adapter(), site, settings) for site in sites.values()]
         print(f"round {round}  ", *rates, sep="  ")
 

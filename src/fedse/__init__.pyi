@@ -38,9 +38,11 @@ from fedse.federation.strategies import GLOBAL as GLOBAL
 from fedse.federation.strategies import Sent as Sent
 from fedse.federation.strategies import State as State
 from fedse.federation.strategies import Strategy as Strategy
+from fedse.federation.strategies import Updates as Updates
 from fedse.federation.strategies import make_strategy as make_strategy
 from fedse.federation.strategies import register as register
 from fedse.federation.strategies import strategy_names as strategy_names
+from fedse.federation.strategies.averaging import average as average
 from fedse.learning.examples import Example as Example
 from fedse.learning.update import local_update as local_update
 from fedse.messages import Instruction as Instruction

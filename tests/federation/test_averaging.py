@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError
-from fedse.federation.strategies import GLOBAL, State, Strategy, make_strategy
+from fedse.federation.strategies import GLOBAL, State, Strategy, Updates, make_strategy
 from fedse.federation.strategies.averaging import INITIAL, server_step
 from fedse.messages import Update
 from helpers.small_adapters import A_NAME, random_state, update, with_tensor
@@ -25,7 +25,7 @@ def combined(name: str, updates: Mapping[str, Update], **options: object) -> Ada
 
 
 def absorbed(strategy: Strategy, updates: Mapping[str, Update]) -> State:
-    return strategy.absorb(strategy.initial(BEFORE, dict.fromkeys(updates, 2)), updates)
+    return strategy.absorb(strategy.initial(BEFORE, dict.fromkeys(updates, 2)), Updates.of(updates))
 
 
 def test_the_mean_is_the_element_wise_mean() -> None:
@@ -126,7 +126,7 @@ class TestServerStep:
         assert sent.adapter.digest == state.adapters[GLOBAL].digest
         assert sent.start is not None
         assert sent.start.digest == BEFORE.digest
-        second = strategy.absorb(state, {"a": update(2)})
+        second = strategy.absorb(state, Updates.of({"a": update(2)}))
         assert second.adapter().digest == server_step(BEFORE, random_state(2), 1.5).digest
         assert (strategy.begins_at(5), make_strategy("mean", {}).begins_at(5)) == (0, 4)
 
@@ -135,12 +135,12 @@ class TestIsolated:
     def test_every_site_goes_on_from_its_own(self) -> None:
         strategy = make_strategy("isolated", {})
         state = strategy.initial(BEFORE, {"a": 2, "b": 2})
-        first = strategy.absorb(state, {"a": update(1), "b": update(2)})
+        first = strategy.absorb(state, Updates.of({"a": update(1), "b": update(2)}))
         assert GLOBAL not in first.adapters
         assert [first.adapter(site).digest for site in "ab"] == [random_state(seed).digest for seed in (1, 2)]
         assert strategy.instruct(first, "b").adapter.digest == random_state(2).digest
 
     def test_one_without_an_update_keeps_what_it_had(self) -> None:
         strategy = make_strategy("isolated", {})
-        state = strategy.absorb(strategy.initial(BEFORE, {"a": 2, "b": 2}), {"a": update(1)})
+        state = strategy.absorb(strategy.initial(BEFORE, {"a": 2, "b": 2}), Updates.of({"a": update(1)}))
         assert state.adapter("b").digest == BEFORE.digest

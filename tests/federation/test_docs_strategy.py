@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedse.adapters.state import AdapterMeta, AdapterState
+from fedse.federation.strategies import Updates
 from fedse.messages import Update
 
 PAGE = Path(__file__).parents[2] / "docs" / "federation.md"
@@ -29,7 +30,8 @@ def momentum() -> Any:
 
 def test_the_documented_strategy_keeps_the_direction_of_earlier_rounds(momentum: Any) -> None:
     state = momentum.initial(adapter(0.0), {})
-    state = momentum.absorb(state, {"a": Update(adapter=adapter(1.0)), "b": Update(adapter=adapter(3.0))})
+    updates = Updates.of({"a": Update(adapter=adapter(1.0)), "b": Update(adapter=adapter(3.0))})
+    state = momentum.absorb(state, updates)
     assert state.adapter().digest == adapter(2.0).digest
-    state = momentum.absorb(state, {"a": Update(adapter=state.adapter())})
+    state = momentum.absorb(state, Updates.of({"a": Update(adapter=state.adapter())}))
     assert state.adapter().digest == adapter(3.0).digest

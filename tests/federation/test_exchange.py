@@ -55,8 +55,7 @@ def digest(folder: Path, number: int) -> str:
 
 
 def mean(*states: Any) -> str:
-    named = {str(index): state for index, state in enumerate(states)}
-    return average(named, dict.fromkeys(named, 1.0)).digest
+    return average((1.0, state) for state in states).digest
 
 
 def test_a_share_of_the_sites_is_drawn_anew_for_each_round(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ class TestRestart:
     def test_the_server_steps_from_the_initial_adapter(self, tmp_path: Path) -> None:
         run(config_of("mean", method={"options": {"restart": True, "server_lr": 1.5}}), tmp_path)
         server = RunFolder(tmp_path).server
-        sent = {site: update(tmp_path, 2, site) for site in ("alpha", "beta")}
-        expected = server_step(load_adapter(server.global_adapter(0)), average(sent, dict.fromkeys(sent, 1.0)), 1.5)
+        mean = average((1.0, update(tmp_path, 2, site)) for site in ("alpha", "beta"))
+        expected = server_step(load_adapter(server.global_adapter(0)), mean, 1.5)
         assert load_adapter(server.global_adapter(2)).digest == expected.digest
 
     @pytest.mark.parametrize(("strategy", "sites"), [("mean", POOLED), ("isolated", SITES)])

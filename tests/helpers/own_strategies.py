@@ -3,20 +3,19 @@ sites of different ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from fedse.adapters.state import SUFFIX_A, AdapterState
-from fedse.federation.strategies import GLOBAL, Sent, State, Strategy
+from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, Updates
 from fedse.federation.strategies.averaging import average
-from fedse.messages import Update
 
 
-def mean_of(updates: Mapping[str, Update]) -> AdapterState:
-    return average({site: update.adapter for site, update in updates.items()}, dict.fromkeys(updates, 1.0))
+def mean_of(adapters: Iterable[AdapterState]) -> AdapterState:
+    return average((1.0, adapter) for adapter in adapters)
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Momentum(Strategy):
     name: ClassVar[str] = "momentum"
     citation: ClassVar[str] = "Hsu et al. 2019, arXiv 1909.06335"
 
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
-        start, mean = state.adapter(), mean_of(updates)
+    def absorb(self, state: State, updates: Updates) -> State:
+        start, mean = state.adapter(), mean_of(update.adapter for update in updates.values())
         velocity = {
             name: self.beta * state.arrays.get(name, np.zeros_like(array)) + (mean.tensors[name] - array)
             for name, array in start.tensors.items()
@@ -52,9 +51,15 @@ class PrivateB(Strategy):
         shared = {name: array for name, array in whole.tensors.items() if name.endswith(SUFFIX_A)}
         return Sent(AdapterState(shared, whole.meta))
 
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+    def absorb(self, state: State, updates: Updates) -> State:
         whole = state.adapter()
-        return State({GLOBAL: AdapterState({**whole.tensors, **mean_of(updates).tensors}, whole.meta)})
+        return State(
+            {
+                GLOBAL: AdapterState(
+                    {**whole.tensors, **mean_of(update.adapter for update in updates.values()).tensors}, whole.meta
+                )
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,9 @@ class MixedRanks(Strategy):
     def instruct(self, state: State, site: str) -> Sent:
         return Sent(resized(state.adapter(), int(state.numbers[site])))
 
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+    def absorb(self, state: State, updates: Updates) -> State:
         rank = state.adapter().meta.rank
-        padded = {site: Update(adapter=resized(update.adapter, rank)) for site, update in updates.items()}
+        padded = (resized(update.adapter, rank) for update in updates.values())
         return replace(state, adapters={GLOBAL: mean_of(padded)})
 
 

@@ -9,21 +9,24 @@ Sums are formed in float64 and rounded once to float32, so that the mean of equa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from fedse.adapters.checks import in_words, shape_problems
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
 from fedse.federation.strategies.base import Sent, Strategy
-from fedse.messages import Update
+from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 from fedse.types import FloatArray
 
 #: The adapter that the run began with; no site's name begins so.
 INITIAL = "_initial"
+
+_Float64Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ class Mean(Strategy):
         """The global adapter, and where the update begins."""
         return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
 
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+    def absorb(self, state: State, updates: Updates) -> State:
         """The server's step towards the weighted mean of the updates."""
         start = state.adapters[INITIAL if self.restart else GLOBAL]
-        weights = self.weights({site: update.scalars for site, update in updates.items()})
-        combined = average({site: update.adapter for site, update in updates.items()}, weights)
+        weights = self.weights(updates.scalars)
+        combined = average((weights[site], update.adapter) for site, update in updates.items())
         return replace(state, adapters={**state.adapters, GLOBAL: server_step(start, combined, self.server_lr)})
 
     def weights(self, scalars: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
@@ -89,24 +92,47 @@ class WeightedMean(Mean):
         return {site: told["examples"] / largest if largest else 1.0 for site, told in scalars.items()}
 
 
-def average(adapters: Mapping[str, AdapterState], weights: Mapping[str, float]) -> AdapterState:
-    """Σ w_k φ_k / Σ w_k over adapters that agree in names and shapes, summed in the order of the sites' names.
+def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
+    """Σ w_k φ_k / Σ w_k, summed in the order of the terms.
+
+    Whatever their number, it holds one sum and one term, as flat arrays of float64.
+
+    Args:
+        terms: weights w_k ≥ 0, not all 0, and adapters φ_k with the same names and shapes; at least one.
 
     Raises:
-        AdapterError: if the sum leaves the range of float32.
+        AdapterError: if the adapters differ in names or shapes, or the mean leaves the range of float32.
     """
-    sites = sorted(adapters)
-    total = sum(weights[site] for site in sites)
-    first = adapters[sites[0]]
-    averaged: dict[str, FloatArray] = {}
-    for name in first.tensors:
-        # Begun with the first term rather than with zero, which would turn −0 into +0.
-        terms = (weights[site] * adapters[site].tensors[name].astype(np.float64) for site in sites)
-        accumulated = next(terms)
-        for term in terms:
-            accumulated += term
-        averaged[name] = _to_float32(name, accumulated / total)
+    rest = iter(terms)
+    total, first = next(rest)
+    # Begun with the first term rather than with zero, which would turn −0 into +0.
+    exact = _flat(first)
+    exact *= total
+    term = np.empty_like(exact)
+    for weight, adapter in rest:
+        problems = shape_problems(adapter, first)
+        if problems:
+            raise AdapterError(
+                f"these adapters have no mean: {in_words(problems)}", "bring all to the same names and shapes first"
+            )
+        total += weight
+        _flat(adapter, out=term)
+        if weight != 1.0:
+            term *= weight
+        exact += term
+    exact /= total
+    ends = np.cumsum([tensor.size for tensor in first.tensors.values()])
+    averaged = {
+        name: _to_float32(name, part.reshape(tensor.shape))
+        for (name, tensor), part in zip(first.tensors.items(), np.split(exact, ends[:-1]), strict=True)
+    }
     return AdapterState(averaged, first.meta)
+
+
+def _flat(adapter: AdapterState, out: _Float64Array | None = None) -> _Float64Array:
+    """All values in the order of the names, in one array: many small tensors would each cost a call."""
+    tensors = [tensor.reshape(-1) for tensor in adapter.tensors.values()]
+    return np.concatenate(tensors, dtype=np.float64) if out is None else np.concatenate(tensors, out=out)
 
 
 def server_step(start: AdapterState, combined: AdapterState, server_lr: float) -> AdapterState:
@@ -133,7 +159,7 @@ def server_step(start: AdapterState, combined: AdapterState, server_lr: float) -
     return AdapterState(stepped, combined.meta)
 
 
-def _to_float32(name: str, exact: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> FloatArray:
+def _to_float32(name: str, exact: _Float64Array) -> FloatArray:
     with np.errstate(over="ignore"):
         rounded = exact.astype(np.float32)
     if not np.isfinite(rounded).all():

@@ -15,7 +15,7 @@ from typing import ClassVar
 from pydantic import JsonValue
 
 from fedse.adapters.state import AdapterState
-from fedse.messages import Update
+from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 from fedse.types import FloatArray
 
@@ -69,13 +69,14 @@ class Strategy(ABC):
         return Sent(state.adapter(site))
 
     @abstractmethod
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+    def absorb(self, state: State, updates: Updates) -> State:
         """The state after a round: a function of its arguments alone.
 
         Args:
             state: after the round before.
             updates: site → its update, sound and in the shape that the site was sent; at least one, in the order of the
-                sites' names.
+                sites' names.  Each is read from disk when it is asked for: hold one at a time, and memory does not grow
+                with the number of sites.
         """
 
     def adapter(self, state: State, site: str = "") -> AdapterState:

@@ -9,13 +9,15 @@ from typing import ClassVar
 from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.averaging import INITIAL
 from fedse.federation.strategies.base import Sent, Strategy
-from fedse.messages import Update
+from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 
 
 @dataclass(frozen=True)
 class Isolated(Strategy):
     """Every site goes on from its own adapter; one without an update keeps the adapter that it had.
+
+    Its state has one adapter for each site, so here the server's memory grows with the number of sites.
 
     Attributes:
         restart: local updates begin from the initial adapter in every round.
@@ -35,7 +37,7 @@ class Isolated(Strategy):
         """The site's own adapter, and where the update begins."""
         return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
 
-    def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
+    def absorb(self, state: State, updates: Updates) -> State:
         """The sites' own adapters."""
         kept = {name: adapter for name, adapter in state.adapters.items() if name != GLOBAL}
         return State(kept | {site: update.adapter for site, update in updates.items()})
