@@ -22,7 +22,7 @@ from fedse.errors import AdapterError, ConfigError, MessageError, RunError, Upda
 from fedse.federation.evaluators import evaluation_hosts
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
-from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, make_strategy
+from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, Updates, make_strategy
 from fedse.messages import Diverged, Done, Instruction, Purpose, Rates, Refused, Reply, SiteReport, TaskSummary, Update
 from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
@@ -228,19 +228,15 @@ class Server:
         shown = self._newcomers()
         with scratch_directory(self._folder.round(number)) as inbox:
             gathered = self._updates(number, state, inbox)
-            loaders: dict[str, Callable[[], Update]] = {}
-            scalars: dict[str, Mapping[str, float]] = {}
-            for found in gathered:
-                if found.scalars is not None:
-                    loaders[found.site] = partial(_update, inbox / found.site)
-                    scalars[found.site] = found.scalars
+            scalars = {found.site: found.scalars for found in gathered if found.scalars is not None}
+            loaders = {site: partial(_update, inbox / site) for site in scalars}
             outcomes = self._outcomes(number, gathered)
-            for site, (made_in, update) in self._remembered(number, state, set(loaders)).items():
-                loaders[site] = partial(_same, update)
-                scalars[site] = update.scalars
+            for site, made_in in self._remembered(number, set(scalars)).items():
+                scalars[site] = _update(self._folder.reply(made_in, site)).scalars
+                loaders[site] = partial(self._moved, site, made_in, state)
                 outcomes[site] += f"; its update of round {made_in} counts"
             began = time.monotonic()
-            after = self._strategy.absorb(state, {site: loaders[site]() for site in sorted(loaders)})
+            after = self._strategy.absorb(state, Updates(scalars, lambda site: loaders[site]()))
             self._check(after)
             seconds = time.monotonic() - began
             fresh = {found.site: found.scalars for found in gathered if found.scalars}
@@ -313,26 +309,28 @@ class Server:
         drawn = self._drawn(number)
         return {site: outcomes.get(site, ABSENT if site in drawn else NOT_DRAWN) for site in sorted(self._config.sites)}
 
-    def _remembered(self, number: int, state: State, fresh: Collection[str]) -> dict[str, tuple[int, Update]]:
-        """Site without a fresh update → the round of its last one, if that is young enough, and the update.
-
-        Its change is taken from where the site was sent to begin then to where it would begin now, as MIFA keeps the
-        last updates of devices that are away (Gu et al. 2021, arXiv 2106.04159).
-        """
-        remembered: dict[str, tuple[int, Update]] = {}
+    def _remembered(self, number: int, fresh: Collection[str]) -> dict[str, int]:
+        """Site without a fresh update → the round of its last one, if that is young enough."""
+        remembered: dict[str, int] = {}
         rounds = range(number - 1, max(0, number - 1 - self._config.exchange.memory), -1)
         for site in sorted(self._config.sites.keys() - set(fresh)):
             for made_in in rounds:
                 path = self._folder.reply(made_in, site)
-                if not path.is_file() or not isinstance(Reply.decode(path.read_bytes()).answer, Update):
-                    continue
-                update = _update(path)
-                then = self._strategy.instruct(load_state(self._folder, made_in - 1), site)
-                now = self._strategy.instruct(state, site)
-                adapter = moved(update.adapter, then.start or then.adapter, now.start or now.adapter)
-                remembered[site] = made_in, update.model_copy(update={"adapter": adapter})
-                break
+                if path.is_file() and isinstance(Reply.decode(path.read_bytes()).answer, Update):
+                    remembered[site] = made_in
+                    break
         return remembered
+
+    def _moved(self, site: str, made_in: int, state: State) -> Update:
+        """An earlier update, begun from where the site would begin now.
+
+        MIFA keeps the last updates of devices that are away in this way (Gu et al. 2021, arXiv 2106.04159).
+        """
+        update = _update(self._folder.reply(made_in, site))
+        then = self._strategy.instruct(load_state(self._folder, made_in - 1), site)
+        now = self._strategy.instruct(state, site)
+        adapter = moved(update.adapter, then.start or then.adapter, now.start or now.adapter)
+        return update.model_copy(update={"adapter": adapter})
 
     def _check(self, state: State) -> None:
         problems = [problem for adapter in state.adapters.values() for problem in state_problems(adapter)]
@@ -521,10 +519,6 @@ def _update(path: Path) -> Update:
     answer = Reply.decode(path.read_bytes()).answer
     assert isinstance(answer, Update)  # nothing else was noted as one
     return answer
-
-
-def _same(update: Update) -> Update:
-    return update
 
 
 def _seconds(gathered: Iterable[_Gathered], aggregation: float = 0.0) -> dict[str, float]:
