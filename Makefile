@@ -3,6 +3,9 @@
 # Two commands suffice on a fresh machine with Python 3.11, 3.12 or 3.13:
 #     make quickstart     install, fetch the base model, run a small federation, show the result
 #     make test           install the development tools and run the test suite
+#
+# A third shows sites that are really apart:
+#     make demo           a server and five sites as processes of their own, with TLS and keys
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -16,7 +19,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Asked for alone and by this exact version, so that the index's default build is taken and nothing else picks another.
 TORCH := torch==2.13.0
 
-.PHONY: help quickstart install test test-slow lint format bench docs reference constraints clean
+.PHONY: help quickstart demo install test test-slow lint format bench docs reference constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -24,6 +27,9 @@ help:  ## show this list
 
 quickstart: $(VENV)/.runtime  ## install and run a small federation end to end
 	$(BIN)/fedse run --preset quickstart --resume
+
+demo: $(VENV)/.flower  ## a server and five sites as processes of their own, with TLS and keys, on this machine
+	$(BIN)/fedse federation demo
 
 install: $(VENV)/.dev $(VENV)/.docs  ## install everything that development needs
 
@@ -76,6 +82,11 @@ $(VENV)/.torch:
 $(VENV)/.runtime: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "Installing fedse"
 	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.flower: $(VENV)/.runtime
+	@echo "Installing Flower"
+	@$(PIP) install -c constraints.txt -e ".[flower]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
