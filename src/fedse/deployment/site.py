@@ -23,6 +23,7 @@ import psutil
 
 from fedse.config import RunConfig
 from fedse.deployment.files import SiteFile
+from fedse.deployment.keys import read_site_key
 from fedse.deployment.terms import agreed
 from fedse.errors import FedseError, MessageError, RunError
 from fedse.messages import Instruction, Purpose, Refused, Reply
@@ -200,6 +201,7 @@ def serve_site(file: SiteFile, *, listener: Listener, told: Callable[[str], None
     file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(file.folder / "site.lock"))
+        read_site_key(file.private_key)  # so that a wrong one is told before anything is done
         site = SiteService(file, listener=listener, told=told)
         stack.enter_context(SocketServer(file.socket, site.question, limit=_QUESTION_BYTES))
         stack.enter_context(stopped_by_signals(site.stop))

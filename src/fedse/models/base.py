@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from fedse.config import ModelConfig
 from fedse.errors import ModelError, boundary
@@ -85,6 +86,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 
 
 def _loading(name: str) -> AbstractContextManager[None]:
+    """Attributes what goes wrong in the block; without the bar of transformers, which would tear logs and our own."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     mend = "give 'smollm2-135m', a local folder with config.json, weights and tokenizer, or a Hugging Face id"
     return boundary(ModelError, f"cannot load the base model {name!r}", mend)
 

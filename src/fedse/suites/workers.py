@@ -179,11 +179,8 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
 
 def _attempt(config: RunConfig, folder: Path, others: Sequence[Path], pipe: Connection) -> Step | Failed:
     try:
-        from transformers.utils import logging
-
         from fedse.federation.run import run
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         deadline = time.monotonic() + _LEGACY_SECONDS
         while run_is_at_work(folder) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -182,8 +182,5 @@ def _failure(error: Exception) -> _Failed:
 
 def _prepare_libraries(workers: int) -> None:
     import torch
-    from transformers.utils import logging
 
-    # Several bars would write over each other.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
