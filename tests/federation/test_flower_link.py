@@ -688,7 +688,10 @@ def test_clocks_may_be_an_hour_apart(keys: Keys, told: Told, ahead: float) -> No
 
 
 @pytest.mark.long
-def test_a_killed_site_answers_when_it_is_back_and_only_one_process_speaks_for_it(keys: Keys, told: Told) -> None:
+def test_a_killed_site_answers_when_it_is_back_and_only_one_process_speaks_for_it(
+    keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower, "_LEASE_SECONDS", 4.0)  # signs of life come every 3 s
     with server(keys, told, "a") as runtime:
         with process(keys.folder, runtime.port, reply=b"hang") as killed:
             replies = runtime.ask([("a", b"1")], deadline=60)

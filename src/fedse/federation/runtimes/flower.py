@@ -1214,7 +1214,9 @@ def _answer(
 
 #: Bytes that go through the socket between this machine's own processes; not the limit of a federation.
 _UNLIMITED = 2**31 - 1
-_LOOK_SECONDS = 0.01
+_LOOK_SECONDS = 0.02
+#: Instructions that are sent between two looks: a look takes time for each that waits.
+_LOOK_EACH = 50
 #: Ray keeps Unix sockets some seventy bytes below its folder.
 _LONGEST_FOLDER = 30
 
@@ -1241,9 +1243,10 @@ class SimulationRuntime(Runtime):
             message = Message(content, self._nodes[site], "train", ttl=_LIFETIME_SECONDS)
             [name] = self._grid.push_messages([message])
             waiting[name] = index
-            yield from self._take(waiting)
+            if index % _LOOK_EACH == 0:
+                yield from self._take(waiting)
         while waiting and (ends is None or time.monotonic() < ends):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS + len(waiting) / 5_000)  # the engine waits while we look, longer where more waits
             yield from self._take(waiting)
 
     def _take(self, waiting: dict[str, int]) -> Iterator[tuple[int, bytes]]:
