@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, NonNegativeInt
 
+from fedse.adapters.deltas import CodecName
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
 
@@ -38,6 +39,7 @@ class Instruction(Packed):
         start: where the local update begins, if not at ``adapter``.
         tensors: what else the strategy sends to this site.
         settings: the strategy's settings for this site.
+        codec: how the site tells its trained adapter by the one that it began from; by default it sends it whole.
         needs: names of the scalars that the update must carry.
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
         parts: environment → (index, count): the site has this part of the environment's training tasks, where several
@@ -53,6 +55,7 @@ class Instruction(Packed):
     start: Adapter | None = None
     tensors: Tensors = Field(default_factory=dict)
     settings: Mapping[str, JsonValue] = Field(default_factory=dict)
+    codec: CodecName | None = None
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
     parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)
