@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from fedse.types import CodecName
+
 DEFAULT_STEPS = 32
 
 
@@ -216,6 +218,16 @@ class MethodConfig(_Section):
     options: dict[str, Any] = Field(default_factory=dict, description="options of the strategy, such as server_lr")
 
 
+class ExchangeConfig(_Section):
+    """What crosses between the server and its sites."""
+
+    codec: CodecName = Field(
+        default="bf16",
+        description="how adapters cross, as changes from the last one that both sides have: 'fp32' (exactly), 'bf16', "
+        "'int8' or 'int4' (what it loses is sent later)",
+    )
+
+
 class EvaluationConfig(_Section):
     """Success rates on held-out tasks."""
 
@@ -262,6 +274,7 @@ class RunConfig(_Section):
     rollout: RolloutConfig = RolloutConfig()
     training: TrainingConfig = TrainingConfig()
     method: MethodConfig = MethodConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

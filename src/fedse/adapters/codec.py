@@ -7,10 +7,10 @@
     arrays                            float32, or bytes as they are, in the order of the manifest, without gaps
     SHA-256 of all bytes before it    32 bytes
 
-Numbers are little-endian.  The manifest has two keys: ``body``, any JSON, and ``arrays``, a list of (name, shape); bytes
-have their number instead of a shape.  Equal contents have equal bytes, and :func:`unpack` accepts only the bytes that
-:func:`pack` makes.  One buffer rather than one object per tensor: transports handle hundreds of small objects many
-times slower.
+Numbers are little-endian.  The manifest has two keys: ``body``, any JSON, and ``arrays``, a list of (name, shape);
+where bytes travel, their number stands for the shape.  Equal contents have equal bytes, and :func:`unpack` accepts only
+the bytes that :func:`pack` makes.  One buffer rather than one object per tensor: transports handle hundreds of small
+objects many times slower.
 """
 
 from __future__ import annotations

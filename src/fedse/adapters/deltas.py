@@ -23,7 +23,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,8 @@ import zstandard
 
 from fedse.adapters.state import SUFFIX_A, AdapterState
 from fedse.errors import MessageError
-from fedse.types import FloatArray
+from fedse.types import CodecName, FloatArray
 
-CodecName = Literal["fp32", "bf16", "int8", "int4"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
 #: Codecs that lose so much that what they lost is kept, and added to the next difference.
 WITH_RESIDUALS: frozenset[CodecName] = frozenset({"int4"})
@@ -97,6 +97,46 @@ def select(codec: CodecName, base: AdapterState, payload: bytes, names: Iterable
     """
     found = _decompress(_CODERS[codec], base, payload)
     return _compress([found[name] for name in _ordered(names)])
+
+
+@dataclass(frozen=True)
+class Told:
+    """An adapter that was told.
+
+    Attributes:
+        adapter: as the receiver has it.
+        payload: see :func:`encode`.
+        lost: what rounding lost, to be added to what is told next; empty for codecs that keep nothing.
+    """
+
+    adapter: AdapterState
+    payload: bytes
+    lost: Mapping[str, FloatArray]
+
+
+def tell(codec: CodecName, base: AdapterState, adapter: AdapterState, lost: Mapping[str, FloatArray]) -> Told:
+    """Encode an adapter, and see what the receiver will have.
+
+    With what is lost kept by whoever tells, the sum of all that was told never differs from the sum of all that was to
+    be told by more than one rounding (error feedback: Seide et al. 2014; Karimireddy et al. 2019, arXiv 1901.09847).
+
+    Args:
+        codec: see :func:`encode`.
+        base: likewise.
+        adapter: likewise.
+        lost: what rounding lost before; arrays of other shapes are of another adapter, and left out.
+
+    Raises:
+        MessageError: see :func:`encode`.
+    """
+    wanted = {
+        name: array + lost[name] if name in lost and lost[name].shape == array.shape else array
+        for name, array in adapter.tensors.items()
+    }
+    payload = encode(codec, base, AdapterState(wanted, adapter.meta))
+    found = decode(codec, base, payload)
+    kept = {name: wanted[name] - array for name, array in found.tensors.items()} if codec in WITH_RESIDUALS else {}
+    return Told(found, payload, kept)
 
 
 class _Coder(ABC):
@@ -222,7 +262,7 @@ class _Blocks(_Scaled):
 
     def code_bytes(self, codes: npt.NDArray[np.int8]) -> _Bytes:
         low, high = (codes.ravel() + 8).astype(np.uint8).reshape(-1, 2).T
-        return low | high << 4
+        return np.asarray(low | high << 4, dtype=np.uint8)
 
     def codes(self, plane: _Bytes, groups: int) -> npt.NDArray[np.int8]:
         return (np.stack([plane & 15, plane >> 4], axis=-1).astype(np.int8) - np.int8(8)).reshape(groups, _BLOCK)
@@ -292,4 +332,6 @@ def _unfit(name: str) -> MessageError:
 
 
 def _no_payload(why: str) -> MessageError:
-    return MessageError(f"these bytes are no change of an adapter: {why}", "send the message again, whole and unchanged")
+    return MessageError(
+        f"these bytes are no change of an adapter: {why}", "send the message again, whole and unchanged"
+    )

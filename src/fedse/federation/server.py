@@ -6,13 +6,14 @@ The round loop reads like the method: instruct, gather, screen, absorb, evaluate
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedse.adapters.checks import in_words, state_problems
 from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
+from fedse.federation.channel import Channel, lacks_adapter
 from fedse.federation.evaluators import evaluators
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
@@ -80,6 +81,7 @@ class Server:
         self._runtime = runtime
         self._listener = listener
         self._strategy = strategy_of(config)
+        self._channel = Channel(config.exchange.codec, folder, self._strategy)
         self._evaluators = evaluators(config)
         self._tasks: Mapping[str, TaskSummary] = {}
 
@@ -94,7 +96,7 @@ class Server:
         """
         done = len(read_records(self._folder))
         self._admit()
-        state = load_state(self._folder, done - 1) if done else self._begin()
+        state = self._resume(done - 1) if done else self._begin()
         for number in range(max(done, 1), self._config.rounds + 1):
             state = self._round(number, state)
 
@@ -105,6 +107,11 @@ class Server:
         if self._config.rounds:
             self._required(self._ask(Purpose.CHECK, 0, self._config.sites))
 
+    def _resume(self, number: int) -> State:
+        state = load_state(self._folder, number)
+        self._channel.resume(number, state)
+        return state
+
     def _begin(self) -> State:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
         first = next(iter(self._config.sites))
@@ -113,6 +120,7 @@ class Server:
         ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
         state = self._strategy.initial(reply.answer.adapter, ranks)
         save_round(self._folder, 0, state, {}, base_name=self._config.model.name)
+        self._channel.begin(reply.answer.adapter, state)
         shown: list[_Gathered] = []
         if self._config.rounds:
             shown = self._ask(Purpose.DEMONSTRATE, 0, self._config.sites)
@@ -130,6 +138,7 @@ class Server:
         began = time.monotonic()
         after = self._strategy.absorb(state, updates)
         self._check(after)
+        after, changes = self._channel.rounded(state, after)
         replies = {found.instruction.site: found.data for found in gathered if found.data}
         save_round(
             self._folder,
@@ -138,8 +147,10 @@ class Server:
             replies,
             sent={found.instruction.site: found.size for found in gathered},
             before=state,
+            changes=changes,
             base_name=self._config.model.name,
         )
+        self._channel.advance(number, after, changes)
         seconds = time.monotonic() - began
         count = len(updates)
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
@@ -197,6 +208,7 @@ class Server:
             transfer=transfer,
             scalars=scalars or {},
         )
+        self._channel.keep()
         append_record(self._folder, record)
 
     def _told(self, gathered: Sequence[_Gathered], outcomes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -273,13 +285,35 @@ class Server:
         return self._gather([self._instruction(purpose, number, site, **fields) for site in sites])
 
     def _gather(self, instructions: Sequence[Instruction]) -> list[_Gathered]:
-        """Send instructions and read the replies, in the same order."""
-        sent = [instruction.encode() for instruction in instructions]
+        """Send instructions and read the replies, in the same order; sites that lack an adapter are sent it whole."""
+        gathered = self._sent(instructions, whole=False)
+        lacking = [
+            index for index, found in enumerate(gathered) if found.reply is not None and lacks_adapter(found.reply)
+        ]
+        again = self._sent([instructions[index] for index in lacking], whole=True)
+        for index, found in zip(lacking, again, strict=True):
+            gathered[index] = replace(found, size=gathered[index].size + found.size)
+        return gathered
+
+    def _sent(self, instructions: Sequence[Instruction], *, whole: bool) -> list[_Gathered]:
+        sent = [self._channel.encode(instruction, whole=whole) for instruction in instructions]
         answers = self._runtime.ask([(to.site, data) for to, data in zip(instructions, sent, strict=True)])
         return [
-            _read(instruction, len(data), answer or b"", self._names(instruction.site))
+            self._read(instruction, len(data), answer or b"")
             for instruction, data, answer in zip(instructions, sent, answers, strict=True)
         ]
+
+    def _read(self, instruction: Instruction, size: int, data: bytes) -> _Gathered:
+        if not data:
+            return _Gathered(instruction, size, b"", None, MISSING)
+        try:
+            reply = self._channel.decode(instruction, data)
+        except MessageError as error:
+            return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
+        problems = reply_problems(reply, instruction, self._names(instruction.site))
+        if problems:
+            return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
+        return _Gathered(instruction, size, data, reply)
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
         """The replies, all of which the run needs."""
@@ -304,19 +338,6 @@ def strategy_of(config: RunConfig) -> Strategy:
             "leave out clients.*.rank, or choose a strategy that serves different ranks",
         )
     return strategy
-
-
-def _read(instruction: Instruction, size: int, data: bytes, names: Collection[str]) -> _Gathered:
-    if not data:
-        return _Gathered(instruction, size, b"", None, MISSING)
-    try:
-        reply = Reply.decode(data)
-    except MessageError as error:
-        return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
-    problems = reply_problems(reply, instruction, names)
-    if problems:
-        return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
-    return _Gathered(instruction, size, data, reply)
 
 
 def _seconds(gathered: Sequence[_Gathered], aggregation: float) -> dict[str, float]:

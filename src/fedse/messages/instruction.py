@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, NonNegativeInt
 
-from fedse.adapters.deltas import CodecName
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
+from fedse.types import CodecName
 
 #: The name of a site, and of an environment at a site.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=128)]

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, Val
 from pydantic_core.core_schema import SerializationInfo
 
 from fedse.adapters.codec import LIMIT, Arrays, pack, refuse, unpack
-from fedse.adapters.deltas import CodecName, decode
+from fedse.adapters.deltas import decode
 from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import MessageError, UnknownAdapterError
-from fedse.types import FloatArray
+from fedse.types import CodecName, FloatArray
 
 
 class Part(BaseModel):

@@ -32,7 +32,7 @@ class State:
     Attributes:
         adapters: ``GLOBAL`` → the adapter that serves all sites; name of a site → that site's own; other names are the
             strategy's.
-        arrays: further tensors, such as momentum.
+        arrays: further tensors, such as momentum; names that begin with ``_`` are the server's.
         numbers: further numbers.
     """
 
@@ -60,6 +60,7 @@ def save_round(
     *,
     sent: Mapping[str, int] | None = None,
     before: State | None = None,
+    changes: Mapping[str, bytes] | None = None,
     base_name: str = "",
 ) -> None:
     """Write a round, whole or not at all.  One that is there is replaced, so that what the server goes on with and what
@@ -75,6 +76,7 @@ def save_round(
         replies: site → the bytes that it sent.
         sent: site → how many bytes it was sent.
         before: the state after the round before.
+        changes: adapter of the state → its change in the round, as it is sent.
         base_name: name of the base model, for peft.
 
     Raises:
@@ -104,6 +106,8 @@ def save_round(
             (scratch / _ARRAYS).write_bytes(safetensors.numpy.save(arrays))
         for site, data in replies.items():
             atomic_write(scratch / "replies" / site, data)
+        for name, data in (changes or {}).items():
+            atomic_write(scratch / "changes" / name, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
         content["sent"] = dict(sorted((sent or {}).items()))
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
