@@ -116,8 +116,8 @@ class TestRun:
         ]
         assert sorted(path.name for path in (finished / "server/rounds/002").iterdir()) == [
             "changes",
+            "exchange.json",
             "global",
-            "held.json",
             "replies",
             "state.json",
         ]
@@ -491,7 +491,7 @@ def _stop_after_write(patch: pytest.MonkeyPatch, number: int) -> None:
         (records, "atomic_write"),
         (sites, "save_adapter"),
         (server, "save_round"),
-        (server_channel, "write_json"),
+        (server_channel, "save_exchange"),
         (site_channel, "atomic_write"),
         (site_channel, "write_json"),
         (ExperienceStore, "add"),

@@ -12,7 +12,7 @@ from fedse.config import RunConfig
 from fedse.messages import Purpose, Reply, Update
 from fedse.progress import Phase
 from fedse.runs.layout import EnvironmentFolder, RunFolder
-from fedse.runs.rounds import State, save_round
+from fedse.runs.rounds import Exchange, State, save_exchange, save_round
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, write_json
 
@@ -52,4 +52,5 @@ def keep_round(
         for site, sent in (updates or {}).items()
     }
     sizes = {site: len(data) for site, data in replies.items()}
-    save_round(run.server, number, State(adapters), replies, sent=sizes, base_name=base_name)
+    save_round(run.server, number, State(adapters), replies, base_name=base_name)
+    save_exchange(run.server, number, Exchange("", {}, sizes))

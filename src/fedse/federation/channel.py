@@ -8,6 +8,7 @@ it, and the change that is sent is the same for all of them.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,16 +16,15 @@ import numpy as np
 
 from fedse.adapters.deltas import alike, encode, select, tell
 from fedse.adapters.state import AdapterState
-from fedse.errors import RunError, StorageError, UnknownAdapterError
+from fedse.errors import UnknownAdapterError
 from fedse.federation.strategies import State, Strategy
 from fedse.messages import Instruction, Purpose, Refused, Reply
 from fedse.messages.wire import Delta
 from fedse.runs.layout import ServerFolder
-from fedse.runs.rounds import load_state
-from fedse.storage import read_json, storage_errors, write_json
+from fedse.runs.rounds import Exchange, load_exchange, load_state, save_exchange
+from fedse.storage import storage_errors
 from fedse.types import CodecName, FloatArray
 
-_SCHEMA = 1
 #: Where the state's arrays have what rounding lost of an adapter.
 _LOST = "_lost/"
 #: States that are kept in memory for sites that have not got the last ones.
@@ -49,6 +49,7 @@ class Channel:
         self._states: dict[int, State] = {}
         self._changes: Mapping[str, bytes] = {}
         self._held: dict[str, int] = {}
+        self._sent: Counter[str] = Counter()
         self._told: dict[tuple[str, str], Delta] = {}
 
     def begin(self, initial: AdapterState, state: State) -> None:
@@ -67,12 +68,8 @@ class Channel:
         Raises:
             RunError, StorageError: if a file is damaged, or cannot be read.
         """
-        path = self._folder.held(number)
-        try:
-            content = read_json(path, schema_version=_SCHEMA)
-            self._initial, held = str(content["initial"]), {name: int(had) for name, had in content["held"].items()}
-        except (StorageError, KeyError, TypeError, ValueError) as cause:
-            raise RunError(f"{path} does not say what the sites have: {cause}", "restore it from a copy") from cause
+        known = load_exchange(self._folder, number)
+        self._initial, self._held = known.initial, dict(known.held)
         changes = {}
         for name in state.adapters:
             change = self._folder.change(number, name)
@@ -80,7 +77,6 @@ class Channel:
                 if change.exists():
                     changes[name] = change.read_bytes()
         self.advance(number, state, changes)
-        self._held = held
 
     def rounded(self, before: State, after: State) -> tuple[State, dict[str, bytes]]:
         """The state after a round as the sites get it, and name → change of the adapters that changed.
@@ -113,13 +109,14 @@ class Channel:
         self._told = {}
 
     def keep(self) -> None:
-        """Write down which adapters the sites have, at the end of a round.
+        """Write down which adapters the sites have at the end of a round, and what brought them there.
 
         Raises:
             StorageError: if it cannot be written.
         """
-        content = {"initial": self._initial, "held": dict(sorted(self._held.items()))}
-        write_json(self._folder.held(self._number), {"schema_version": _SCHEMA, **content})
+        held, sent = (dict(sorted(known.items())) for known in (self._held, self._sent))
+        save_exchange(self._folder, self._number, Exchange(self._initial, held, sent))
+        self._sent.clear()
 
     def encode(self, instruction: Instruction, *, whole: bool = False) -> bytes:
         """The bytes of an instruction, with its adapters told by those that the site has, or whole.
@@ -132,7 +129,10 @@ class Channel:
         told = {} if whole else {adapter.digest: self._delta(instruction.site, adapter) for adapter in sent}
         if instruction.purpose is Purpose.ROUND:
             instruction = instruction.model_copy(update={"codec": self._codec})
-        return instruction.encode({digest: delta for digest, delta in told.items() if delta is not None})
+        data = instruction.encode({digest: delta for digest, delta in told.items() if delta is not None})
+        if sent:
+            self._sent[instruction.site] += len(data)
+        return data
 
     def decode(self, instruction: Instruction, data: bytes) -> Reply:
         """The reply to an instruction.

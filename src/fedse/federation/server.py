@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from fedse.adapters.checks import in_words, state_problems
@@ -37,14 +37,12 @@ class _Gathered:
 
     Attributes:
         instruction: that was sent.
-        size: of it, in bytes.
         data: the bytes of the reply; empty if none came.
         reply: the reply; None if none came, or one that cannot be used.
         problem: why there is none; empty otherwise.
     """
 
     instruction: Instruction
-    size: int
     data: bytes
     reply: Reply | None
     problem: str = ""
@@ -145,7 +143,6 @@ class Server:
             number,
             after,
             replies,
-            sent={found.instruction.site: found.size for found in gathered},
             before=state,
             changes=changes,
             base_name=self._config.model.name,
@@ -292,28 +289,27 @@ class Server:
         ]
         again = self._sent([instructions[index] for index in lacking], whole=True)
         for index, found in zip(lacking, again, strict=True):
-            gathered[index] = replace(found, size=gathered[index].size + found.size)
+            gathered[index] = found
         return gathered
 
     def _sent(self, instructions: Sequence[Instruction], *, whole: bool) -> list[_Gathered]:
         sent = [self._channel.encode(instruction, whole=whole) for instruction in instructions]
         answers = self._runtime.ask([(to.site, data) for to, data in zip(instructions, sent, strict=True)])
         return [
-            self._read(instruction, len(data), answer or b"")
-            for instruction, data, answer in zip(instructions, sent, answers, strict=True)
+            self._read(instruction, answer or b"") for instruction, answer in zip(instructions, answers, strict=True)
         ]
 
-    def _read(self, instruction: Instruction, size: int, data: bytes) -> _Gathered:
+    def _read(self, instruction: Instruction, data: bytes) -> _Gathered:
         if not data:
-            return _Gathered(instruction, size, b"", None, MISSING)
+            return _Gathered(instruction, b"", None, MISSING)
         try:
             reply = self._channel.decode(instruction, data)
         except MessageError as error:
-            return _Gathered(instruction, size, b"", None, f"rejected: {error.what}")
+            return _Gathered(instruction, b"", None, f"rejected: {error.what}")
         problems = reply_problems(reply, instruction, self._names(instruction.site))
         if problems:
-            return _Gathered(instruction, size, b"", None, f"rejected: {in_words(problems)}")
-        return _Gathered(instruction, size, data, reply)
+            return _Gathered(instruction, b"", None, f"rejected: {in_words(problems)}")
+        return _Gathered(instruction, data, reply)
 
     def _required(self, gathered: Sequence[_Gathered]) -> list[Reply]:
         """The replies, all of which the run needs."""

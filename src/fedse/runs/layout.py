@@ -11,7 +11,8 @@
     server/rounds/001/state.safetensors          its other tensors, if any
     server/rounds/001/replies/<site>             the bytes that a site sent
     server/rounds/001/changes/<name>             an adapter of the state as its change in the round, as it is sent
-    server/rounds/001/held.json                  which adapter each site has at the end of the round
+    server/rounds/001/exchange.json              which adapter each site has at the end of the round, and how many bytes
+                                                 brought it there
     server/exchange.json                         only in a packed run: what reports tell of its adapters
     sites/<site>/adapters/001/                   the adapter that the site trained; the last two are kept
     sites/<site>/received/                       the last two adapters that the site was sent
@@ -83,9 +84,9 @@ class ServerFolder:
         """The change of an adapter of the state in a round, as it is sent."""
         return self.round(number) / "changes" / name
 
-    def held(self, number: int) -> Path:
-        """Which adapters the sites had at the end of a round."""
-        return self.round(number) / "held.json"
+    def round_exchange(self, number: int) -> Path:
+        """Which adapters the sites had at the end of a round, and how many bytes brought them there."""
+        return self.round(number) / "exchange.json"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,6 @@ def save_round(
     state: State,
     replies: Mapping[str, bytes],
     *,
-    sent: Mapping[str, int] | None = None,
     before: State | None = None,
     changes: Mapping[str, bytes] | None = None,
     base_name: str = "",
@@ -74,7 +73,6 @@ def save_round(
         number: of the round; 0 is the beginning.
         state: after the round.
         replies: site → the bytes that it sent.
-        sent: site → how many bytes it was sent.
         before: the state after the round before.
         changes: adapter of the state → its change in the round, as it is sent.
         base_name: name of the base model, for peft.
@@ -109,7 +107,6 @@ def save_round(
         for name, data in (changes or {}).items():
             atomic_write(scratch / "changes" / name, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
-        content["sent"] = dict(sorted((sent or {}).items()))
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
 
 
@@ -153,15 +150,55 @@ def has_adapter(folder: ServerFolder, number: int, site: str = "") -> bool:
     return GLOBAL in places or site in places
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What a server knows of the adapters at its sites, at the end of a round.
+
+    Attributes:
+        initial: digest of the adapter that the federation begins with, which every site can make.
+        held: site → the round after which the state was from which it was last sent an adapter.
+        sent: site → bytes of the instructions of the round that had adapters, evaluations included.
+    """
+
+    initial: str
+    held: Mapping[str, int]
+    sent: Mapping[str, int]
+
+
+def save_exchange(folder: ServerFolder, number: int, exchange: Exchange) -> None:
+    """Write down the exchange of a round that is written.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    content = {"initial": exchange.initial, "held": exchange.held, "sent": exchange.sent}
+    write_json(folder.round_exchange(number), {"schema_version": _SCHEMA, **content})
+
+
+def load_exchange(folder: ServerFolder, number: int) -> Exchange:
+    """The exchange of a round.
+
+    Raises:
+        RunError: if it is missing or damaged.
+    """
+    path = folder.round_exchange(number)
+    try:
+        content = read_json(path, schema_version=_SCHEMA)
+        held, sent = ({str(site): int(value) for site, value in content[key].items()} for key in ("held", "sent"))
+        return Exchange(str(content["initial"]), held, sent)
+    except (StorageError, AttributeError, KeyError, TypeError, ValueError) as cause:
+        raise RunError(f"{path} does not say what the sites have: {cause}", "restore it from a copy") from cause
+
+
 def traffic(folder: ServerFolder, number: int) -> dict[str, tuple[int, int]]:
-    """Site → (bytes that it was sent, bytes that it sent) for the update of a round; nothing of rounds that are gone.
+    """Site → (bytes that brought it adapters, bytes that brought its update) in a round; nothing where it is not known.
 
     Raises:
         RunError: if the round is damaged.
     """
-    if not folder.round(number).is_dir():
+    if not folder.round_exchange(number).exists():
         return {}
-    sent = _read(folder, number)["sent"]
+    sent = load_exchange(folder, number).sent
     return {site: (size, _size(folder.reply(number, site))) for site, size in sent.items()}
 
 
@@ -173,7 +210,7 @@ def _read(folder: ServerFolder, number: int) -> dict[str, Any]:
     path = folder.round(number) / _STATE
     try:
         content = read_json(path, schema_version=_SCHEMA)
-        return {name: dict(content[name]) for name in ("adapters", "numbers", "sent")}
+        return {name: dict(content[name]) for name in ("adapters", "numbers")}
     except (StorageError, KeyError, TypeError, ValueError) as cause:
         raise RunError(
             f"{path} does not say what the server had after round {number}: {cause}", "restore it from a copy"
