@@ -38,8 +38,11 @@ CODECS: tuple[CodecName, ...] = get_args(CodecName)
 #: Codecs that lose so much that what they lost is kept, and added to the next difference.
 WITH_RESIDUALS: frozenset[CodecName] = frozenset({"int4"})
 
-_LEVEL = 3
 _BLOCK = 64
+# A repetition that zstd finds in a plane is chance, and costs more than it saves: what compresses are frequent bytes.
+_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
+    1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6
+)
 _Bytes = npt.NDArray[np.uint8]
 _Words = npt.NDArray[np.uint16]
 
@@ -301,8 +304,11 @@ def _shapes(state: AdapterState) -> dict[str, tuple[int, ...]]:
 
 
 def _compress(tensors: Sequence[Sequence[_Bytes]]) -> bytes:
-    planes = (plane for kind in zip(*tensors, strict=True) for plane in kind)
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(b"".join(plane.tobytes() for plane in planes))
+    kinds = [b"".join(plane.tobytes() for plane in kind) for kind in zip(*tensors, strict=True)]
+    compressor = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compressobj(size=sum(map(len, kinds)))
+    # A block of its own for each kind, whose frequencies have nothing to do with those of the next.
+    blocks = (compressor.compress(kind) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for kind in kinds)
+    return b"".join(blocks) + compressor.flush()
 
 
 def _decompress(coder: _Coder, base: AdapterState, payload: bytes) -> dict[str, list[_Bytes]]:
