@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -63,7 +64,8 @@ def test_what_comes_back_is_as_close_as_the_codec_says(codec: CodecName, draws: 
             case "fp32":
                 assert found.tensors[name].tobytes() == array.tobytes()
             case "bf16":
-                assert (error <= np.abs(change) * 2**-8 + 1e-39 + sums).all()
+                finest = np.sqrt((change**2).mean()) * 2**-6.5  # its half is lost at most
+                assert (error <= np.maximum(np.abs(change) * 2**-8, finest / 2) + 1e-39 + sums).all()
             case "int8":
                 step = rows(np.abs(change)).max(axis=1, keepdims=True) / 127
                 assert (rows(error) <= step * (0.5 + 0.5) + 1e-39 * 127 + rows(sums)).all()
@@ -100,6 +102,17 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
     assert found.tensors[A].tolist() == [[1, 1 + 2**-6, 1 + 2**-7, -1]]
 
 
+def test_small_values_are_rounded_no_finer_than_those_of_the_usual_size() -> None:
+    random = np.random.default_rng(5)
+    values = np.append(random.uniform(0, 1.5, 1000), [random.uniform(4, 8)]).astype(np.float32)[None]
+    assert 2**-0.5 < np.sqrt((values**2).mean()) < 2**0.5
+    base = AdapterState({A: np.zeros_like(values)}, META)
+    found = decode("bf16", base, encode("bf16", base, AdapterState({A: values}, META))).tensors[A]
+    large = values >= 1
+    assert (found[large] == torch.tensor(values).bfloat16().float().numpy()[large]).all()
+    assert (found[~large] == np.rint(values[~large] * 128) / 128).all()
+
+
 def test_a_change_of_one_size_takes_what_the_codec_says() -> None:
     """Bytes of fp32 over bytes told, for normal changes, whose bits but for exponents cannot be compressed."""
     random = np.random.default_rng(0)
@@ -107,7 +120,7 @@ def test_a_change_of_one_size_takes_what_the_codec_says() -> None:
     change = 1e-3 * random.normal(size=(8, 4096)).astype(np.float32)
     adapter = AdapterState({A: base.tensors[A] + change}, base.meta)
     ratios = {codec: base.nbytes / len(encode(codec, base, adapter)) for codec in CODECS}
-    assert 1 < ratios["fp32"] < 2.9 < ratios["bf16"] < 4 < ratios["int8"] < 5 < 8 < ratios["int4"] < 9
+    assert 1 < ratios["fp32"] < 3.3 < ratios["bf16"] < 4 < ratios["int8"] < 5 < 8 < ratios["int4"] < 9
 
 
 class TestResiduals:

@@ -158,6 +158,7 @@ def test_what_would_be_too_long_to_read_cannot_be_sent() -> None:
         pack("x" * MANIFEST_LIMIT, {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "codec"), [(Instruction, "fp32"), (Reply, "int4")])
 def test_ten_thousand_changed_messages_raise_nothing_else_and_allocate_little(
     kind: type[Instruction] | type[Reply], codec: CodecName

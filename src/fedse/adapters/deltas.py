@@ -4,7 +4,8 @@
 codec     what crosses of x, given the base b                    what the receiver gets
 ========  =====================================================  ====================================================
 ``fp32``  the bits of x ⊕ the bits of b                          x
-``bf16``  x − b, rounded to bfloat16, to nearest even            b + that
+``bf16``  x − b, rounded to bfloat16, but no finer than 1/128    b + that
+          of the tensor's root mean square; to nearest even
 ``int8``  per row of x − b: scale s = max|·| / 127, codes        b + s · code
 ``int4``  per 64 values of x − b: scale s = max|·| / 7, codes    b + s · code
 ========  =====================================================  ====================================================
@@ -13,7 +14,8 @@ A row is a component of the rank, which is a row of A and a column of B: those a
 cost nothing.  Scales are bfloat16, which has float32's range.  The last block of a tensor may be shorter.
 
 Every tensor becomes a few planes of bytes, and planes of one kind follow each other: bytes that are alike, such as all
-exponents, then lie together, and zstd finds it.  The sizes of all planes follow from the shapes, which the receiver
+exponents, then lie together, and zstd finds it.  Fractions of ``bf16`` lie in the order of their exponents: those of
+small values have few bits that are not zero.  The sizes of all planes follow from the shapes, which the receiver
 knows from its base, so that a payload cannot claim a size: what does not unpack to exactly that is refused before it is
 unpacked.  The planes decide a payload's meaning, not the bytes that some version of zstd makes of them.
 """
@@ -39,6 +41,8 @@ CODECS: tuple[CodecName, ...] = get_args(CodecName)
 WITH_RESIDUALS: frozenset[CodecName] = frozenset({"int4"})
 
 _BLOCK = 64
+#: Bytes of a zstd block that is worth a table of frequencies of its own.
+_LEAST_BLOCK = 1 << 10
 # A repetition that zstd finds in a plane is chance, and costs more than it saves: what compresses are frequent bytes.
 _PARAMETERS = zstandard.ZstdCompressionParameters.from_level(
     1, strategy=zstandard.STRATEGY_FAST, min_match=7, hash_log=6
@@ -72,7 +76,7 @@ def encode(codec: CodecName, base: AdapterState, adapter: AdapterState) -> bytes
             planes.append(coder.encode(base.tensors[name], adapter.tensors[name]))
             if not np.isfinite(coder.decode(base.tensors[name], planes[-1])).all():
                 raise _unfit(name)
-    return _compress(planes)
+    return _compress(coder, planes)
 
 
 def decode(codec: CodecName, base: AdapterState, payload: bytes) -> AdapterState:
@@ -98,8 +102,9 @@ def select(codec: CodecName, base: AdapterState, payload: bytes, names: Iterable
     Raises:
         MessageError: if the payload is not of the size that the base asks for.
     """
-    found = _decompress(_CODERS[codec], base, payload)
-    return _compress([found[name] for name in _ordered(names)])
+    coder = _CODERS[codec]
+    found = _decompress(coder, base, payload)
+    return _compress(coder, [found[name] for name in _ordered(names)])
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,13 @@ def tell(codec: CodecName, base: AdapterState, adapter: AdapterState, lost: Mapp
 
 
 class _Coder(ABC):
-    """One tensor's bytes."""
+    """One tensor's bytes.
+
+    Attributes:
+        sorts: the second plane lies in the order of the values in the first.
+    """
+
+    sorts: bool = False
 
     @abstractmethod
     def sizes(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -176,11 +187,13 @@ class _Lossless(_Coder):
 
 
 class _Rounded(_Coder):
+    sorts = True
+
     def sizes(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (math.prod(shape),) * 2
 
     def encode(self, base: FloatArray, array: FloatArray) -> tuple[_Bytes, ...]:
-        return _planes(_to_bfloat16(np.ravel(array - base)))
+        return _planes(_to_bfloat16(_coarse(np.ravel(array - base))))
 
     def decode(self, base: FloatArray, planes: Sequence[_Bytes]) -> FloatArray:
         return np.asarray(base + _to_float32(*planes).reshape(base.shape))
@@ -274,6 +287,18 @@ class _Blocks(_Scaled):
 _CODERS: Mapping[CodecName, _Coder] = {"fp32": _Lossless(), "bf16": _Rounded(), "int8": _Rows(), "int4": _Blocks()}
 
 
+def _coarse(change: FloatArray) -> FloatArray:
+    """Where bfloat16 is finer than 1/128 of the root mean square, to the nearest power of two, multiples of that.
+
+    Small values need no more exactness than large ones: what matters is the error of the whole change.
+    """
+    size = math.sqrt(np.square(change, dtype=np.float64).mean())
+    grid = np.float32(2.0 ** (round(math.log2(size)) - 7)) if 0 < size < math.inf else np.float32(0)
+    if grid < np.finfo(np.float32).tiny:
+        return change
+    return np.where(np.abs(change) < 128 * grid, np.rint(change / grid) * grid, change)
+
+
 def _to_bfloat16(array: FloatArray) -> _Words:
     """To nearest, ties to even; what is too large becomes infinite."""
     bits = array.view(np.uint32)
@@ -303,12 +328,21 @@ def _shapes(state: AdapterState) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in state.tensors.items()}
 
 
-def _compress(tensors: Sequence[Sequence[_Bytes]]) -> bytes:
-    kinds = [b"".join(plane.tobytes() for plane in kind) for kind in zip(*tensors, strict=True)]
+def _compress(coder: _Coder, tensors: Sequence[Sequence[_Bytes]]) -> bytes:
+    kinds = [np.concatenate(kind) for kind in zip(*tensors, strict=True)]
+    # Bytes that are alike make a block, whose frequencies have nothing to do with those of the next.
+    blocks = kinds
+    if coder.sorts:
+        first, second, *others = kinds
+        ends = np.cumsum(np.bincount(first, minlength=256))
+        blocks = [first, *np.split(second[np.argsort(first, kind="stable")], ends[:-1]), *others]
     compressor = zstandard.ZstdCompressor(compression_params=_PARAMETERS).compressobj(size=sum(map(len, kinds)))
-    # A block of its own for each kind, whose frequencies have nothing to do with those of the next.
-    blocks = (compressor.compress(kind) + compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for kind in kinds)
-    return b"".join(blocks) + compressor.flush()
+    parts: list[bytes] = []
+    for block in blocks:
+        parts.append(compressor.compress(block.tobytes()))
+        if len(block) >= _LEAST_BLOCK:
+            parts.append(compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    return b"".join(parts) + compressor.flush()
 
 
 def _decompress(coder: _Coder, base: AdapterState, payload: bytes) -> dict[str, list[_Bytes]]:
@@ -322,13 +356,15 @@ def _decompress(coder: _Coder, base: AdapterState, payload: bytes) -> dict[str, 
         content = zstandard.ZstdDecompressor(max_window_size=window).decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as cause:
         raise _no_payload(str(cause)) from cause
-    found: dict[str, list[_Bytes]] = {name: [] for name in sizes}
-    end = 0
-    for kind in range(len(coder.sizes((1,)))):
-        for name, planes in sizes.items():
-            found[name].append(np.frombuffer(content, np.uint8, planes[kind], end))
-            end += planes[kind]
-    return found
+    lengths = [sum(kind) for kind in zip(*sizes.values(), strict=True)]
+    kinds = np.split(np.frombuffer(content, np.uint8), np.cumsum(lengths)[:-1])
+    if coder.sorts:
+        ordered = kinds[1]
+        kinds[1] = np.empty_like(ordered)
+        kinds[1][np.argsort(kinds[0], kind="stable")] = ordered
+    ends = [np.cumsum(kind)[:-1] for kind in zip(*sizes.values(), strict=True)]
+    planes = [np.split(kind, end) for kind, end in zip(kinds, ends, strict=True)]
+    return {name: list(of_one) for name, of_one in zip(sizes, zip(*planes, strict=True), strict=True)}
 
 
 def _unfit(name: str) -> MessageError:
