@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from fedse.types import CodecName
+
 DEFAULT_STEPS = 32
 
 
@@ -219,6 +221,11 @@ class MethodConfig(_Section):
 class ExchangeConfig(_Section):
     """What crosses between the server and the sites, and for whom a round waits."""
 
+    codec: CodecName = Field(
+        default="bf16",
+        description="how adapters cross, as changes from the last one that both sides have: 'fp32' (exactly), 'bf16', "
+        "'int8' or 'int4' (what it loses is sent later)",
+    )
     participation: float = Field(
         default=1.0, gt=0, le=1, description="share of the sites that is asked in a round, drawn anew for each"
     )
@@ -288,8 +295,8 @@ class RunConfig(_Section):
     rollout: RolloutConfig = RolloutConfig()
     training: TrainingConfig = TrainingConfig()
     method: MethodConfig = MethodConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
     exchange: ExchangeConfig = ExchangeConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
     def sites(self) -> Mapping[str, tuple[ClientConfig, ...]]:

@@ -59,6 +59,10 @@ class MessageError(FedseError):
     """Bytes are no message between a server and a site, or a message cannot be encoded."""
 
 
+class UnknownAdapterError(MessageError):
+    """A message tells an adapter by its difference from one that is not here; send the whole adapter."""
+
+
 class UpdateRejectedError(AdapterError):
     """No site's update of a round can be used."""
 

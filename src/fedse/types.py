@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 Role = Literal["system", "user", "assistant"]
 FloatArray = npt.NDArray[np.float32]
+#: How the tensors of an adapter cross between server and sites; see :mod:`fedse.adapters.deltas`.
+CodecName = Literal["fp32", "bf16", "int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True)

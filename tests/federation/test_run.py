@@ -15,6 +15,7 @@ from fedse.adapters.files import load_adapter
 from fedse.errors import EnvironmentFault, FedseError, RunError, UnknownNameError, VersionWarning
 from fedse.experience import trajectory_files
 from fedse.experience.store import ExperienceStore
+from fedse.federation import channel as server_channel
 from fedse.federation import server
 from fedse.federation.evaluators import evaluators
 from fedse.federation.run import run
@@ -27,6 +28,7 @@ from fedse.runs.folder import locked, open_server, read_config
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
 from fedse.settings import load_config
+from fedse.sites import channel as site_channel
 from fedse.sites import site as sites
 from fedse.sites.host import versions
 from fedse.sites.shared_model import SharedModel
@@ -113,6 +115,8 @@ class TestRun:
             "versions.json",
         ]
         assert sorted(path.name for path in (finished / "server/rounds/002").iterdir()) == [
+            "changes",
+            "exchange.json",
             "global",
             "replies",
             "state.json",
@@ -123,6 +127,7 @@ class TestRun:
             "evaluation",
             "experience.sqlite",
             "phases",
+            "received",
             "trajectories",
         ]
         assert not [path for path in finished.rglob("*") if path.name.startswith(".")]
@@ -404,14 +409,15 @@ class TestResume:
             assert fingerprint(tmp_path / str(after)) == fingerprint(tmp_path / "whole")
 
     # Writes: the configuration, the versions, the initial adapter; demonstrations, store, marker; held-out episodes,
-    # marker; metrics.  Then the round: explored episodes, store, marker; update, marker; the server's state; held-out
-    # episodes, marker; metrics.
+    # marker; what the sites have, metrics.  Then the round: explored episodes, store, marker; update, marker; what
+    # rounding lost of it; the server's state; the new adapter as it was received, and that it was; held-out episodes,
+    # marker; what the sites have, metrics.
     @pytest.mark.parametrize(
         ("strategy", "clients", "begin", "writes"),
         [
-            ("mean", [toy_client("solo")], 1, 18),
-            ("mean", [toy_client("one", site="all"), toy_client("two", site="all")], 17, 24),
-            ("isolated", [toy_client("one"), toy_client("two")], 23, 34),  # with those of each visiting adapter
+            ("mean", [toy_client("solo")], 1, 23),
+            ("mean", [toy_client("one", site="all"), toy_client("two", site="all")], 18, 29),
+            ("isolated", [toy_client("one"), toy_client("two")], 24, 42),  # with those of each visiting adapter
         ],
         ids=["mean", "several-environments", "isolated"],
     )
@@ -426,7 +432,9 @@ class TestResume:
         writes: int,
     ) -> None:
         """Between two writes lie the moments that no event marks, as after the store and before the marker."""
-        config = toy_config(*clients, rounds=1, evaluation={"tasks": 1}, method={"strategy": strategy})
+        config = toy_config(
+            *clients, rounds=1, evaluation={"tasks": 1}, method={"strategy": strategy}, exchange={"codec": "int4"}
+        )
         run(config, tmp_path / "whole")
         expected = fingerprint(tmp_path / "whole")
         for number in range(begin, writes + 1):
@@ -484,6 +492,9 @@ def _stop_after_write(patch: pytest.MonkeyPatch, number: int) -> None:
         (records, "atomic_write"),
         (sites, "save_adapter"),
         (server, "save_round"),
+        (server_channel, "save_exchange"),
+        (site_channel, "atomic_write"),
+        (site_channel, "write_json"),
         (ExperienceStore, "add"),
     ):
         patch.setattr(owner, name, watched(getattr(owner, name)))

@@ -12,7 +12,7 @@ from fedse.config import RunConfig
 from fedse.messages import Purpose, Reply, Update
 from fedse.progress import Phase
 from fedse.runs.layout import EnvironmentFolder, RunFolder
-from fedse.runs.rounds import State, save_round
+from fedse.runs.rounds import Exchange, State, save_exchange, save_round
 from fedse.settings import dump_config
 from fedse.storage import atomic_write, scratch_directory, write_json
 
@@ -55,4 +55,5 @@ def keep_round(
     with scratch_directory(run.server.round(number)) as inbox:
         for site, data in replies.items():
             (inbox / site).write_bytes(data)
-        save_round(run.server, number, State(adapters), inbox, sent=sizes, base_name=base_name)
+        save_round(run.server, number, State(adapters), inbox, base_name=base_name)
+    save_exchange(run.server, number, Exchange("", {}, sizes))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fedse.adapters.state import AdapterState
+from fedse.errors import UnknownAdapterError
 from fedse.federation.runtimes import Runtime
-from fedse.messages import Done, Instruction, Purpose, Rates, Reply, SiteReport, Update
+from fedse.messages import Done, Instruction, Purpose, Rates, Refused, Reply, SiteReport, Update
 from fedse.messages.reply import ECHOED
 
 if TYPE_CHECKING:
@@ -47,9 +48,18 @@ class ScriptedSites(Runtime):
 
     def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
         for index, (_, data) in enumerate(instructions):
-            answer = self._answer(Instruction.decode(data))
+            answer = self._reply(data)
             if answer:
                 yield index, answer
+
+    def _reply(self, data: bytes) -> bytes | None:
+        """Read as a site does that forgets nothing."""
+        known = [self.initial, *(asked.adapter for asked in self.asked if asked.adapter is not None)]
+        try:
+            instruction = Instruction.decode(data, {adapter.digest: adapter for adapter in known}.get)
+        except UnknownAdapterError:
+            return replied(Instruction.outline(data), Refused(reason="UnknownAdapterError"))
+        return self._answer(instruction)
 
     def _answer(self, instruction: Instruction) -> bytes | None:
         self.asked.append(instruction)
@@ -65,6 +75,18 @@ class ScriptedSites(Runtime):
             case Purpose.EVALUATE:
                 return replied(instruction, Rates(successes=1, episodes=2, errors=0, low=0.1, high=0.9))
         return replied(instruction, Done())
+
+
+def opened(sent: Iterable[tuple[str, bytes, bytes]]) -> Iterator[tuple[Instruction, Reply]]:
+    """What passed a runtime, read by someone who has seen all of it from the beginning."""
+    known: dict[str, AdapterState] = {}
+    for _, asked, answered in sent:
+        instruction = Instruction.decode(asked, known.get)
+        known |= {adapter.digest: adapter for adapter in (instruction.adapter, instruction.start) if adapter}
+        reply = Reply.decode(answered, known.get)
+        if isinstance(reply.answer, Update):
+            known[reply.answer.adapter.digest] = reply.answer.adapter
+        yield instruction, reply
 
 
 class HostedSites(Runtime):

@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from fedse.adapters.codec import pack, unpack
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
+from fedse.federation.channel import read_reply
 from fedse.federation.run import run
+from fedse.federation.server import strategy_of
 from fedse.messages import Reply, Update
 from fedse.progress import Event
+from fedse.runs.folder import read_config
 from fedse.runs.layout import RunFolder
 
 
@@ -20,7 +24,10 @@ def toy_client(name: str, **changes: Any) -> dict[str, Any]:
 
 
 def toy_config(*clients: dict[str, Any], **changes: Any) -> RunConfig:
-    """Two rounds of two clients, done in seconds; sections are merged key by key."""
+    """Two rounds of two clients, done in seconds; sections are merged key by key.
+
+    Adapters cross exactly, so that tests can compare them with what they must be.
+    """
     data: dict[str, Any] = {
         "rounds": 2,
         "model": {"name": "tiny", "device": "cpu"},
@@ -29,6 +36,7 @@ def toy_config(*clients: dict[str, Any], **changes: Any) -> RunConfig:
         "rollout": {"slots": 4, "max_context": 256},
         "training": {"steps": 2, "batch_size": 2, "learning_rate": 1e-2},
         "evaluation": {"tasks": 4},
+        "exchange": {"codec": "fp32"},
     }
     for key, value in changes.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
@@ -90,7 +98,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
 
 def reply(folder: Path, number: int, site: str) -> Reply:
     """What a site sent in a round."""
-    return Reply.decode(RunFolder(folder).server.reply(number, site).read_bytes())
+    server = RunFolder(folder).server
+    return read_reply(strategy_of(read_config(server)), server, number, site)
 
 
 def update(folder: Path, number: int, site: str) -> AdapterState:
@@ -109,10 +118,5 @@ def adapters(folder: Path, config: RunConfig) -> list[str]:
 
 
 def _timeless(data: bytes) -> bytes:
-    found = Reply.decode(data)
-    phases = {
-        name: {phase: summary.model_copy(update={"seconds": None}) for phase, summary in told.items()}
-        for name, told in found.report.phases.items()
-    }
-    report = found.report.model_copy(update={"phases": phases})
-    return found.model_copy(update={"report": report}).encode()
+    body, arrays = unpack(data)
+    return pack(without_seconds(body), arrays)

@@ -400,7 +400,7 @@ class TestAnswers:
     def test_the_message_has_exactly_the_declared_keys(self, shared: SharedModel, tmp_path: Path) -> None:
         _, reply = self.asked(shared, tmp_path)
         body, arrays = unpack(reply.encode())
-        assert set(body) == {"answer", "purpose", "report", "round", "site"}
+        assert set(body) == {"answer", "environment", "owner", "purpose", "report", "round", "run", "site"}
         assert set(body["answer"]) == {"adapter", "kind", "scalars", "tensors"}
         assert set(body["report"]) == {"phases", "tasks"}
         phases = body["report"]["phases"]["alpha"]

@@ -44,7 +44,7 @@ def save_adapter(state: AdapterState, folder: Path, *, base_name: str = "") -> N
             f"cannot save the adapter to {folder}: {in_words(problems)}", "check the training that made it"
         )
     with atomic_directory(folder) as scratch:
-        (scratch / WEIGHTS_NAME).write_bytes(_weights(state))
+        (scratch / WEIGHTS_NAME).write_bytes(weights_bytes(state))
         write_json(scratch / CONFIG_NAME, _peft_config(state.meta, base_name))
 
 
@@ -60,23 +60,23 @@ def load_adapter(folder: Path, *, expect: AdapterMeta | None = None) -> AdapterS
             does not fit ``expect``.
     """
     weights = folder / WEIGHTS_NAME
-    tensors, meta = _read_weights(weights)
-    _check_config(folder / CONFIG_NAME, meta)
+    state = read_weights(weights)
+    _check_config(folder / CONFIG_NAME, state.meta)
     if expect is not None:
-        problems = meta_problems(meta, expect)
+        problems = meta_problems(state.meta, expect)
         if problems:
             raise AdapterError(
                 f"the adapter in {folder} does not fit: {in_words(problems)}",
                 "use it with the base model and the LoRA settings that it was made with",
             )
-    state = AdapterState(tensors, meta)
     problems = state_problems(state)
     if problems:
         raise AdapterError(f"{weights} is no sound adapter: {in_words(problems)}", _REMAKE)
     return state
 
 
-def _weights(state: AdapterState) -> bytes:
+def weights_bytes(state: AdapterState) -> bytes:
+    """The weights file of an adapter, which may be a part of one; see :func:`read_weights`."""
     meta = state.meta
     ours = {
         "schema_version": SCHEMA_VERSION,
@@ -109,7 +109,12 @@ def _peft_config(meta: AdapterMeta, base_name: str) -> dict[str, Any]:
     }
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Any], AdapterMeta]:
+def read_weights(path: Path) -> AdapterState:
+    """An adapter, or a part of one, from its weights file alone.
+
+    Raises:
+        AdapterError: if it is missing, damaged or truncated.
+    """
     if not path.is_file():
         raise AdapterError(f"{path} is missing: {path.parent} is no adapter folder", "check the path, or " + _REMAKE)
     try:
@@ -123,7 +128,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Any], AdapterMeta]:
         raise AdapterError(
             f"{path} must hold float32 weights: {in_words(wrong)}", "convert it to float32, or " + _REMAKE
         )
-    return tensors, _read_meta(path, metadata)
+    return AdapterState(tensors, _read_meta(path, metadata))
 
 
 def _read_meta(path: Path, metadata: dict[str, str]) -> AdapterMeta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class AdapterState:
             ordered[name] = array
         object.__setattr__(self, "tensors", ordered)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over names, shapes and bytes: equal exactly when two adapters are byte-identical."""
         hasher = hashlib.sha256()

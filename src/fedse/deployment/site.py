@@ -108,7 +108,7 @@ class SiteService:
             MessageError: if these bytes are no instruction to this site.
             SiteStopped: if the site was told to stop meanwhile.
         """
-        instruction = Instruction.decode(data)
+        instruction = Instruction.outline(data)
         if instruction.site != self._file.site:
             raise MessageError(
                 f"an instruction to {instruction.site} came to {self._file.site}",

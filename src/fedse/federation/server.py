@@ -19,6 +19,7 @@ from fedse.adapters.checks import in_words, state_problems
 from fedse.adapters.state import AdapterState
 from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
+from fedse.federation.channel import Channel, lacks_adapter
 from fedse.federation.evaluators import evaluation_hosts
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
@@ -51,20 +52,19 @@ class _Gathered:
 
     Attributes:
         instruction: that was sent.
-        sent, received: sizes in bytes; received is 0 if nothing came that can be used.
         report: what the site tells.
         answer: what it answers; None for an update, whose tensors are on disk, and if there is none.
         scalars: of the update.
         problem: why there is no answer; empty otherwise.
+        lacks_adapter: the site has not got the adapter by which the one in the instruction was told.
     """
 
     instruction: Instruction
-    sent: int = 0
-    received: int = 0
     report: SiteReport = field(default_factory=SiteReport)
     answer: Diverged | Rates | Refused | Done | None = None
     scalars: Mapping[str, float] | None = None
     problem: str = MISSING
+    lacks_adapter: bool = False
 
     @property
     def site(self) -> str:
@@ -118,6 +118,7 @@ class Server:
         self._run = run
         self._say = told
         self._strategy = strategy_of(config)
+        self._channel = Channel(config.exchange.codec, folder, self._strategy)
         self._needs = tuple(sorted(self._strategy.needs))
         self._quorum = min(config.exchange.quorum, len(config.sites))
         self._tasks: dict[str, TaskSummary] = {}
@@ -134,7 +135,7 @@ class Server:
         """
         done = len(read_records(self._folder))
         self._open()
-        state = load_state(self._folder, done - 1) if done else self._begin()
+        state = self._resume(done - 1) if done else self._begin()
         for number in range(max(done, 1), self._config.rounds + 1):
             state = self._round(number, state)
 
@@ -194,6 +195,11 @@ class Server:
         self._members -= {one.site for one in found if one.outcome == MISSING}
         return found
 
+    def _resume(self, number: int) -> State:
+        state = load_state(self._folder, number)
+        self._channel.resume(number, state)
+        return state
+
     def _begin(self) -> State:
         """Round 0: the initial adapter, the demonstrations if anything is to be learnt, and the evaluation before."""
         made: dict[str, AdapterState] = {}
@@ -210,6 +216,7 @@ class Server:
         ranks = {site: clients[0].rank or self._config.lora.rank for site, clients in self._config.sites.items()}
         state = self._strategy.initial(initial, ranks)
         save_round(self._folder, 0, state, base_name=self._config.model.name)
+        self._channel.begin(initial, state)
         shown = self._demonstrate(self._named(self._members)) if self._config.rounds else []
         self._record(0, state, self._told(shown))
         return state
@@ -218,6 +225,7 @@ class Server:
         """One round, which may have been absorbed before a kill: then only its record is to be made."""
         if (told := load_told(self._folder, number)) is not None:
             after = load_state(self._folder, number)
+            self._channel.resume(number, after, told.exchange)
         else:
             after, told = self._absorb(number, state)
         self._record(number, after, told)
@@ -229,15 +237,16 @@ class Server:
         with scratch_directory(self._folder.round(number)) as inbox:
             gathered = self._updates(number, state, inbox)
             scalars = {found.site: found.scalars for found in gathered if found.scalars is not None}
-            loaders = {site: partial(_update, inbox / site) for site in scalars}
+            loaders = {site: partial(self._update, inbox / site, state) for site in scalars}
             outcomes = self._outcomes(number, gathered)
-            for site, made_in in self._remembered(number, set(scalars)).items():
-                scalars[site] = _update(self._folder.reply(made_in, site)).scalars
+            for site, (made_in, known) in self._remembered(number, set(scalars)).items():
+                scalars[site] = known
                 loaders[site] = partial(self._moved, site, made_in, state)
                 outcomes[site] += f"; its update of round {made_in} counts"
             began = time.monotonic()
             after = self._strategy.absorb(state, Updates(scalars, lambda site: loaders[site]()))
             self._check(after)
+            after, changes = self._channel.rounded(state, after)
             seconds = time.monotonic() - began
             fresh = {found.site: found.scalars for found in gathered if found.scalars}
             told = self._told([*shown, *gathered], outcomes, fresh, aggregation=seconds)
@@ -246,11 +255,12 @@ class Server:
                 number,
                 after,
                 inbox,
-                sent={found.site: found.sent for found in gathered},
                 told=told,
                 before=state,
+                changes=changes,
                 base_name=self._config.model.name,
             )
+        self._channel.advance(number, after, changes)
         count = len(loaders)
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
         return after, told
@@ -309,26 +319,34 @@ class Server:
         drawn = self._drawn(number)
         return {site: outcomes.get(site, ABSENT if site in drawn else NOT_DRAWN) for site in sorted(self._config.sites)}
 
-    def _remembered(self, number: int, fresh: Collection[str]) -> dict[str, int]:
-        """Site without a fresh update → the round of its last one, if that is young enough."""
-        remembered: dict[str, int] = {}
-        rounds = range(number - 1, max(0, number - 1 - self._config.exchange.memory), -1)
-        for site in sorted(self._config.sites.keys() - set(fresh)):
-            for made_in in rounds:
-                path = self._folder.reply(made_in, site)
-                if path.is_file() and isinstance(Reply.decode(path.read_bytes()).answer, Update):
-                    remembered[site] = made_in
-                    break
+    def _remembered(self, number: int, fresh: Collection[str]) -> dict[str, tuple[int, Mapping[str, float]]]:
+        """Site without a fresh update → the round of its last one, if that is young enough, and its scalars."""
+        remembered: dict[str, tuple[int, Mapping[str, float]]] = {}
+        for made_in in range(max(1, number - self._config.exchange.memory), number):
+            told = load_told(self._folder, made_in)
+            if told is None:
+                continue
+            for site in self._config.sites.keys() - set(fresh):
+                if told.clients.get(site, {}).get("outcome") == OK:
+                    remembered[site] = made_in, told.scalars.get(site, {})
         return remembered
+
+    def _update(self, path: Path, state: State) -> Update:
+        """The update that a site sent when the state was this."""
+        sent = self._strategy.instruct(state, path.name)
+        base = sent.start or sent.adapter
+        answer = Reply.decode(path.read_bytes(), {base.digest: base}.get).answer
+        assert isinstance(answer, Update)  # nothing else was noted as one
+        return answer
 
     def _moved(self, site: str, made_in: int, state: State) -> Update:
         """An earlier update, begun from where the site would begin now.
 
         MIFA keeps the last updates of devices that are away in this way (Gu et al. 2021, arXiv 2106.04159).
         """
-        update = _update(self._folder.reply(made_in, site))
-        then = self._strategy.instruct(load_state(self._folder, made_in - 1), site)
-        now = self._strategy.instruct(state, site)
+        earlier = load_state(self._folder, made_in - 1)
+        update = self._update(self._folder.reply(made_in, site), earlier)
+        then, now = self._strategy.instruct(earlier, site), self._strategy.instruct(state, site)
         adapter = moved(update.adapter, then.start or then.adapter, now.start or now.adapter)
         return update.model_copy(update={"adapter": adapter})
 
@@ -354,6 +372,7 @@ class Server:
             transfer=transfer,
             scalars=told.scalars,
         )
+        self._channel.keep()
         append_record(self._folder, record)
 
     def _told(
@@ -372,7 +391,7 @@ class Server:
                 clients[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
         for site, outcome in (outcomes or {}).items():
             clients[site]["outcome"] = outcome
-        return Told(clients, scalars or {}, _seconds(gathered, aggregation))
+        return Told(clients, scalars or {}, _seconds(gathered, aggregation), self._channel.exchange)
 
     def _evaluate(
         self, number: int, state: State
@@ -454,14 +473,26 @@ class Server:
         return {site, *(client.name for client in self._config.sites[site])}
 
     def _gather(self, instructions: Iterable[Instruction], keep: _Keep | None = None) -> list[_Gathered]:
-        """Send instructions one after the other and read the replies as they come; in the order of the instructions."""
+        """Send instructions one after the other and read the replies as they come; in the order of the instructions.
+
+        Sites that lack the adapter by which another was told are sent it whole.
+        """
+        gathered = self._exchange(instructions, keep)
+        lacking = [index for index, found in enumerate(gathered) if found.lacks_adapter]
+        again = self._exchange([gathered[index].instruction for index in lacking], keep, whole=True) if lacking else []
+        for index, found in zip(lacking, again, strict=True):
+            gathered[index] = found
+        return gathered
+
+    def _exchange(
+        self, instructions: Iterable[Instruction], keep: _Keep | None, *, whole: bool = False
+    ) -> list[_Gathered]:
         gathered: list[_Gathered] = []
 
         def sent() -> Iterator[tuple[str, bytes]]:
             for instruction in instructions:
-                data = instruction.encode()
-                gathered.append(_Gathered(instruction, len(data)))
-                yield instruction.site, data
+                gathered.append(_Gathered(instruction))
+                yield instruction.site, self._channel.encode(instruction, whole=whole)
 
         for index, data in self._runtime.ask(sent(), deadline=self._config.exchange.deadline):
             gathered[index] = self._read(gathered[index], data, keep)
@@ -469,15 +500,17 @@ class Server:
 
     def _read(self, asked: _Gathered, data: bytes, keep: _Keep | None) -> _Gathered:
         try:
-            reply = Reply.decode(data)
+            reply = self._channel.decode(asked.instruction, data)
         except MessageError as error:
             return replace(asked, problem=f"rejected: {error.what}")
         problems = reply_problems(reply, asked.instruction, self._names(asked.site))
         if problems:
             return replace(asked, problem=f"rejected: {in_words(problems)}")
+        if lacks_adapter(reply):
+            return replace(asked, lacks_adapter=True)
         if keep is not None:
             keep(reply, data)
-        found = replace(asked, received=len(data), report=reply.report, problem="")
+        found = replace(asked, report=reply.report, problem="")
         if isinstance(reply.answer, Update):
             return replace(found, scalars=reply.answer.scalars)
         return replace(found, answer=reply.answer)
@@ -513,12 +546,6 @@ def _required(gathered: Sequence[_Gathered]) -> None:
 
 def _adapter_of(reply: Reply) -> dict[str, AdapterState]:
     return {reply.site: reply.answer.adapter} if isinstance(reply.answer, Update) else {}
-
-
-def _update(path: Path) -> Update:
-    answer = Reply.decode(path.read_bytes()).answer
-    assert isinstance(answer, Update)  # nothing else was noted as one
-    return answer
 
 
 def _seconds(gathered: Iterable[_Gathered], aggregation: float = 0.0) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, NonNegativeInt
 
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
+from fedse.types import CodecName
 
 #: Tells the runs of a server apart, where its sites are elsewhere; empty where server and sites share a run folder.
 RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
@@ -41,6 +42,7 @@ class Instruction(Packed):
         start: where the local update begins, if not at ``adapter``.
         tensors: what else the strategy sends to this site.
         settings: the strategy's settings for this site.
+        codec: how the site tells its trained adapter by the one that it began from; by default it sends it whole.
         needs: names of the scalars that the update must carry.
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
         parts: environment → (index, count): the site has this part of the environment's training tasks, where several
@@ -58,6 +60,7 @@ class Instruction(Packed):
     start: Adapter | None = None
     tensors: Tensors = Field(default_factory=dict)
     settings: Mapping[str, JsonValue] = Field(default_factory=dict)
+    codec: CodecName | None = None
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
     parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)

@@ -69,9 +69,10 @@ def combined_updates(run: Run, record: RoundRecord) -> tuple[AdapterState, dict[
 
 
 def traffic(run: Run) -> Traffic:
-    """The bytes of the messages of a round's update, as they are encoded on their way (:mod:`fedse.messages`).
+    """The bytes of a round's messages that have adapters, as they are encoded on their way (:mod:`fedse.messages`).
 
-    ``bytes_up`` is what a site sent: its reply.  ``bytes_down`` is what it was sent: the instruction.  Rounds whose
+    ``bytes_up`` is what a site sent: the reply with its update.  ``bytes_down`` is what it was sent: the instructions
+    to train and to evaluate, whichever of them brings the new adapter.  Rounds whose
     messages are gone are left out, and those after which every site goes on by itself, for which it needs no server.
 
     Raises:

@@ -11,11 +11,13 @@ from typing import Any, Literal
 from fedse.adapters.files import load_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.errors import AdapterError, RunError, boundary
+from fedse.errors import AdapterError, MessageError, RunError, boundary
 from fedse.experience import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories
+from fedse.federation.channel import read_reply
 from fedse.federation.evaluators import evaluators
-from fedse.messages import Reply, Update
+from fedse.federation.server import strategy_of
+from fedse.messages import Update
 from fedse.progress import Phase
 from fedse.results.exchange import traffic
 from fedse.results.measures import Measurement, measure
@@ -206,10 +208,10 @@ class Run:
             AdapterError, StorageError: if it is damaged, or missing.
         """
         path = self._server.reply(number, site)
-        with storage_errors("read", path):
-            data = path.read_bytes()
-        with boundary(AdapterError, f"{path} is damaged", "restore it from a copy of the run folder"):
-            answer = Reply.decode(data).answer
+        try:
+            answer = read_reply(strategy_of(self.config), self._server, number, site).answer
+        except MessageError as cause:
+            raise AdapterError(f"{path} is damaged: {cause}", "restore it from a copy of the run folder") from cause
         if not isinstance(answer, Update):
             raise AdapterError(f"{path} holds no adapter: it says {answer.kind}", "choose another round or site")
         return answer.adapter

@@ -11,8 +11,13 @@
     server/rounds/001/state.safetensors          its other tensors, if any
     server/rounds/001/replies/<site>             the bytes that a site sent
     server/rounds/001/told.json                  what the sites told; the round's record has it when it is evaluated
+    server/rounds/001/changes/<name>             an adapter of the state as its change in the round, as it is sent
+    server/rounds/001/exchange.json              which adapter each site has at the end of the round, and how many bytes
+                                                 brought it there
     server/exchange.json                         only in a packed run: what reports tell of its adapters
     sites/<site>/adapters/001/                   the adapter that the site trained; the last two are kept
+    sites/<site>/received/                       the last two adapters that the site was sent
+    sites/<site>/residuals/001.safetensors       what rounding lost of the update that the site sent; the last two
     sites/<site>/phases/round-001-train.json     a phase that is complete, with its metrics
     sites/<site>/experience.sqlite               the site's private experience
     sites/<site>/trajectories/round-001.jsonl.gz
@@ -76,6 +81,10 @@ class ServerFolder:
         """The bytes that a site sent in a round."""
         return self.round(number) / "replies" / site
 
+    def change(self, number: int, name: str) -> Path:
+        """The change of an adapter of the state in a round, as it is sent."""
+        return self.round(number) / "changes" / name
+
 
 @dataclass(frozen=True)
 class SiteFolder:
@@ -86,6 +95,16 @@ class SiteFolder:
     def adapter(self, number: int) -> Path:
         """The adapter that the site trained in a round."""
         return self.root / "adapters" / f"{number:03d}"
+
+    @property
+    def received(self) -> Path:
+        """The adapters that the site was sent last."""
+        return self.root / "received"
+
+    @property
+    def residuals(self) -> Path:
+        """What rounding lost of the updates that the site sent last."""
+        return self.root / "residuals"
 
     def marker(self, number: int, phase: Phase) -> Path:
         """Written when a phase of the whole site is complete."""

@@ -15,7 +15,7 @@ from fedse.adapters.files import load_adapter, save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.errors import RunError, StorageError, boundary
 from fedse.runs.layout import ServerFolder
-from fedse.storage import atomic_directory, read_json, write_json
+from fedse.storage import atomic_directory, atomic_write, read_json, write_json
 from fedse.types import FloatArray
 
 #: The key of the adapter that serves all sites; no site's name begins so.
@@ -23,6 +23,7 @@ GLOBAL = "_global"
 
 _SCHEMA = 1
 _STATE, _ARRAYS, _TOLD = "state.json", "state.safetensors", "told.json"
+_EXCHANGE = "exchange.json"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class State:
     Attributes:
         adapters: ``GLOBAL`` → the adapter that serves all sites; name of a site → that site's own; other names are the
             strategy's.
-        arrays: further tensors, such as momentum.
+        arrays: further tensors, such as momentum; names that begin with ``_`` are the server's.
         numbers: further numbers.
     """
 
@@ -53,12 +54,33 @@ class State:
 
 
 @dataclass(frozen=True)
+class Exchange:
+    """What a server knows of the adapters at its sites, at the end of a round.
+
+    Attributes:
+        initial: digest of the adapter that the federation begins with, which every site can make.
+        held: site → the round after which the state was from which it was last sent an adapter.
+        sent: site → bytes of the instructions of the round that had adapters, evaluations included.
+    """
+
+    initial: str
+    held: Mapping[str, int]
+    sent: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Told:
-    """What a round's record has before the evaluation; the fields are those of :class:`fedse.types.RoundRecord`."""
+    """What is known of a round before its evaluation.
+
+    Attributes:
+        clients, scalars, seconds: see :class:`fedse.types.RoundRecord`.
+        exchange: what the sites have so far.
+    """
 
     clients: Mapping[str, Mapping[str, Any]]
     scalars: Mapping[str, Mapping[str, float]]
     seconds: Mapping[str, float]
+    exchange: Exchange
 
 
 def save_round(
@@ -67,9 +89,9 @@ def save_round(
     state: State,
     replies: Path | None = None,
     *,
-    sent: Mapping[str, int] | None = None,
     told: Told | None = None,
     before: State | None = None,
+    changes: Mapping[str, bytes] | None = None,
     base_name: str = "",
 ) -> None:
     """Write a round, whole or not at all.  One that is there is replaced, so that what the server goes on with and what
@@ -83,9 +105,9 @@ def save_round(
         number: of the round; 0 is the beginning.
         state: after the round.
         replies: folder with the bytes that each site sent, named as the site; it is moved.
-        sent: site → how many bytes it was sent.
         told: what the sites told.
         before: the state after the round before.
+        changes: adapter of the state → its change in the round, as it is sent.
         base_name: name of the base model, for peft.
 
     Raises:
@@ -117,8 +139,9 @@ def save_round(
             replies.rename(scratch / "replies")
         if told is not None:
             write_json(scratch / _TOLD, {"schema_version": _SCHEMA, **asdict(told)})
+        for name, data in (changes or {}).items():
+            atomic_write(scratch / "changes" / name, data)
         content = {"adapters": dict(sorted(places.items())), "numbers": dict(sorted(state.numbers.items()))}
-        content["sent"] = dict(sorted((sent or {}).items()))
         write_json(scratch / _STATE, {"schema_version": _SCHEMA, **content})
 
 
@@ -148,7 +171,7 @@ def load_told(folder: ServerFolder, number: int) -> Told | None:
         return None
     with boundary(RunError, f"{path} is damaged", "redo the round: remove its folder, then resume the run"):
         content = read_json(path, schema_version=_SCHEMA)
-        return Told(content["clients"], content["scalars"], content["seconds"])
+        return Told(content["clients"], content["scalars"], content["seconds"], Exchange(**content["exchange"]))
 
 
 def adapter_folder(folder: ServerFolder, number: int, site: str = "") -> Path:
@@ -176,15 +199,39 @@ def has_adapter(folder: ServerFolder, number: int, site: str = "") -> bool:
     return GLOBAL in places or site in places
 
 
+def save_exchange(round_folder: Path, exchange: Exchange) -> None:
+    """Write down the exchange of a round.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+    write_json(round_folder / _EXCHANGE, {"schema_version": _SCHEMA, **asdict(exchange)})
+
+
+def load_exchange(folder: ServerFolder, number: int) -> Exchange:
+    """The exchange of a round.
+
+    Raises:
+        RunError: if it is missing or damaged.
+    """
+    path = folder.round(number) / _EXCHANGE
+    try:
+        content = read_json(path, schema_version=_SCHEMA)
+        held, sent = ({str(site): int(value) for site, value in content[key].items()} for key in ("held", "sent"))
+        return Exchange(str(content["initial"]), held, sent)
+    except (StorageError, AttributeError, KeyError, TypeError, ValueError) as cause:
+        raise RunError(f"{path} does not say what the sites have: {cause}", "restore it from a copy") from cause
+
+
 def traffic(folder: ServerFolder, number: int) -> dict[str, tuple[int, int]]:
-    """Site → (bytes that it was sent, bytes that it sent) for the update of a round; nothing of rounds that are gone.
+    """Site → (bytes that brought it adapters, bytes that brought its update) in a round; nothing where it is not known.
 
     Raises:
         RunError: if the round is damaged.
     """
-    if not folder.round(number).is_dir():
+    if not (folder.round(number) / _EXCHANGE).exists():
         return {}
-    sent = _read(folder, number)["sent"]
+    sent = load_exchange(folder, number).sent
     return {site: (size, _size(folder.reply(number, site))) for site, size in sent.items()}
 
 
@@ -196,7 +243,7 @@ def _read(folder: ServerFolder, number: int) -> dict[str, Any]:
     path = folder.round(number) / _STATE
     try:
         content = read_json(path, schema_version=_SCHEMA)
-        return {name: dict(content[name]) for name in ("adapters", "numbers", "sent")}
+        return {name: dict(content[name]) for name in ("adapters", "numbers")}
     except (StorageError, KeyError, TypeError, ValueError) as cause:
         raise RunError(
             f"{path} does not say what the server had after round {number}: {cause}", "restore it from a copy"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedse.adapters.files import load_adapter
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.runs.folder import read_config
 from fedse.runs.identity import base_play
@@ -20,7 +21,9 @@ from fedse.runs.phases import PhaseReport, complete, completed
 from fedse.storage import atomic_write, storage_errors
 
 
-def adopt_baseline(config: RunConfig, name: str, folder: RunFolder, donors: Iterable[Path], *, base_model: str) -> None:
+def adopt_baseline(
+    config: RunConfig, name: str, folder: RunFolder, donors: Iterable[Path], *, adapter: AdapterState
+) -> None:
     """Copy the base model's held-out episodes of an environment from the first run folder that has the same.
 
     An evaluation that is complete stays as it is.  What is copied took this run no time, and its marker says so.
@@ -30,7 +33,8 @@ def adopt_baseline(config: RunConfig, name: str, folder: RunFolder, donors: Iter
         name: of the environment at its site.
         folder: of the run, which has its ``versions.json``.
         donors: run folders on the same machine; they may be missing, unfinished or at work.
-        base_model: fingerprint of the run's base model; a model's name may mean a folder whose weights were replaced.
+        adapter: the initial adapter, which knows the fingerprint of the run's base model; a model's name may mean a
+            folder whose weights were replaced.
 
     Raises:
         RunError, AdapterError: if a donor's files are damaged.
@@ -42,14 +46,18 @@ def adopt_baseline(config: RunConfig, name: str, folder: RunFolder, donors: Iter
     for donor in map(RunFolder, donors):
         if ours.evaluation_marker(0).exists():
             return
-        if donor.server.config.is_file() and _same_versions(donor, folder) and _same_base(donor, base_model):
+        if (
+            donor.server.config.is_file()
+            and _same_versions(donor, folder)
+            and _same_base(donor, adapter.meta.base_model)
+        ):
             other = read_config(donor.server)
             for twin in other.clients:
                 if twin.name == name and base_play(config, client) == base_play(other, twin):
-                    _adopt(donor.environment(twin), ours)
+                    _adopt(donor.environment(twin), ours, adapter.digest)
 
 
-def _adopt(theirs: EnvironmentFolder, ours: EnvironmentFolder) -> None:
+def _adopt(theirs: EnvironmentFolder, ours: EnvironmentFolder, adapter: str) -> None:
     marker = theirs.evaluation_marker(0)
     if not marker.exists():
         return
@@ -59,7 +67,7 @@ def _adopt(theirs: EnvironmentFolder, ours: EnvironmentFolder) -> None:
     with storage_errors("read", theirs.evaluation(0)):
         content = theirs.evaluation(0).read_bytes()
     atomic_write(ours.evaluation(0), content)
-    complete(ours.evaluation_marker(0), PhaseReport(report.metrics, seconds=0.0, ended=report.ended))
+    complete(ours.evaluation_marker(0), PhaseReport(report.metrics, seconds=0.0, ended=report.ended, adapter=adapter))
 
 
 def _same_versions(donor: RunFolder, folder: RunFolder) -> bool:

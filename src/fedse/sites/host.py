@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedse.models.base import arithmetic
 from fedse.progress import Listener
 from fedse.provenance import software
 from fedse.runs.layout import RunFolder
+from fedse.sites.channel import SiteChannel
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Site
 
@@ -48,6 +50,8 @@ class SiteHost:
         self._sites = {
             name: Site(config, name, shared, folder, listener=listener, baselines=baselines) for name in names
         }
+        initial = functools.cache(lambda: shared.initial_adapter(config))
+        self._channels = {name: SiteChannel(folder.site(name), initial) for name in self._sites}
         self.failure: FedseError | None = None
 
     def answer(self, site: str, data: bytes) -> bytes:
@@ -56,12 +60,13 @@ class SiteHost:
         Raises:
             MessageError: if these bytes are no instruction.
         """
-        instruction = Instruction.decode(data)
-        host = self._sites[site]
+        host, channel = self._sites[site], self._channels[site]
         self.failure = None
         try:
-            return host.answer(instruction).encode()
+            instruction = channel.decode(data)
+            return channel.encode(instruction, host.answer(instruction))
         except FedseError as error:
+            instruction = Instruction.outline(data)
             self.failure = error
             words = str(error) if "errors_in_words" in host.disclosed else ""
             refused = Refused(reason=type(error).__name__, words=words)

@@ -154,7 +154,7 @@ class Site:
             raise unknown_name("environment of this site", name, self._environments)
         adapter = self._completed(_wanted(instruction), number)
         if number == 0 and not instruction.owner:
-            adopt_baseline(self._run, name, self._root, self._baselines, base_model=adapter.meta.base_model)
+            adopt_baseline(self._run, name, self._root, self._baselines, adapter=adapter)
         report = self._environments[name].evaluate(number, adapter, owner=instruction.owner)
         told = PhaseReport({}, report.seconds)  # what it found is the answer
         return Rates(**report.metrics), _report({name: {Phase.EVALUATE: told}})

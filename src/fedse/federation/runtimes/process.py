@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from fedse.errors import UnknownAdapterError
 from fedse.federation.runtimes import Runtime
 from fedse.sites.host import SiteHost
 
@@ -30,6 +31,7 @@ class ProcessRuntime(Runtime):
 
     def _answer(self, site: str, data: bytes) -> bytes:
         reply = self._host.answer(site, data)
-        if self._host.failure is not None:
-            raise self._host.failure
+        failure = self._host.failure
+        if failure is not None and not isinstance(failure, UnknownAdapterError):  # which the server mends
+            raise failure
         return reply
