@@ -1219,8 +1219,10 @@ _LONGEST_FOLDER = 30
 class SimulationRuntime:
     """The way to simulated sites."""
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]) -> None:
-        self._grid, self._nodes, self._host, self._failures = grid, nodes, host, failures
+    def __init__(
+        self, engine: threading.Thread, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]
+    ) -> None:
+        self._engine, self._grid, self._nodes, self._host, self._failures = engine, grid, nodes, host, failures
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
@@ -1229,6 +1231,7 @@ class SimulationRuntime:
 
         Raises:
             Exception: what a site raised.
+            RunError: if the simulation ends by itself.
         """
         ends = None if deadline is None else time.monotonic() + deadline
         waiting: dict[str, int] = {}
@@ -1241,6 +1244,8 @@ class SimulationRuntime:
             if index % _LOOK_EACH == 0:
                 yield from self._take(waiting)
         while waiting and (ends is None or time.monotonic() < ends):
+            if not self._engine.is_alive():
+                raise RunError("Flower's simulation has ended", "the system may have run out of memory: resume")
             time.sleep(_LOOK_SECONDS + len(waiting) / 5_000)  # the engine waits while we look, longer where more waits
             yield from self._take(waiting)
 
@@ -1335,7 +1340,7 @@ def simulation(sites: Sequence[str], answer: Callable[[str, bytes], bytes]) -> I
             while len(nodes) < len(sites):  # they are registered while the server's end begins
                 time.sleep(_LOOK_SECONDS)
                 nodes = sorted(grid.get_node_ids())
-            yield SimulationRuntime(grid, dict(zip(sites, nodes, strict=True)), Path(folder, "host"), failures)
+            yield SimulationRuntime(thread, grid, dict(zip(sites, nodes, strict=True)), Path(folder, "host"), failures)
         finally:
             over.set()
             thread.join()
