@@ -263,15 +263,19 @@ class _Waiting:
     """An instruction without a complete reply.
 
     Attributes:
+        name: of the instruction.
         member: whom it went to.
         objects: names of its objects.
-        box: takes (the instruction's name, the reply or why there is none).
+        box: takes the instruction's name when it has ended.
         reply: name of the reply that is being pushed; empty if none is.
         session: under which its objects come.
         left: bytes that they may still have.
         moved: when one came last, by the monotonic clock.
+        done: it has ended: the reply is complete, or will not come.
+        failure: why it will not.
     """
 
+    name: str
     member: _Member
     objects: frozenset[str]
     box: queue.SimpleQueue[str]
@@ -352,13 +356,16 @@ class _Post(InMemoryLinkState):
                 if member.site == site:
                     del self.members[key]
                     self.delete_node(NOOP_FLWR_AID, member.node)
-                    for name in list(member.waiting):
-                        self._finish(name, "its key was revoked")
+                    for waiting in list(member.waiting.values()):
+                        self._finish(waiting, "its key was revoked")
 
     def member(self, site: str) -> _Member | None:
         """The site, if it is admitted."""
         with self._guard:
             return next((member for member in self.members.values() if member.site == site), None)
+
+    def _member_of(self, node: int | None) -> _Member | None:
+        return next((member for member in self.members.values() if member.node == node), None)
 
     def activate_node(self, node_id: int, heartbeat_interval: float) -> bool:
         """As in Flower, but also for a node that is still thought to be there: its process may have been killed."""
@@ -378,7 +385,7 @@ class _Post(InMemoryLinkState):
         else:
             node = request.node_id if isinstance(request, DeactivateNodeRequest) else request.node.node_id
         with self._guard:
-            member = next((member for member in self.members.values() if member.node == node), None)
+            member = self._member_of(node)
             if member is None:
                 raise HTTPException(403)
             self._speak(member, process, leaves=isinstance(request, DeactivateNodeRequest))
@@ -412,31 +419,22 @@ class _Post(InMemoryLinkState):
         Returns:
             Its name, which ``box`` gets when it has ended; None if the site is not admitted.
         """
-        # Outside the lock: the objects' names are hashes of all bytes.
-        packed = _pack(data)
+        member = self.member(site)
+        if member is None:
+            return None
+        number, moment = str(next(self._numbers)), now().timestamp()
+        head = Metadata(self._run, "", SUPERLINK_NODE_ID, member.node, "", number, moment, _LIFETIME_SECONDS, "train")
+        # Outside the lock, which others wait for: this hashes all bytes.
+        parcel = _Parcel.of(make_message(head, _pack(data)))
+        name = parcel.head.metadata.message_id
         with self._guard:
-            member = self.member(site)
-            if member is None:
+            if self.member(site) is not member:
                 return None
-            moment = now().timestamp()
-            head = Metadata(
-                self._run,
-                "",
-                SUPERLINK_NODE_ID,
-                member.node,
-                "",
-                str(next(self._numbers)),
-                moment,
-                _LIFETIME_SECONDS,
-                "train",
-            )
-            parcel = _Parcel.of(make_message(head, packed))
-            for name in self.object_store.preregister(self._run, parcel.tree):
-                self.object_store.put(name, parcel.objects[name].deflate())
-            name = parcel.head.metadata.message_id
+            for missing in self.object_store.preregister(self._run, parcel.tree):
+                self.object_store.put(missing, parcel.objects[missing].deflate())
             stored = self.store_message_ins(parcel.head)
             assert stored, "Flower refuses a message of ours"
-            waiting = _Waiting(member, frozenset(parcel.objects), box)
+            waiting = _Waiting(name, member, frozenset(parcel.objects), box)
             self._waiting[name] = member.waiting[name] = waiting
         self._deliver(member)
         return name
@@ -453,7 +451,7 @@ class _Post(InMemoryLinkState):
                     contents[node.object_id] = self.object_store.get(node.object_id) or b""
             self.withdraw(name)
         if waiting.failure or message is None:
-            return waiting.failure
+            return waiting.failure or "its reply was lost"
         if message.has_error():
             return "".join(filter(str.isprintable, message.error.reason or "it says that it failed"))[:200]
         try:
@@ -478,7 +476,7 @@ class _Post(InMemoryLinkState):
         A site asks for work when it has none: what was handed to it before, it has lost.
         """
         with self._guard, self.lock:
-            member = next((member for member in self.members.values() if member.node == node_id), None)
+            member = self._member_of(node_id)
             return [] if member is None else [self.message_ins_store[name] for name in self._open(member)[:1]]
 
     def _open(self, member: _Member) -> list[str]:
@@ -498,15 +496,15 @@ class _Post(InMemoryLinkState):
 
     def _begin_reply(self, message: Message, tree: ObjectTree, session: str) -> list[str]:
         """Returns: names of the objects that are to come; none if the reply is not wanted, or complete."""
-        name = message.metadata.reply_to_message_id
-        waiting = self._waiting.get(name)
+        waiting = self._waiting.get(message.metadata.reply_to_message_id)
         if waiting is None or waiting.done:
             self.dropped += 1
-            self.told("a reply was dropped: it came too late, or twice")
+            sender = self._member_of(message.metadata.src_node_id)
+            self.told(f"{sender.site if sender else 'a site'}: a reply was dropped: it came too late, or twice")
             return []
         if sum(1 for _ in iterate_object_tree(tree)) > _most_objects(self.limit):
             self._cleanup_push_session(session, cleanup_messages=False)
-            raise self._too_large(name)
+            raise self._too_large(waiting)
         if not waiting.reply and not self._has_room():
             self._cleanup_push_session(session, cleanup_messages=False)
             raise HTTPException(503)  # the site tries again
@@ -519,7 +517,7 @@ class _Post(InMemoryLinkState):
             waiting.left, waiting.moved = self.limit + _SLACK_BYTES, time.monotonic()
             self._sessions[session] = waiting
             if not missing:
-                self._finish(name)
+                self._finish(waiting)
         return missing
 
     def _has_room(self) -> bool:
@@ -539,14 +537,13 @@ class _Post(InMemoryLinkState):
             waiting = self._sessions.get(session_id)
             if waiting is None or waiting.done:
                 return False
-            name = self.message_res_store[waiting.reply].metadata.reply_to_message_id
             waiting.left -= len(object_content)
             if waiting.left < 0:
-                raise self._too_large(name)
+                raise self._too_large(waiting)
             stored = super().store_object(run_id, session_id, object_id, object_content)
             waiting.moved = time.monotonic()
             if stored and session_id not in self._object_push_sessions:
-                self._finish(name)
+                self._finish(waiting)
             return stored
 
     def get_object(self, run_id: int, object_id: str) -> bytes | None:
@@ -554,18 +551,17 @@ class _Post(InMemoryLinkState):
         with self._guard:
             return super().get_object(run_id, object_id)
 
-    def _too_large(self, name: str) -> HTTPException:
-        self._finish(name, f"its reply has more than {self.limit} bytes")
+    def _too_large(self, waiting: _Waiting) -> HTTPException:
+        self._finish(waiting, f"its reply has more than {self.limit} bytes")
         return HTTPException(413)
 
-    def _finish(self, name: str, failure: str = "") -> None:
-        waiting = self._waiting[name]
+    def _finish(self, waiting: _Waiting, failure: str = "") -> None:
         if not waiting.done:
             waiting.done, waiting.failure = True, failure
             self._sessions.pop(waiting.session, None)
             if failure:
                 self._forget_reply(waiting)
-            waiting.box.put(name)
+            waiting.box.put(waiting.name)
 
     def _forget_reply(self, waiting: _Waiting) -> None:
         self._sessions.pop(waiting.session, None)
@@ -1224,8 +1220,10 @@ _LONGEST_FOLDER = 30
 class SimulationRuntime(Runtime):
     """The way to simulated sites."""
 
-    def __init__(self, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]) -> None:
-        self._grid, self._nodes, self._host, self._failures = grid, nodes, host, failures
+    def __init__(
+        self, engine: threading.Thread, grid: Grid, nodes: Mapping[str, int], host: Path, failures: list[Exception]
+    ) -> None:
+        self._engine, self._grid, self._nodes, self._host, self._failures = engine, grid, nodes, host, failures
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
@@ -1234,6 +1232,7 @@ class SimulationRuntime(Runtime):
 
         Raises:
             Exception: what a site raised.
+            RunError: if the simulation ends by itself.
         """
         ends = None if deadline is None else time.monotonic() + deadline
         waiting: dict[str, int] = {}
@@ -1246,6 +1245,8 @@ class SimulationRuntime(Runtime):
             if index % _LOOK_EACH == 0:
                 yield from self._take(waiting)
         while waiting and (ends is None or time.monotonic() < ends):
+            if not self._engine.is_alive():
+                raise RunError("Flower's simulation has ended", "the system may have run out of memory: resume")
             time.sleep(_LOOK_SECONDS + len(waiting) / 5_000)  # the engine waits while we look, longer where more waits
             yield from self._take(waiting)
 
@@ -1340,7 +1341,7 @@ def simulation(sites: Sequence[str], answer: Callable[[str, bytes], bytes]) -> I
             while len(nodes) < len(sites):  # they are registered while the server's end begins
                 time.sleep(_LOOK_SECONDS)
                 nodes = sorted(grid.get_node_ids())
-            yield SimulationRuntime(grid, dict(zip(sites, nodes, strict=True)), Path(folder, "host"), failures)
+            yield SimulationRuntime(thread, grid, dict(zip(sites, nodes, strict=True)), Path(folder, "host"), failures)
         finally:
             over.set()
             thread.join()
