@@ -17,14 +17,14 @@ import fedse
 from fedse.adapters.deltas import CODECS
 from fedse.results.reading import Run, run_at
 
-ROUNDS = 6
+ROUNDS = 4
 SETTINGS = (
     f"rounds={ROUNDS}",
     "workers=1",
     "clients.*.demonstrations=8",
     "clients.*.episodes_per_round=8",
     "method.warmup_rounds=1",
-    "evaluation.tasks=20",
+    "evaluation.tasks=12",
     "evaluation.every=0",
 )
 
@@ -48,7 +48,7 @@ def main(root: Path) -> None:
             config = fedse.load_config(
                 "nano", None, [*SETTINGS, f"method.explore={explore}", f"exchange.codec={codec}"]
             )
-            fedse.run(config, folder, resume=True)
+            fedse.run(config, folder, resume=True, baselines=[root / "fp32-false"])
             runs[codec] = run_at(folder)
             exact, found = (
                 [run.adapter(number) for number in range(ROUNDS + 1)] for run in (runs["fp32"], runs[codec])
