@@ -9,6 +9,7 @@ it is, so a script that was interrupted can be started again.
 * ``method.sharing``, ``aggregator``, ``server_lr`` and ``restart`` become ``method.strategy`` and ``method.options``.
   Options that change nothing are left out, but for a ``server_lr`` that the suite names.  A run with pooled experience
   becomes a run of one site, ``all``, that has every environment.
+* Adapters crossed as float32, which ``exchange.codec`` says.
 * In ``metrics.jsonl`` the figures of a pooled update become those of site ``all``.  ``scalars`` says what the weighted
   mean was told.  No other figure changes.
 * ``exchange.json`` stays as it is.  Its traffic was in sizes of adapter folders and not of messages, so readers leave
@@ -56,7 +57,7 @@ def new_config(old: Mapping[str, Any]) -> RunConfig:
         options["restart"] = True
     clients = [{**client, "site": ALL} if sharing == "pooled" else client for client in old["clients"]]
     method |= {"strategy": _strategy(sharing, aggregator), "options": options}
-    return build_config(None, {**old, "clients": clients, "method": method})
+    return build_config(None, {**old, "clients": clients, "method": method, "exchange": {"codec": "fp32"}})
 
 
 def as_of_its_method(config: RunConfig) -> RunConfig:

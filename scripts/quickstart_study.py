@@ -28,6 +28,7 @@ PRESETS = {"quickstart": "Fed-SE", "quickstart-demonstrations": "demonstrations 
 def run(preset: str, seed: int, folder: Path) -> tuple[RoundRecord, ...]:
     """The records of a run, which is begun or gone on with if it is not complete."""
     command = ["run", "--preset", preset, "--set", f"seed={seed}", "--out", str(folder), "--resume", "--quiet"]
+    command += ["--set", "exchange.codec=fp32"]  # as in the runs that are published
     subprocess.run([sys.executable, "-m", "fedse", *command], check=True, stdout=subprocess.DEVNULL)
     return read_records(RunFolder(folder).server)
 

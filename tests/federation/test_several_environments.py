@@ -89,7 +89,12 @@ def test_experience_stays_in_the_sites_own_folder(tmp_path: Path) -> None:
     for name in ("alpha", "beta"):
         with ExperienceStore(tmp_path / f"sites/all/environments/{name}/experience.sqlite") as store:
             assert {trajectory.client for trajectory in store.trajectories()} == {name}
-    assert sorted(path.name for path in (tmp_path / "sites/all").iterdir()) == ["adapters", "environments", "phases"]
+    assert sorted(path.name for path in (tmp_path / "sites/all").iterdir()) == [
+        "adapters",
+        "environments",
+        "phases",
+        "received",
+    ]
 
 
 def test_it_takes_the_steps_that_the_environments_would_take(tmp_path: Path, local_updates: list[Any]) -> None:

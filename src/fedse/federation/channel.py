@@ -7,10 +7,10 @@ it, and the change that is sent is the same for all of them.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from fedse.types import CodecName, FloatArray
 
 #: Where the state's arrays have what rounding lost of an adapter.
 _LOST = "_lost/"
-#: States that are kept in memory for sites that have not got the last ones.
+#: States that are kept in memory beside the last two, for sites that have older ones.
 _STATES = 4
 
 
@@ -47,6 +47,7 @@ class Channel:
         self._initial = ""
         self._number = 0
         self._states: dict[int, State] = {}
+        self._load = lru_cache(maxsize=_STATES)(lambda number: load_state(folder, number))
         self._changes: Mapping[str, bytes] = {}
         self._held: dict[str, int] = {}
         self._sent: Counter[str] = Counter()
@@ -110,7 +111,7 @@ class Channel:
             changes: likewise.
         """
         self._number, self._changes = number, changes
-        self._states = {known: had for known, had in self._states.items() if known < number} | {number: state}
+        self._states = {known: had for known, had in self._states.items() if known == number - 1} | {number: state}
         self._told = {}
 
     def keep(self) -> None:
@@ -167,20 +168,14 @@ class Channel:
                 return self._between(base, adapter)
         return None
 
-    def _bases(self, site: str) -> list[AdapterState]:
+    def _bases(self, site: str) -> Iterator[AdapterState]:
         """What a site has: what it was sent last, and the initial adapter."""
-        held = self._held.get(site)
-        sent = [] if held is None else [self._strategy.instruct(self._state(held), site).adapter]
-        first = self._state(0).adapters.values()
-        return sent + [adapter for adapter in first if adapter.digest == self._initial][:1]
+        if site in self._held:
+            yield self._strategy.instruct(self._state(self._held[site]), site).adapter
+        yield from (adapter for adapter in self._state(0).adapters.values() if adapter.digest == self._initial)
 
     def _state(self, number: int) -> State:
-        if number not in self._states:
-            self._states[number] = load_state(self._folder, number)
-            for known in itertools.islice([*self._states], max(0, len(self._states) - _STATES)):
-                if known not in (0, self._number, number):
-                    del self._states[known]
-        return self._states[number]
+        return self._states[number] if number in self._states else self._load(number)
 
     def _between(self, base: AdapterState, adapter: AdapterState) -> Delta:
         """An adapter told by another: by the change of the last round if it is that, else exactly."""
