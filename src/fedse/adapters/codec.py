@@ -50,6 +50,17 @@ def pack(body: Any, arrays: Arrays) -> bytes:
         MessageError: if the body holds what JSON cannot express, such as NaN, or an array is empty or has no dimension,
             or the manifest is too long.
     """
+    manifest = manifest_bytes(body, arrays)
+    parts = [_HEADER.pack(_MAGIC, VERSION, len(manifest)), manifest]
+    parts += [
+        array if isinstance(array, bytes) else array.astype(_DTYPE, copy=False).tobytes() for array in arrays.values()
+    ]
+    message = b"".join(parts)
+    return message + hashlib.sha256(message).digest()
+
+
+def manifest_bytes(body: Any, arrays: Arrays) -> bytes:
+    """The manifest of a message; errors as of :func:`pack`."""
     sizes = {name: len(array) if isinstance(array, bytes) else list(array.shape) for name, array in arrays.items()}
     odd = [name for name, size in sizes.items() if not _is_entry(name, size)]
     if odd:
@@ -67,12 +78,14 @@ def pack(body: Any, arrays: Arrays) -> bytes:
             f"the message cannot be encoded: all but its arrays takes {len(manifest)} bytes",
             f"send at most {MANIFEST_LIMIT} bytes beside the arrays",
         )
-    parts = [_HEADER.pack(_MAGIC, VERSION, len(manifest)), manifest]
-    parts += [
-        array if isinstance(array, bytes) else array.astype(_DTYPE, copy=False).tobytes() for array in arrays.values()
-    ]
-    message = b"".join(parts)
-    return message + hashlib.sha256(message).digest()
+    return manifest
+
+
+def has_manifest(data: bytes, manifest: bytes) -> bool:
+    """Whether a message that :func:`unpack` accepts has this manifest."""
+    return data[_HEADER.size : _HEADER.size + len(manifest)] == manifest and _HEADER.unpack_from(data)[2] == len(
+        manifest
+    )
 
 
 def unpack(data: bytes, limit: int = LIMIT) -> tuple[Any, dict[str, FloatArray | bytes]]:
