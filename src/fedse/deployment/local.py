@@ -96,7 +96,7 @@ class LocalFederation:
     _end: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         with ExitStack() as stack:
             self.sides = {SERVER: Side(SERVER, self._folder(stack, SERVER))}
             for number, site in enumerate(self.run.sites):
@@ -274,7 +274,8 @@ def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens at now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
