@@ -51,7 +51,7 @@ class _Linked(Runtime):
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, bytes | str]]:
         """See :class:`fedse.federation.runtimes.Runtime`."""
         return self._link.ask(instructions, deadline=deadline)
 

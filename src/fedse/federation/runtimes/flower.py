@@ -735,7 +735,7 @@ class FlowerRuntime:
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, bytes | str]]:
         """See :class:`fedse.federation.runtimes.Runtime`.
 
         A site that is away gets its instruction when it is back.  What is not answered when the deadline has passed,
@@ -748,30 +748,31 @@ class FlowerRuntime:
             for index, (site, data) in enumerate(instructions):
                 name = self._post.send(site, data, box)
                 if name is None:
-                    self._post.told(f"{site}: not asked: it is not admitted")
+                    yield index, self._told(site, "it is not admitted")
                 else:
                     waiting[name] = index, site
                 while not box.empty():
-                    yield from self._take(box.get(), waiting)
+                    yield self._take(box.get(), waiting)
             while waiting:
                 try:
                     name = box.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
                 except queue.Empty:
                     break
-                yield from self._take(name, waiting)
+                yield self._take(name, waiting)
             for _, site in waiting.values():
                 self._post.told(f"{site}: no answer within {deadline:g} s")
         finally:
             for name in waiting:
                 self._post.withdraw(name)
 
-    def _take(self, name: str, waiting: dict[str, tuple[int, str]]) -> Iterator[tuple[int, bytes]]:
+    def _take(self, name: str, waiting: dict[str, tuple[int, str]]) -> tuple[int, bytes | str]:
         index, site = waiting.pop(name)
         reply = self._post.take(name)
-        if isinstance(reply, bytes):
-            yield index, reply
-        else:
-            self._post.told(f"{site}: no answer: {reply}")
+        return index, reply if isinstance(reply, bytes) else self._told(site, reply)
+
+    def _told(self, site: str, reason: str) -> str:
+        self._post.told(f"{site}: no answer: {reason}")
+        return reason
 
     def heard(self) -> dict[str, float]:
         """Site → seconds since it was last heard of; without those that were never."""
