@@ -85,7 +85,7 @@ LIES: dict[str, Callable[[Reply], bytes]] = {
     "replayed update": lambda _: _held_back[0],
     "claim of 10 GB": _claim,
     "garbage": lambda _: b"\xff" * 5000,
-    "more bytes than allowed": lambda _: b"\0" * (REPLY_LIMIT_MB * 10**6 + 1),
+    "more bytes than allowed": lambda _: b"\0" * (2 * REPLY_LIMIT_MB * 10**6),
 }
 
 

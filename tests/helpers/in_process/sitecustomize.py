@@ -18,7 +18,7 @@ _happened = False
 
 
 def _reached(what: str, which: int) -> None:
-    global _happened  # noqa: PLW0603  # once in a process
+    global _happened  # once in a process
     if not _happened and (what, which) == (moment, int(number)):
         _happened = True
         os.kill(os.getpid(), signal.Signals[name])
