@@ -128,6 +128,18 @@ def test_updates_that_came_to_nothing_are_warned_of(capsys: pytest.CaptureFixtur
     assert "east:" not in shown
 
 
+def test_an_environment_whose_site_was_away_has_no_rate_and_enters_no_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    half, most = SuccessRate(1, 2, 0, 0.1, 0.9), SuccessRate(3, 4, 0, 0.3, 0.9)
+    maze, both = {"maze": half}, {"maze": half, "wordle": most}
+    records = [RoundRecord(at, {}, rates, "", {}) for at, rates in enumerate((maze, both, maze))]
+    show_result(records, EvaluationConfig())
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "maze 50 % [10–90] 50 % [10–90] 2 ▅▅▅" in shown
+    assert "wordle – – 0 ·▇·" in shown
+    assert "mean of environments – – ·▆·" in shown
+    assert "mean of tasks – – ·▆·" in shown
+
+
 @pytest.mark.parametrize(
     ("settings", "heading"),
     [

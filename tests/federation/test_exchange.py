@@ -120,6 +120,14 @@ def test_with_a_deadline_a_round_is_made_of_those_that_answered(tmp_path: Path) 
     assert digest(tmp_path, 1) == mean(random_state(1), random_state(3))
 
 
+def test_why_there_is_no_reply_is_noted_and_not_asked_again(tmp_path: Path) -> None:
+    rounds = {"a": sends(1), "b": "its key was revoked"}
+    _, records = serve(tmp_path, rounds, sites="ab", deadline=60.0)
+    assert outcomes(records[1]) == {"a": "ok", "b": "no answer: its key was revoked"}
+    with pytest.raises(UpdateRejectedError, match="b no answer: its key was revoked"):
+        serve(tmp_path / "two", rounds, sites="ab", deadline=60.0, quorum=2)
+
+
 def test_too_few_updates_where_no_more_can_come_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(UpdateRejectedError, match=r"1 updates of the 2 .*: a ok; b diverged"):
         serve(tmp_path, {"a": sends(1), "b": lambda one: replied(one, Diverged())}, sites="ab", quorum=2, deadline=9.0)

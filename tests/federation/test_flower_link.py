@@ -13,7 +13,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -258,28 +258,34 @@ def test_a_site_that_comes_late_gets_its_instruction(keys: Keys, told: Told) -> 
         assert list(replies) == [(1, b"2")]
 
 
+def reason(replies: Iterable[tuple[int, bytes | str]]) -> str:
+    """Why the one instruction has no reply."""
+    [(index, words)] = replies
+    assert index == 0
+    assert isinstance(words, str)
+    return words
+
+
 def test_what_a_site_refuses_or_fails_at_is_told_without_its_words(keys: Keys, told: Told) -> None:
     def fail(data: bytes) -> bytes:
         raise MessageError("the secret prompt cannot be read")
 
     with server(keys, told, "a", "b") as runtime:
         with site(keys, "a", runtime.port, fail) as there:
-            assert list(runtime.ask([("a", b"1")], deadline=20)) == []
+            assert "MessageError" in reason(runtime.ask([("a", b"1")], deadline=20))
             there.told.wait("secret prompt")
         with site(keys, "b", runtime.port, limit=1_000) as there:
-            assert list(runtime.ask([("b", bytes(200_000))], deadline=20)) == []
+            assert "refuses" in reason(runtime.ask([("b", bytes(200_000))], deadline=20))
             there.told.wait("more than 1000 bytes")
             assert list(runtime.ask([("b", b"12")], deadline=20)) == [(0, b"21")]
     assert [line for line in told.lines if "secret" in line] == []
     assert "MessageError" in told.wait("a: no answer")
-    assert "refuses" in told.wait("b: no answer")
 
 
 def test_a_reply_over_the_limit_is_not_taken_in(keys: Keys, told: Told) -> None:
     with server(keys, told, "a", limit=1_000_000) as runtime:
         with site(keys, "a", runtime.port, lambda data: bytes(10_000_000) if data == b"much" else data) as there:
-            assert list(runtime.ask([("a", b"much")], deadline=20)) == []
-            told.wait("a: no answer: its reply has more than 1000000 bytes")
+            assert reason(runtime.ask([("a", b"much")], deadline=20)) == "its reply has more than 1000000 bytes"
             there.told.wait("too large")
             assert list(runtime.ask([("a", b"little")], deadline=20)) == [(0, b"little")]
         assert not nothing_kept(runtime)
@@ -304,12 +310,10 @@ def test_a_revoked_site_ends_and_is_not_waited_for(keys: Keys, told: Told) -> No
         with site(keys, "a", runtime.port, wait) as there:
             revoking = threading.Thread(target=lambda: (asked.wait(20), runtime.revoke("a")))
             revoking.start()
-            assert list(runtime.ask([("a", b"1")])) == []
-            told.wait("a: no answer: its key was revoked")
+            assert reason(runtime.ask([("a", b"1")])) == "its key was revoked"
             go_on.set()
             assert "does not accept" in there.error().what
-        assert list(runtime.ask([("a", b"1")])) == []
-        told.wait("a: not asked")
+        assert reason(runtime.ask([("a", b"1")])) == "it is not admitted"
         runtime.admit("a", known["a"])
         with site(keys, "a", runtime.port):
             assert list(runtime.ask([("a", b"12")], deadline=20)) == [(0, b"21")]

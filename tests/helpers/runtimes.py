@@ -15,9 +15,9 @@ from fedse.messages.reply import ECHOED
 if TYPE_CHECKING:
     from fedse.sites.host import SiteHost
 
-#: What a site that is asked for an update sends, or a function of what it was asked.
-Answer = bytes | None | Callable[[Instruction], bytes | None]
-Answers = Iterator[tuple[int, bytes]]
+#: What a site that is asked for an update sends, why nothing of it comes, or a function of what it was asked.
+Answer = bytes | str | None | Callable[[Instruction], bytes | None]
+Answers = Iterator[tuple[int, bytes | str]]
 
 
 def replied(instruction: Instruction, answer: object, **fields: object) -> bytes:
@@ -52,7 +52,7 @@ class ScriptedSites(Runtime):
             if answer:
                 yield index, answer
 
-    def _reply(self, data: bytes) -> bytes | None:
+    def _reply(self, data: bytes) -> bytes | str | None:
         """Read as a site does that forgets nothing."""
         known = [self.initial, *(asked.adapter for asked in self.asked if asked.adapter is not None)]
         try:
@@ -61,7 +61,7 @@ class ScriptedSites(Runtime):
             return replied(Instruction.outline(data), Refused(reason="UnknownAdapterError"))
         return self._answer(instruction)
 
-    def _answer(self, instruction: Instruction) -> bytes | None:
+    def _answer(self, instruction: Instruction) -> bytes | str | None:
         self.asked.append(instruction)
         self._round = max(self._round, instruction.round + (instruction.purpose is Purpose.EVALUATE))
         if self.away.get(instruction.site, 0) > self._round:

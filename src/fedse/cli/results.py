@@ -58,20 +58,26 @@ def show_rates(
         columns: heading → environment → success rate; episodes and faults are those of the last column.
         title: of the table.
         counted: what the number of episodes is called.
-        course: the rates round by round, shown as a curve if there are any.
+        course: the rates round by round, shown as a curve if there are any.  An environment may lack in some of them.
     """
-    from fedse.evaluation.rates import MEANS
+    from fedse.evaluation.rates import MEANS, rate_of
 
     last = list(columns.values())[-1]
+    unknown = rate_of(0, 0)  # its site was away
+    names = dict.fromkeys(name for column in (*columns.values(), *course) for name in column)
     rows = []
-    for name, rate in last.items():
-        rates = map(rate_with_interval, (column[name] for column in columns.values()))
-        rows.append([name, *rates, str(rate.episodes), sparkline([past[name].rate for past in course])])
-    if len(last) > 1:
-        rows += [
-            [label, *(percent(mean(column)) for column in columns.values()), "", sparkline([*map(mean, course)])]
-            for label, mean in MEANS
-        ]
+    for name in names:
+        rates = map(rate_with_interval, (column.get(name) for column in columns.values()))
+        curve = sparkline([past.get(name, unknown).rate for past in course])
+        rows.append([name, *rates, str(last.get(name, unknown).episodes), curve])
+    if len(names) > 1:
+        for label, mean in MEANS:
+            # A mean over fewer environments would look like a rise or a fall.
+            means, past = (
+                [mean(column) if column.keys() == names.keys() else unknown.rate for column in some]
+                for some in (columns.values(), course)
+            )
+            rows.append([label, *map(percent, means), "", sparkline(past)])
     headings = ["environment", *columns, counted, *([_BY_ROUND] if course else [])]
     show_table(headings, [row[: len(headings)] for row in rows], title=title, texts=[_BY_ROUND])
     for name, rate in last.items():
@@ -88,7 +94,10 @@ def show_samples(settings: EvaluationConfig) -> None:
 def _show_transfer(record: RoundRecord) -> None:
     title = f"\nSuccess of each site's adapter in every environment, round {record.round}"
     labels = list(record.evaluation)
-    rows = [(owner, *(percent(rates[label].rate) for label in labels)) for owner, rates in record.transfer.items()]
+    rows = [
+        (owner, *(percent(rates[label].rate) if label in rates else NONE for label in labels))
+        for owner, rates in record.transfer.items()
+    ]
     show_table(("adapter of", *labels), rows, title=title)
 
 

@@ -207,7 +207,7 @@ class LocalFederation:
 
     def _folder(self, stack: ExitStack, name: str) -> Path:
         if self.home is not None:
-            folder = self.home / name
+            folder = self.home.absolute() / name  # a side works in its own folder
             folder.mkdir(mode=0o700, parents=True)
             return folder
         folder = Path(tempfile.mkdtemp(prefix=f"fedse-{name}-"))

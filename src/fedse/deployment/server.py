@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ from fedse.config import RunConfig
 from fedse.deployment.files import ServerFile, split_address
 from fedse.deployment.keys import RENEW_DAYS, check_server, registered_keys
 from fedse.errors import ConfigError, RunError
-from fedse.federation.runtimes import Runtime
 from fedse.federation.server import Server, strategy_of
 from fedse.processes import interrupted_by_sigterm
 from fedse.progress import Listener
@@ -35,30 +34,10 @@ from fedse.types import RoundRecord
 if TYPE_CHECKING:
     from fedse.federation.runtimes.flower import FlowerRuntime
 
-#: A site that takes part is heard of several times a second, but not while it uploads over a slow line.
-_SILENT_SECONDS = 90.0
 _LOOK_SECONDS = 1.0
 _QUESTION_BYTES = 64
 _ANSWER_BYTES = 2**20
 _PATIENCE_SECONDS = 5.0
-
-
-class _Linked(Runtime):
-    """The sites behind a link; it asks those that were heard of lately."""
-
-    def __init__(self, link: FlowerRuntime) -> None:
-        self._link = link
-
-    def ask(
-        self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
-    ) -> Iterator[tuple[int, bytes]]:
-        """See :class:`fedse.federation.runtimes.Runtime`."""
-        return self._link.ask(instructions, deadline=deadline)
-
-    def reachable(self, sites: Collection[str]) -> Collection[str]:
-        """See :class:`fedse.federation.runtimes.Runtime`."""
-        heard = self._link.heard()
-        return [site for site in sites if heard.get(site, _SILENT_SECONDS) < _SILENT_SECONDS]
 
 
 @dataclass(frozen=True)
@@ -143,7 +122,7 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
             return json.dumps({"heard": way.heard(), "said": said}).encode()
 
         stack.enter_context(SocketServer(_socket(folder), status, limit=_QUESTION_BYTES))
-        Server(file.run, folder, _Linked(way), listener=listener, run=_run_id(folder), told=say).run()
+        Server(file.run, folder, way, listener=listener, run=_run_id(folder), told=say).run()
     return read_records(folder)
 
 

@@ -122,7 +122,7 @@ def runtimes(workers: int) -> Mapping[str, _Begin]:
 
 def _process(
     config: RunConfig, folder: RunFolder, listener: Listener, baselines: _Baselines
-) -> AbstractContextManager[Runtime]:
+) -> AbstractContextManager[ProcessRuntime]:
     return nullcontext(ProcessRuntime(SiteHost(config, folder, listener=listener, baselines=baselines)))
 
 

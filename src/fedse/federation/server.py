@@ -36,7 +36,7 @@ from fedse.types import RoundRecord, SuccessRate
 
 OK = "ok"
 DIVERGED = "diverged"
-#: It was asked, and did not answer before the deadline.
+#: It was asked, and did not answer before the deadline.  It may be asked again.
 MISSING = "missing"
 #: It was not asked: it cannot be reached, or it never joined.
 ABSENT = "absent"
@@ -498,7 +498,9 @@ class Server:
             gathered[index] = self._read(gathered[index], data, keep)
         return gathered
 
-    def _read(self, asked: _Gathered, data: bytes, keep: _Keep | None) -> _Gathered:
+    def _read(self, asked: _Gathered, data: bytes | str, keep: _Keep | None) -> _Gathered:
+        if isinstance(data, str):
+            return replace(asked, problem=f"no answer: {data}")
         try:
             reply = self._channel.decode(asked.instruction, data)
         except MessageError as error:

@@ -11,7 +11,7 @@ class Runtime(Protocol):
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, bytes | str]]:
         """Have sites answer instructions that do not depend on each other.
 
         Args:
@@ -19,7 +19,7 @@ class Runtime(Protocol):
             deadline: seconds after which no reply is waited for; None: until all have come.
 
         Yields:
-            (which instruction, the bytes that its site sent), as they come.
+            (which instruction, the bytes that its site sent, or in words why there will be none), as they come.
 
         Raises:
             FedseError: on one machine, the error of a site that refused, which ends the run until it is mended.

@@ -27,7 +27,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -167,6 +167,9 @@ _BODY_SECONDS = 180.0
 #: Replies that the server takes in or keeps at a time; more would make its memory grow with the number of sites.
 _MOST_REPLIES = 8
 _ANSWER_SECONDS = 30.0
+#: Seconds of silence after which a site is not asked.  One that takes part is heard of every few seconds, but for while it
+#: pushes a reply over a slow line.
+_SILENT_SECONDS = 90.0
 _LONGEST_WAIT_SECONDS = 2.0
 #: A message outlives every deadline and every difference between clocks; :class:`FlowerRuntime` keeps the deadlines.
 _LIFETIME_SECONDS = 1e9
@@ -713,7 +716,7 @@ async def _refuse(send: _Send, status: int) -> None:
     await send({"type": "http.response.body"})
 
 
-class FlowerRuntime:
+class FlowerRuntime(Runtime):
     """The way to sites on machines of their own.
 
     Attributes:
@@ -731,7 +734,7 @@ class FlowerRuntime:
 
     def ask(
         self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, bytes | str]]:
         """See :class:`fedse.federation.runtimes.Runtime`.
 
         A site that is away gets its instruction when it is back.  What is not answered when the deadline has passed,
@@ -744,36 +747,42 @@ class FlowerRuntime:
             for index, (site, data) in enumerate(instructions):
                 name = self._post.send(site, data, box)
                 if name is None:
-                    self._post.told(f"{site}: not asked: it is not admitted")
+                    yield index, self._told(site, "it is not admitted")
                 else:
                     waiting[name] = index, site
                 while not box.empty():
-                    yield from self._take(box.get(), waiting)
+                    yield self._take(box.get(), waiting)
             while waiting:
                 try:
                     name = box.get(timeout=None if ends is None else max(0.0, ends - time.monotonic()))
                 except queue.Empty:
                     break
-                yield from self._take(name, waiting)
+                yield self._take(name, waiting)
             for _, site in waiting.values():
                 self._post.told(f"{site}: no answer within {deadline:g} s")
         finally:
             for name in waiting:
                 self._post.withdraw(name)
 
-    def _take(self, name: str, waiting: dict[str, tuple[int, str]]) -> Iterator[tuple[int, bytes]]:
+    def _take(self, name: str, waiting: dict[str, tuple[int, str]]) -> tuple[int, bytes | str]:
         index, site = waiting.pop(name)
         reply = self._post.take(name)
-        if isinstance(reply, bytes):
-            yield index, reply
-        else:
-            self._post.told(f"{site}: no answer: {reply}")
+        return index, reply if isinstance(reply, bytes) else self._told(site, reply)
+
+    def _told(self, site: str, reason: str) -> str:
+        self._post.told(f"{site}: no answer: {reason}")
+        return reason
 
     def heard(self) -> dict[str, float]:
         """Site → seconds since it was last heard of; without those that were never."""
         moment = time.monotonic()
         members = list(self._post.members.values())
         return {member.site: moment - member.heard for member in members if member.heard is not None}
+
+    def reachable(self, sites: Collection[str]) -> Collection[str]:
+        """Those that were heard of lately."""
+        heard = self.heard()
+        return [site for site in sites if heard.get(site, _SILENT_SECONDS) < _SILENT_SECONDS]
 
     def admit(self, site: str, key: bytes) -> None:
         """Let a site take part, from now on with this key only.
