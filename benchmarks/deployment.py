@@ -1,9 +1,9 @@
-"""What a round costs beside the sites' own work: sites as processes of their own, against the same sites in one process.
+"""What a round costs beside the sites' own work: sites as processes of their own, against the same in one process.
 
     python benchmarks/deployment.py [--sites 5] [--rounds 6] [--rank 8]
 
-The adapters have the shape of SmolLM2-135M's on all linear layers (2.4 million values at rank 8), and travel as they do by
-default.  The sites do no work: they send back what they were sent with small changes, and a success rate.  So the time
+The adapters have the shape of SmolLM2-135M's on all linear layers (2.4 million values at rank 8), and travel as
+they do by default.  The sites do no work: they send back what they were sent with small changes, and a success rate.  So the time
 of a round is that of messages, server and disk.  Every round is evaluated at every site.  The deployment has TLS, a key
 for each site, and the server's folder on disk, as ``fedse server start`` has; both ways are measured in this run.
 """
@@ -11,6 +11,7 @@ for each site, and the server's folder on disk, as ``fedse server start`` has; b
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import statistics
 import tempfile
@@ -85,7 +86,7 @@ def rounds(config: RunConfig, folder: Path, way: Callable[[RunConfig, Path], Ite
         server = ServerFolder(folder / "server-run")
         server.root.mkdir()
         Server(config, server, runtime, listener=listener, run="0" * 32).run()
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def together(config: RunConfig, folder: Path) -> Iterator[Runtime]:
@@ -94,7 +95,10 @@ def together(config: RunConfig, folder: Path) -> Iterator[Runtime]:
 
     class Here(Runtime):
         def ask(
-            self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None
+            self,
+            instructions: Iterable[tuple[str, bytes]],
+            *,
+            deadline: float | None = None,  # noqa: ARG002
         ) -> Iterator[tuple[int, bytes]]:
             for index, (site, data) in enumerate(instructions):
                 yield index, sites[site].answer(data)

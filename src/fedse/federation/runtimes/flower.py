@@ -167,7 +167,7 @@ _BODY_SECONDS = 180.0
 #: Replies that the server takes in or keeps at a time; more would make its memory grow with the number of sites.
 _MOST_REPLIES = 8
 _ANSWER_SECONDS = 30.0
-#: Seconds of silence after which a site is not asked.  One that takes part is heard of every few seconds, but for while it
+#: Seconds of silence after which a site is not asked.  One that takes part is heard of every few seconds, unless it
 #: pushes a reply over a slow line.
 _SILENT_SECONDS = 90.0
 _LONGEST_WAIT_SECONDS = 2.0
