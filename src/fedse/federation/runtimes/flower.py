@@ -1168,6 +1168,7 @@ def serve(
     try:
         with suppress(_Stopped):
             site.activate()
+            told(f"connected to the server {server}")
             heart.start()
             while not stop.is_set():
                 try:
