@@ -86,7 +86,7 @@ def _show(told: dict[str, Any]) -> None:
     say(f"  run         {told['run'] or 'none yet'}")
     say(f"  answered    {told['answered']}, refused {told['refused']}")
     if told["last_error"]:
-        say(f"  last error  {told['last_error']}; the site's log has its words")
+        say(f"  last error  {told['last_error']}; errors.log in the site's folder has its words")
     say(f"  connection  {told['link'] or 'not made yet'}")
     say(f"  memory      {size(told['memory'])}")
 

@@ -4,6 +4,7 @@ The server's instructions come in over the network, an operator's questions over
 that the site knows lies in its folder, so that it can be killed at any time and started again.
 
     site.lock                    held by the process
+    errors.log                   why the site refused, in words, which may quote an environment
     runs/<run>/config.yaml       what the site agreed to
     runs/<run>/sites/<site>/     as in a run folder (:mod:`fedse.runs.layout`)
 """
@@ -39,6 +40,7 @@ from fedse.sockets import SocketServer, call
 from fedse.storage import atomic_write, recover_below
 
 _OTHER = "run the same fedse on sites and server"
+_ERRORS = "errors.log"
 _QUESTION_BYTES = 64
 _ANSWER_BYTES = 64 * 1024
 _PATIENCE_SECONDS = 10.0
@@ -131,8 +133,14 @@ class SiteService:
         else:
             self.status.refused += 1
             self.status.last_error = f"{type(failure).__name__} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-            self._say(f"refused to {instruction.purpose.value}{number}: {failure}")
+            self._note(f"{self.status.last_error} {instruction.purpose.value}{number}: {failure}")
+            self._say(f"refused to {instruction.purpose.value}{number}: {type(failure).__name__}; {_ERRORS} says why")
         return reply
+
+    def _note(self, line: str) -> None:
+        """Keep what may quote an environment out of logs, which other people may read."""
+        with suppress(OSError), (self._file.folder / _ERRORS).open("a") as file:  # a full disk is the error itself
+            file.write(line + "\n")
 
     def question(self, data: bytes) -> bytes:
         """An operator's question: ``status`` or ``stop``; the answer is JSON."""
