@@ -22,27 +22,28 @@ from fedse.federation.run import run
 from fedse.federation.runtimes.flower import serve
 from fedse.progress import silent
 from fedse.runs.layout import RunFolder
-from helpers.toy_runs import toy_config, update
+from fedse.runs.records import read_records
+from helpers.toy_runs import toy_client, toy_config, update
 
-ENVIRONMENTS = ("maze", "textcraft", "wordle")
+#: Environment → what its site does; the nano model solves some of Wordle's games, and so learns from its own episodes.
+SITES: dict[str, dict[str, Any]] = {
+    "maze": {"demonstrations": 2, "episodes_per_round": 1, "max_turns": 3},
+    "textcraft": {"demonstrations": 3, "episodes_per_round": 1, "max_turns": 3},
+    "wordle": {"options": {"size": 20}, "demonstrations": 3, "episodes_per_round": 6},
+}
 SECONDS = 300.0
 
 
-def real_config(strategy: str = "mean", **changes: Any) -> RunConfig:
-    """Three rounds of three environments on the nano model, which solves some of their tasks."""
-    clients = [
-        {"name": name, "environment": name, "demonstrations": 4 + number, "episodes_per_round": 2, "max_turns": 6}
-        for number, name in enumerate(ENVIRONMENTS)
-    ]
+def real_config(*, workers: int = 1) -> RunConfig:
+    """Three rounds of three environments on the nano model, in seconds."""
     return toy_config(
-        *clients,
+        *({"name": name, "environment": name} | told for name, told in SITES.items()),
         rounds=3,
         seed=11,
+        workers=workers,
         model={"name": "nano"},
-        method={"strategy": strategy},
-        rollout={"slots": 4, "max_context": 512, "max_response_tokens": 16},
+        rollout={"slots": 6, "max_context": 512, "max_response_tokens": 16, "temperature": 0.4, "min_p": 0.1},
         evaluation={"every": 0, "tasks": 1},
-        **changes,
     )
 
 
@@ -126,7 +127,10 @@ def at_work(file: SiteFile, turn: threading.Lock) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The adapters of a run in this process."""
-    found = on_this_machine(real_config(), tmp_path_factory.mktemp("whole") / "run")
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    found = on_this_machine(real_config(), folder)
+    explored = [record.clients["wordle"]["explore"]["kept"] for record in read_records(RunFolder(folder).server)[1:]]
+    assert any(explored[:-1]), "later rounds build on episodes of the site's own"
     server = {path for path in found if path.startswith(SERVER)}
     assert len({found[path] for path in server}) == len(server) == 4, "every round changes the adapter"
     sent = [digest for path, digest in found.items() if path.startswith("sent/")]
@@ -151,10 +155,13 @@ def test_flower_deployment(whole: dict[str, str]) -> None:
     assert deployed(real_config()) == whole
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("strategy", ["weighted_mean", "isolated"])
-def test_other_strategies(strategy: str, whole: dict[str, str], tmp_path: Path) -> None:
-    config = real_config(strategy)
+@pytest.mark.usefixtures("toy")
+@pytest.mark.parametrize("strategy", ["mean", "weighted_mean", "isolated"])
+def test_strategies_over_a_link(strategy: str, tmp_path: Path) -> None:
+    """The sites are threads of this process, which is quicker."""
+    sites = (toy_client("alpha"), toy_client("beta", demonstrations=2), toy_client("gamma", demonstrations=4))
+    config = toy_config(*sites, rounds=3, method={"strategy": strategy}, evaluation={"every": 0, "tasks": 1})
     here = on_this_machine(config, tmp_path / "run")
-    assert here != whole
+    kept = 1 + 3 * (len(config.sites) if strategy == "isolated" else 1)
+    assert len({digest for name, digest in here.items() if name.startswith(SERVER)}) == kept
     assert linked(config) == here
