@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedse.errors import StorageError
+import platformdirs
+
+from fedse.errors import ConfigError, StorageError
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
 
@@ -37,6 +39,21 @@ _MENDS = {
     errno.EIO: "the disk reports a fault: check its health before you go on",
 }
 _READING = "give yourself read permission there (ls -ld shows owner and mode)"
+
+
+def cache_folder() -> Path:
+    """Where fedse keeps what it can fetch or make again: ``$FEDSE_CACHE`` or the user's cache folder.
+
+    Raises:
+        ConfigError: if there is neither: the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("FEDSE_CACHE") or platformdirs.user_cache_dir("fedse"))
+    except RuntimeError as cause:
+        raise ConfigError(
+            f"this process's user has no home folder for files that fedse keeps ({cause})",
+            "set FEDSE_CACHE to a folder that the process may write to",
+        ) from cause
 
 
 @contextmanager

@@ -140,7 +140,9 @@ def played(users: dict[str, int]) -> Iterator[Played]:
                 (side.folder / "own").mkdir()
             if users:
                 give(side.folder, users[name])
-                side.within = as_user(users[name])
+                # A service's user may have no home folder, or one that is not there.
+                home = {"alpha": "HOME=/nonexistent", "beta": "--unset=HOME"}.get(name, "HOME=/")
+                side.within = ("env", home, *as_user(users[name]))
         result = Played(federation, ())
 
         def look() -> None:
@@ -150,12 +152,11 @@ def played(users: dict[str, int]) -> Iterator[Played]:
             own = federation.sides[site].folder
             path = os.pathsep.join([str(own / "packages"), *filter(None, [os.environ.get("PYTHONPATH")])])
             user = SECRETS[site]["user"]
-            # A service that systemd runs may have no home that it can write to.
-            home = {"HOME": "/nonexistent"} if users else {}
-            federation.start(site, PYTHONPATH=path, CAPTURED=str(own / "captured"), USER=user, LOGNAME=user, **home)
+            own_cache = {"FEDSE_CACHE": str(own / "cache")} if users else {}
+            federation.start(site, PYTHONPATH=path, CAPTURED=str(own / "captured"), USER=user, LOGNAME=user, **own_cache)
         # All that it may leave anywhere is in its folder.
         own = server.folder / "own"
-        federation.start(SERVER, HOME=str(own), TMPDIR=str(own), XDG_CACHE_HOME=str(own))
+        federation.start(SERVER, FEDSE_CACHE=str(own), TMPDIR=str(own), **({} if users else {"HOME": str(own)}))
         check_users(federation, users)
         federation.wait(SECONDS, watch=look)
         federation.stop_all()
