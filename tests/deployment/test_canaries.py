@@ -45,10 +45,10 @@ SECONDS = 300.0
 MAGIC = b"FEDSE\0"
 #: Site → how often its environment fails.
 SITES = {"alpha": "never", "beta": "sometimes", "gamma": "always"}
+_PLACES = ("said", "path", "user")
 #: What only one site has: in its options and so in all that its environment says, in names of files, in its variables.
 SECRETS = {
-    site: {what: f"{what}{hashlib.sha256((site + what).encode()).hexdigest()[:20]}" for what in ("said", "path", "user")}
-    for site in SITES
+    site: {what: what + hashlib.sha256((site + what).encode()).hexdigest()[:20] for what in _PLACES} for site in SITES
 }
 ALL_CANARIES = [*CANARIES.values(), *(text for secrets in SECRETS.values() for text in secrets.values())]
 
@@ -152,8 +152,10 @@ def played(users: dict[str, int]) -> Iterator[Played]:
             own = federation.sides[site].folder
             path = os.pathsep.join([str(own / "packages"), *filter(None, [os.environ.get("PYTHONPATH")])])
             user = SECRETS[site]["user"]
-            own_cache = {"FEDSE_CACHE": str(own / "cache")} if users else {}
-            federation.start(site, PYTHONPATH=path, CAPTURED=str(own / "captured"), USER=user, LOGNAME=user, **own_cache)
+            variables = {"PYTHONPATH": path, "CAPTURED": str(own / "captured"), "USER": user, "LOGNAME": user}
+            if users:
+                variables["FEDSE_CACHE"] = str(own / "cache")
+            federation.start(site, **variables)
         # All that it may leave anywhere is in its folder.
         own = server.folder / "own"
         federation.start(SERVER, FEDSE_CACHE=str(own), TMPDIR=str(own), **({} if users else {"HOME": str(own)}))

@@ -55,7 +55,8 @@ def digests(config: RunConfig, server: Path, sites: dict[str, Path]) -> dict[str
         server: what readers take for a run folder.
         sites: site → the run folder that has it.
     """
-    folders = {SERVER: RunFolder(server).server.root} | {name: RunFolder(at).site(name).root for name, at in sites.items()}
+    folders = {name: RunFolder(at).site(name).root for name, at in sites.items()}
+    folders[SERVER] = RunFolder(server).server.root
     found = {
         f"{side}/{path.relative_to(folder)}": hashlib.sha256(path.read_bytes()).hexdigest()
         for side, folder in folders.items()
