@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +47,16 @@ def cache_folder() -> Path:
     Raises:
         ConfigError: if there is neither: the user has no home folder.
     """
-    try:
-        return Path(os.environ.get("FEDSE_CACHE") or platformdirs.user_cache_dir("fedse"))
-    except RuntimeError as cause:
-        raise ConfigError(
-            f"this process's user has no home folder for files that fedse keeps ({cause})",
-            "set FEDSE_CACHE to a folder that the process may write to",
-        ) from cause
+    if given := os.environ.get("FEDSE_CACHE"):
+        return Path(given)
+    with suppress(RuntimeError):
+        folder = Path(platformdirs.user_cache_dir("fedse"))
+        if folder.is_absolute():
+            return folder
+    raise ConfigError(
+        "this process's user has no home folder for files that fedse keeps",
+        "set FEDSE_CACHE to a folder that the process may write to",
+    )
 
 
 @contextmanager
