@@ -13,11 +13,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fedse.errors import StorageError
+import platformdirs
+
+from fedse.errors import ConfigError, StorageError
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
 
@@ -37,6 +39,24 @@ _MENDS = {
     errno.EIO: "the disk reports a fault: check its health before you go on",
 }
 _READING = "give yourself read permission there (ls -ld shows owner and mode)"
+
+
+def cache_folder() -> Path:
+    """Where fedse keeps what it can fetch or make again: ``$FEDSE_CACHE`` or the user's cache folder.
+
+    Raises:
+        ConfigError: if there is neither: the user has no home folder.
+    """
+    if given := os.environ.get("FEDSE_CACHE"):
+        return Path(given)
+    with suppress(RuntimeError):
+        folder = Path(platformdirs.user_cache_dir("fedse"))
+        if folder.is_absolute():
+            return folder
+    raise ConfigError(
+        "this process's user has no home folder for files that fedse keeps",
+        "set FEDSE_CACHE to a folder that the process may write to",
+    )
 
 
 @contextmanager

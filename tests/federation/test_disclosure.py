@@ -16,8 +16,6 @@ from fedse.config import RunConfig
 from fedse.environments import make
 from fedse.errors import DivergenceError, RunError
 from fedse.experience.agenttraj import write_agenttraj
-from fedse.experience.store import ExperienceStore
-from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.run import run
 from fedse.federation.runtimes import Runtime
 from fedse.federation.runtimes.process import ProcessRuntime
@@ -32,6 +30,7 @@ from fedse.runs.records import read_records
 from fedse.sites.host import SiteHost
 from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord
+from helpers.canaries import found_in, names_and_bytes, seen_at
 from helpers.runtimes import HostedSites, Recorded
 from helpers.toy_environment import CANARIES
 from helpers.toy_runs import toy_client, toy_config
@@ -94,21 +93,7 @@ def serve(
 def all_bytes(runtime: Recorded, server: Path) -> bytes:
     """Every byte that passed, in both directions, and every byte and name in the server's folder."""
     passed = [data for _, asked, reply in runtime.sent for data in (asked, reply)]
-    files = [str(path.relative_to(server)).encode() for path in server.rglob("*")]
-    return b"\n".join([*passed, *files, *(path.read_bytes() for path in server.rglob("*") if path.is_file())])
-
-
-def forms(text: str) -> Iterable[bytes]:
-    """A text as it may be hidden in bytes: as it is, reversed, in wide characters, as hexadecimal digits or base64."""
-    raw = text.encode()
-    yield from (raw, raw[::-1], text.upper().encode(), text.encode("utf-16-le"), raw.hex().encode())
-    for shift in range(3):  # of base64 only what does not depend on the neighbours
-        coded = base64.b64encode(bytes(shift) + raw).rstrip(b"=")
-        yield coded[4 if shift else 0 : len(coded) // 4 * 4 - 4]
-
-
-def found_in(content: bytes, texts: Iterable[str]) -> list[str]:
-    return [text for text in texts if any(form in content for form in forms(text))]
+    return b"\n".join([*passed, names_and_bytes(server)])
 
 
 def whispering(**changes: Any) -> list[dict[str, Any]]:
@@ -214,19 +199,6 @@ def nothing_left(runtime: Recorded, server: Path, sites: Path) -> None:
     content = all_bytes(runtime, server)
     assert found_in(content, CANARIES.values()) == []
     assert not [text for text in texts if len(text) >= 8 and text.encode() in content]
-
-
-def seen_at(folder: Path) -> set[str]:
-    """All texts that sites have in their trajectories and stores."""
-    trajectories = [trajectory for path in folder.rglob("*.jsonl.gz") for trajectory in read_trajectories(path)]
-    for path in folder.rglob("experience.sqlite"):
-        with ExperienceStore(path) as store:
-            trajectories += store.trajectories()
-    texts: set[str] = set()
-    for trajectory in trajectories:
-        texts |= {trajectory.task.id, trajectory.instruction, trajectory.final_observation, trajectory.error}
-        texts |= {text for turn in trajectory.turns for text in (turn.observation, turn.response, turn.action)}
-    return texts
 
 
 class TestFields:

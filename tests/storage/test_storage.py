@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fedse.errors import StorageError
-from fedse.storage import atomic_directory, atomic_write, read_json, recover, storage_errors, write_json
+from fedse.errors import ConfigError, StorageError
+from fedse.storage import atomic_directory, atomic_write, cache_folder, read_json, recover, storage_errors, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -333,3 +333,16 @@ def test_a_foreign_json_file_is_refused_where_a_schema_is_expected(tmp_path, val
     path.write_text(json.dumps(value))
     with pytest.raises(StorageError, match="has no schema_version"):
         read_json(path, schema_version=1)
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch, tmp_path):
+    def unknown(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "FEDSE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="set FEDSE_CACHE"):
+        cache_folder()
+    monkeypatch.setenv("FEDSE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path

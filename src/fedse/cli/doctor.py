@@ -128,9 +128,9 @@ def memory() -> Iterator[Finding]:
 
 def disk() -> Iterator[Finding]:
     """Room where models are kept and where runs are written."""
-    from fedse.models.catalogue import cache_folder
+    from fedse.models.catalogue import models_folder
 
-    for topic, folder in (("model folder", cache_folder()), ("here", Path.cwd())):
+    for topic, folder in (("model folder", models_folder()), ("here", Path.cwd())):
         existing = next(path for path in (folder, *folder.parents) if path.is_dir())
         free = shutil.disk_usage(existing).free
         found = f"{size(free)} free at {folder}"

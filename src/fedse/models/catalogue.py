@@ -8,7 +8,6 @@ dependencies compile for minutes and are not needed, hence ``--no-deps``; for th
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,10 +18,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import platformdirs
-
 from fedse.errors import ModelError, boundary
-from fedse.storage import atomic_directory, write_json
+from fedse.storage import atomic_directory, cache_folder, write_json
 
 #: The small model of our own that is part of the package; docs/nano.md tells how it was made.
 NANO = "nano"
@@ -61,15 +58,15 @@ class ModelInfo:
     bytes: int
 
 
-def cache_folder() -> Path:
-    """Where converted models are kept: ``$FEDSE_CACHE`` or the user's cache folder."""
-    return Path(os.environ.get("FEDSE_CACHE") or platformdirs.user_cache_dir("fedse")) / "models"
+def models_folder() -> Path:
+    """Where converted models are kept."""
+    return cache_folder() / "models"
 
 
 def installed() -> list[ModelInfo]:
     """The nano model and every model of the catalogue, and whether it is on this machine."""
     places = [(NANO, "fedse's own nano model, part of the package", NANO_FOLDER)]
-    places += [(model.name, model.title, cache_folder() / model.name) for model in CATALOGUE.values()]
+    places += [(model.name, model.title, models_folder() / model.name) for model in CATALOGUE.values()]
     return [
         ModelInfo(name, title, folder, folder.is_dir(), sum(file.stat().st_size for file in folder.glob("*")))
         for name, title, folder in places
@@ -88,7 +85,7 @@ def resolve(name: str) -> str:
     if name == NANO:
         return str(NANO_FOLDER)
     if name in CATALOGUE:
-        folder = cache_folder() / name
+        folder = models_folder() / name
         if not folder.is_dir():
             raise ModelError(f"the model {name!r} is not on this machine", f"fetch it with: fedse model pull {name}")
         return str(folder)
@@ -125,7 +122,7 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
         near = get_close_matches(name, list(CATALOGUE), n=1)
         raise ModelError(f"unknown model {name!r}", f"known: {', '.join(near or CATALOGUE)}")
     model = CATALOGUE[name]
-    folder = cache_folder() / name
+    folder = models_folder() / name
     if folder.is_dir():
         return folder
     with tempfile.TemporaryDirectory(prefix="fedse-pull-") as scratch:
@@ -139,7 +136,7 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
 
 def remove(name: str) -> bool:
     """Delete a pulled model; false if it was not there."""
-    folder = cache_folder() / name
+    folder = models_folder() / name
     if name not in CATALOGUE or not folder.is_dir():
         return False
     shutil.rmtree(folder)

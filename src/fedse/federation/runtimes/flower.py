@@ -37,17 +37,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-import platformdirs
 import uvicorn
 
 from fedse.errors import ConfigError, FedseError, MessageError, RunError
 from fedse.federation.runtimes import Runtime
 from fedse.sockets import SocketServer, call
+from fedse.storage import cache_folder
 
 # Flower reads these when it is imported.
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-os.environ.setdefault("FLWR_HOME", platformdirs.user_cache_dir("fedse-flower"))
+if "FLWR_HOME" not in os.environ:
+    os.environ["FLWR_HOME"] = str(cache_folder() / "flower")
 
 try:
     import httpx
