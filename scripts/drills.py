@@ -24,6 +24,7 @@ from helpers.drills import DRILLS, Bench, CannotDrillError
 
 
 def main(names: list[str]) -> int:
+    """Returns: the exit code."""
     rows: list[tuple[str, ...]] = []
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="fedse-") as folder:

@@ -1,4 +1,4 @@
-"""Fault drills: a federation of real processes on this machine, something that goes wrong, and what is right in the end.
+"""Fault drills: a federation of real processes on this machine, what goes wrong, and what is right in the end.
 
 Each drill is a function of a :class:`Bench`; it fails with an AssertionError or RunError, or returns a line for each
 fault: what was done, and what the processes made of it, in their own words.
@@ -550,10 +550,15 @@ def site_revoked(bench: Bench) -> list[Found]:
         drilled.start("wordle", moment="SIGSTOP explore 2")
         drilled.start("maze", moment="SIGSTOP explore 3")
         drilled.stopped("wordle")
+        folder = drilled.local.server_file.keys
+        folder.rename(folder.with_name("away"))
+        unread = drilled.told(SERVER, "cannot read .*sites")
+        folder.with_name("away").rename(folder)
         command = [sys.executable, "-m", "fedse", "federation"]
         where = ["--folder", str(drilled.folder.root)]
         subprocess.run([*command, "revoke", "wordle", *where], check=True, capture_output=True)
         drilled.stopped("maze")  # round 2 has gone on without wordle
+        assert drilled.outcome(1, "wordle") == "ok"
         drilled.go_on("wordle")
         assert drilled.ended("wordle") == 1
         words = drilled.told("wordle", "does not accept")
@@ -575,7 +580,12 @@ def site_revoked(bench: Bench) -> list[Found]:
             "revoked site",
             "fedse federation revoke while the site works; later fedse federation add-site",
             f"the round goes on at once (“{outcome}”); the site ends: {words}; with the new key it takes part again",
-        )
+        ),
+        Found(
+            "keys that cannot be read",
+            "the folder of the sites' keys is moved away while the server runs, and back before the revocation",
+            f"the server says {unread}; nobody is revoked meanwhile, and the revocation is noticed",
+        ),
     ]
 
 
