@@ -83,6 +83,10 @@ class RunError(FedseError):
     """A run folder is missing, incomplete, or belongs to another configuration."""
 
 
+class UnknownRunError(RunError):
+    """A site is to go on with a run of which it has nothing, as after the loss of its disk."""
+
+
 class StorageError(FedseError):
     """Writing to disk failed (full disk, no permission); what was there before is intact."""
 

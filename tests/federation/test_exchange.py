@@ -12,7 +12,7 @@ import pytest
 from fedse.errors import RunError, UpdateRejectedError
 from fedse.federation.server import Server
 from fedse.federation.strategies.averaging import average
-from fedse.messages import Diverged, Instruction, Purpose, Reply, Update
+from fedse.messages import Diverged, Instruction, Purpose, Refused, Reply, Update
 from fedse.progress import silent
 from fedse.runs.layout import ServerFolder
 from fedse.runs.records import read_records
@@ -99,6 +99,32 @@ def test_a_site_that_joins_late_is_let_in_with_its_demonstrations(tmp_path: Path
     assert of_b[: of_b.index(Purpose.ROUND) + 1] == [Purpose.JOIN, *let_in], "asked at the start, and when it is there"
     assert digest(tmp_path, 1) == random_state(0).digest
     assert digest(tmp_path, 3) == mean(random_state(2), random_state(3))
+
+
+def test_a_site_that_has_lost_what_it_knew_of_the_run_is_let_in_anew(tmp_path: Path) -> None:
+    lost = {"a": sends(1), "b": lambda one: replied(one, Refused(reason="UnknownRunError"))}
+    runtime, records = serve(tmp_path, lost, {"a": sends(3), "b": sends(4)}, sites="ab")
+    assert outcomes(records[1]) == {"a": "ok", "b": "refused: UnknownRunError"}
+    assert outcomes(records[2]) == {"a": "ok", "b": "ok"}
+    of_b = [one.purpose for one in runtime.asked if one.site == "b"]
+    again = of_b[of_b.index(Purpose.ROUND) + 1 :]
+    assert again[: again.index(Purpose.ROUND)] == [Purpose.JOIN, Purpose.CHECK, Purpose.DEMONSTRATE]
+
+
+def test_a_late_site_that_cannot_demonstrate_stays_outside_and_the_others_go_on(tmp_path: Path) -> None:
+    class Full(ScriptedSites):
+        def _answer(self, instruction: Instruction) -> bytes | str | None:
+            answer = super()._answer(instruction)
+            if (instruction.site, instruction.purpose) == ("b", Purpose.DEMONSTRATE):
+                return replied(instruction, Refused(reason="StorageError"))
+            return answer
+
+    runtime = Full(BEFORE, {1: {"a": sends(1)}, 2: {"a": sends(2)}}, {"b": 1})
+    config = toy_config(*map(toy_client, "ab"), rounds=2, exchange={"deadline": 60.0})
+    told: list[str] = []
+    Server(config, ServerFolder(tmp_path), runtime, listener=silent, told=told.append).run()
+    assert [outcomes(record)["b"] for record in read_records(ServerFolder(tmp_path))[1:]] == ["absent", "absent"]
+    assert any("b refused: StorageError" in line for line in told)
 
 
 def test_a_round_waits_beyond_its_deadline_for_a_quorum(tmp_path: Path) -> None:

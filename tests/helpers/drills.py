@@ -1,4 +1,4 @@
-"""Fault drills: a federation of real processes on this machine, something that goes wrong, and what is right at the end.
+"""Fault drills: a federation of real processes on this machine, what goes wrong, and what is right in the end.
 
 Each drill is a function of a :class:`Bench`; it fails with an AssertionError or RunError, or returns a line for each
 fault: what was done, and what the processes made of it, in their own words.
@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -178,7 +179,6 @@ class Drilled:
         variables: dict[str, str] = {}
         if moment:
             variables = {"PYTHONPATH": environment(HELPERS / "in_process")["PYTHONPATH"], "DRILL_MOMENT": moment}
-            variables["PYTHONPATH"] = os.pathsep.join([str(HELPERS / "in_process"), os.environ.get("PYTHONPATH", "")])
         if clock:
             variables |= {"LD_PRELOAD": str(_clock(self.folder.root.parent)), "DRILL_CLOCK": str(clock)}
         for name in names:
@@ -263,9 +263,10 @@ class Drilled:
         mean = average((1.0, update.adapter) for update in updates)
         assert load_state(folder, number).adapter().digest == mean.digest
 
-    def experience(self, site: str) -> int:
-        """Lines of the episodes that a site has on disk, over all rounds."""
-        return len(list(self.local.sides[site].data.glob("runs/*/sites/*/trajectories/round-*.jsonl.gz")))
+    def explored(self, site: str) -> set[int]:
+        """Rounds whose episodes a site has on disk; round 0 is that of the demonstrations."""
+        files = self.local.sides[site].data.glob("runs/*/sites/*/trajectories/round-*.jsonl.gz")
+        return {int(path.name[6:9]) for path in files}
 
 
 def kept_update(folder: ServerFolder, number: int, site: str) -> Update:
@@ -458,7 +459,7 @@ def site_hangs(bench: Bench) -> list[Found]:
         assert drilled.outcome(1, "wordle") == "missing"
         drilled.made_of(1, ["maze"])
         drilled.made_of(rounds, BOTH)
-        assert drilled.experience("wordle") == drilled.experience("maze"), "episodes of the missed round are kept"
+        assert drilled.explored("wordle") == {*range(rounds + 1)}, "episodes of the missed round are kept"
     return [
         Found(
             "site hangs past the deadline",
@@ -478,9 +479,7 @@ def strangers(bench: Bench) -> list[Found]:
     """A wrong key, an expired certificate, and a second process with a key that is in use."""
     with bench.federation(run_config(*BOTH)) as drilled:
         server, wordle = drilled.local.sides[SERVER], drilled.local.sides["wordle"]
-        file = drilled.local.server_file
-        good = {path: path.read_bytes() for path in (file.certificate, file.private_key)}
-        authority = _authority(bench, drilled)
+        authority = _authority(drilled)
         # A certificate that was good when the server was started, and is not any more when a site calls.
         ends = datetime.now(UTC) + timedelta(seconds=15)
         _certify(drilled, authority, ends)
@@ -494,10 +493,9 @@ def strangers(bench: Bench) -> list[Found]:
         drilled.start(SERVER)
         assert drilled.ended(SERVER) not in (0, None)
         refused = drilled.told(SERVER, "expired")
-        for path, content in good.items():
-            path.write_bytes(content)
-
-        drilled.start(SERVER, "maze")
+        _certify(drilled, authority, datetime.now(UTC) + timedelta(days=100))
+        drilled.start(SERVER)
+        drilled.start("maze", moment="SIGSTOP explore 2")
         key = wordle.folder / "site.key"
         right = key.read_bytes()
         key.write_bytes(keys.new_site_key().private)
@@ -505,7 +503,8 @@ def strangers(bench: Bench) -> list[Found]:
         assert drilled.ended("wordle") == 1
         unknown = drilled.told("wordle", "does not accept")
         key.write_bytes(right)
-        drilled.start("wordle", moment="SIGSTOP explore 2")
+        drilled.start("wordle")
+        drilled.stopped("maze")  # round 2 waits for it
 
         # Another folder with the same key, and another process in the same folder.
         double = server.folder.parent / "double"
@@ -514,15 +513,13 @@ def strangers(bench: Bench) -> list[Found]:
             shutil.copy2(wordle.folder / name, double / name)
         drilled.local.sides["double"] = type(wordle)("wordle", double)
         first = wordle.process
-        drilled.until(lambda: len(drilled.records) > 0, "round 0")
         drilled.start("wordle")
         assert drilled.ended("wordle") == 1
         locked = drilled.told("wordle", "another process works")
         wordle.process = first
         drilled.start("double")
         taken = drilled.told("double", "another process speaks")
-        drilled.stopped("wordle")
-        drilled.go_on("wordle")
+        drilled.go_on("maze")
         drilled.finish(*BOTH)
         drilled.local.stop("double")
         drilled.same_as(bench.whole)
@@ -553,10 +550,15 @@ def site_revoked(bench: Bench) -> list[Found]:
         drilled.start("wordle", moment="SIGSTOP explore 2")
         drilled.start("maze", moment="SIGSTOP explore 3")
         drilled.stopped("wordle")
+        folder = drilled.local.server_file.keys
+        folder.rename(folder.with_name("away"))
+        unread = drilled.told(SERVER, "cannot read .*sites")
+        folder.with_name("away").rename(folder)
         command = [sys.executable, "-m", "fedse", "federation"]
         where = ["--folder", str(drilled.folder.root)]
         subprocess.run([*command, "revoke", "wordle", *where], check=True, capture_output=True)
         drilled.stopped("maze")  # round 2 has gone on without wordle
+        assert drilled.outcome(1, "wordle") == "ok"
         drilled.go_on("wordle")
         assert drilled.ended("wordle") == 1
         words = drilled.told("wordle", "does not accept")
@@ -578,34 +580,56 @@ def site_revoked(bench: Bench) -> list[Found]:
             "revoked site",
             "fedse federation revoke while the site works; later fedse federation add-site",
             f"the round goes on at once (“{outcome}”); the site ends: {words}; with the new key it takes part again",
-        )
+        ),
+        Found(
+            "keys that cannot be read",
+            "the folder of the sites' keys is moved away while the server runs, and back before the revocation",
+            f"the server says {unread}; nobody is revoked meanwhile, and the revocation is noticed",
+        ),
     ]
 
 
 def site_disk_full(bench: Bench) -> list[Found]:
-    """A site's disk is full in the midst of a round, and has room again later."""
-    with bench.federation(run_config(*BOTH, rounds=4)) as drilled, _small_disk(drilled, "wordle") as disk:
+    """A site's disk is full while it explores, another's while it trains; both have room again later."""
+    rounds = 5
+    with ExitStack() as stack:
+        drilled = stack.enter_context(bench.federation(run_config(*BOTH, rounds=rounds)))
+        disks = {site: stack.enter_context(_small_disk(drilled, site)) for site in BOTH}
+        line = drilled.line("maze")
+        held = threading.Event()
+        line.cut_at_upload(3, held.set)  # its update of round 2, so that the round waits
         drilled.start(SERVER)
         drilled.start("wordle", moment="SIGSTOP explore 2")
-        drilled.start("maze", moment="SIGSTOP explore 3")
+        drilled.start("maze", moment="SIGSTOP train 3")
         drilled.stopped("wordle")
-        disk.fill()
+        disks["wordle"].fill()
         drilled.go_on("wordle")
+        words = [drilled.told("wordle", "refused to round of round 2")]
+        disks["wordle"].free()
+        drilled.until(held.is_set, "the update of maze")
+        line.mend()
         drilled.stopped("maze")
-        words = drilled.told("wordle", "refused to round of round 2")
-        disk.free()
+        disks["maze"].fill()
         drilled.go_on("maze")
+        words += [drilled.told("maze", "refused to round of round 3")]
+        disks["maze"].free()
         drilled.finish(*BOTH)
-        outcome = drilled.outcome(2, "wordle")
-        assert outcome.startswith("refused: St"), outcome
+        outcomes = drilled.outcome(2, "wordle"), drilled.outcome(3, "maze")
+        assert all(outcome.startswith("refused: Sto") for outcome in outcomes), outcomes
         drilled.made_of(2, ["maze"])
-        drilled.made_of(4, BOTH)
+        drilled.made_of(3, ["wordle"])
+        drilled.made_of(rounds, BOTH)
+        for site in BOTH:
+            counted = {0, *(number for number in range(1, rounds + 1) if drilled.outcome(number, site) == "ok")}
+            assert drilled.explored(site) >= counted, "episodes of earlier rounds are kept"
+        assert 3 in drilled.explored("maze"), "what was explored before the disk was full is kept"
     return [
         Found(
-            "full disk at a site",
-            "a tmpfs that is filled while the site explores, and emptied a round later",
-            f"the round without it (“{outcome}”); the site says {words} and stays; it takes part again",
+            f"full disk at a site while it {work}",
+            "a tmpfs that is filled in the midst of it, and emptied later",
+            f"the round without it (“{outcome}”); the site says {said} and stays; it takes part again",
         )
+        for work, outcome, said in zip(("explores", "trains"), outcomes, words, strict=True)
     ]
 
 
@@ -651,7 +675,7 @@ DRILLS: tuple[Callable[[Bench], list[Found]], ...] = (
 # --- what they need -------------------------------------------------------------------------------------------------
 
 
-def _authority(bench: Bench, drilled: Drilled) -> keys.Pair:
+def _authority(drilled: Drilled) -> keys.Pair:
     """Make an authority of our own the federation's, whose key the operator's folder does not have any more."""
     authority = keys.new_authority()
     for side in drilled.local.sides.values():
@@ -661,7 +685,7 @@ def _authority(bench: Bench, drilled: Drilled) -> keys.Pair:
 
 def _certify(drilled: Drilled, authority: keys.Pair, ends: datetime) -> None:
     file = drilled.local.server_file
-    made = keys.new_server_certificate(authority, ["127.0.0.1"], days=1, now=ends - timedelta(days=1))
+    made = keys.new_server_certificate(authority, ["127.0.0.1"], days=100, now=ends - timedelta(days=100))
     file.certificate.write_bytes(made.public)
     file.private_key.write_bytes(made.private)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fedse.config import RunConfig
 from fedse.deployment.files import ServerFile, split_address
 from fedse.deployment.keys import RENEW_DAYS, check_server, registered_keys
-from fedse.errors import ConfigError, RunError
+from fedse.errors import ConfigError, FedseError, RunError
 from fedse.federation.server import Server, strategy_of
 from fedse.processes import interrupted_by_sigterm
 from fedse.progress import Listener
@@ -156,16 +156,24 @@ def _watched_keys(
 
     def watch() -> None:
         known = dict(keys)
+        trouble = ""
         while not done.wait(_LOOK_SECONDS):
-            now, _ = site_keys(file)
-            for site in known.keys() - now.keys():
-                way.revoke(site)
-                told(f"{site}: its key was taken away; it takes part no more")
-            for site, key in now.items():
-                if known.get(site) != key:
-                    way.admit(site, key)
-                    told(f"{site}: its key is new")
-            known = now
+            try:
+                now, _ = site_keys(file)
+                for site in known.keys() - now.keys():
+                    way.revoke(site)
+                    del known[site]
+                    told(f"{site}: its key was taken away; it takes part no more")
+                for site, key in now.items():
+                    if known.get(site) != key:
+                        way.admit(site, key)
+                        known[site] = key
+                        told(f"{site}: its key is new")
+                trouble = ""
+            except FedseError as error:  # until it is mended, the keys stay as they are
+                if str(error) != trouble:
+                    told(str(error))
+                trouble = str(error)
 
     thread = threading.Thread(target=watch, name="fedse-keys", daemon=True)
     thread.start()

@@ -26,7 +26,7 @@ from fedse.config import RunConfig
 from fedse.deployment.files import SiteFile
 from fedse.deployment.keys import read_site_key
 from fedse.deployment.terms import agreed
-from fedse.errors import FedseError, MessageError, RunError
+from fedse.errors import FedseError, MessageError, RunError, UnknownRunError
 from fedse.messages import Instruction, Purpose, Refused, Reply
 from fedse.processes import stopped_by_signals
 from fedse.progress import Event, Listener
@@ -153,7 +153,8 @@ class SiteService:
 
         Raises:
             ConfigError: if the site does not take part in such a run.
-            RunError: if the run is not known here, or goes on with other settings than it began with.
+            UnknownRunError: if the run is not known here.
+            RunError: if it goes on with other settings than it began with.
         """
         folder = RunFolder(self._file.folder / "runs" / (instruction.run or "unnamed"))
         place = folder.root / "config.yaml"
@@ -171,7 +172,7 @@ class SiteService:
                 atomic_write(place, dump_config(config))
         if self._host is None or self._run != instruction.run:
             if not place.exists():
-                raise RunError(f"run {instruction.run} is not known here", "let the server ask the site to join first")
+                raise UnknownRunError(f"run {instruction.run} is not known here", "the server lets the site in anew")
             self._host = None  # one base model at a time
             self._host = self._built(load_config(None, place, []), folder)
             self._run = instruction.run

@@ -18,7 +18,7 @@ from fedse.adapters.algebra import moved
 from fedse.adapters.checks import in_words, state_problems
 from fedse.adapters.state import AdapterState
 from fedse.config import ClientConfig, RunConfig
-from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UpdateRejectedError
+from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UnknownRunError, UpdateRejectedError
 from fedse.federation.channel import Channel, lacks_adapter
 from fedse.federation.evaluators import evaluation_hosts
 from fedse.federation.runtimes import Runtime
@@ -70,6 +70,11 @@ class _Gathered:
     def site(self) -> str:
         """Who was asked."""
         return self.instruction.site
+
+    @property
+    def is_new(self) -> bool:
+        """The site says that it knows nothing of the run."""
+        return isinstance(self.answer, Refused) and self.answer.reason == UnknownRunError.__name__
 
     @property
     def outcome(self) -> str:
@@ -182,11 +187,11 @@ class Server:
                 continue
             try:
                 self._admit([site])
+                if site in self._members:
+                    found += self._demonstrate([site])
             except RunError as refusal:
                 self._say(str(refusal))
-                continue
-            if site in self._members:
-                found += self._demonstrate([site])
+                self._members.discard(site)
         return found
 
     def _demonstrate(self, sites: Iterable[str]) -> list[_Gathered]:
@@ -281,6 +286,7 @@ class Server:
                 lambda reply, data: atomic_write(inbox / reply.site, data),
             )
             found |= {one.site: one for one in gathered}
+            self._members -= {one.site for one in gathered if one.is_new}  # let in anew before the next round
             updates = sum(one.scalars is not None for one in found.values())
             if updates >= self._quorum:
                 return [found[site] for site in sorted(found)]
