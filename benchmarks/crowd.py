@@ -3,8 +3,8 @@
     python benchmarks/crowd.py [--most 1000] [--rounds 2] [--codec bf16]
 
 The whole round loop runs: instructions are encoded, replies decoded, screened, written to disk, absorbed.  The adapters
-have the shape of the nano model's at rank 16 (1.4 MB of float32).  The sites are one object that answers for all of them
-and keeps nothing of its own, so what grows is the server's.  Each number of sites has a process of its own.
+have the shape of the nano model's at rank 16 (1.4 MB of float32).  The sites are one object that answers for all of
+them and keeps nothing of its own, so what grows is the server's.  Each number of sites has a process of its own.
 """
 
 from __future__ import annotations

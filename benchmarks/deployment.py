@@ -4,8 +4,8 @@
 
 The adapters have the shape of SmolLM2-135M's on all linear layers (2.4 million values at rank 8), and travel as they do
 by default.  The sites do no work: they send back what they were sent with small changes, and a success rate.  So the
-time of a round is that of messages, server and disk.  Every round is evaluated at every site.  The deployment has TLS, a
-key for each site, and the server's folder on disk, as ``fedse server start`` has; both ways are measured in this run.
+time of a round is that of messages, server and disk.  Every round is evaluated at every site.  The deployment has TLS,
+a key for each site, and the server's folder on disk, as ``fedse server start`` has; both ways are measured in this run.
 """
 
 from __future__ import annotations

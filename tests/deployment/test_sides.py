@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from peft import PeftModel
 
-from fedse.config import RunConfig
 from fedse.deployment.files import load_site_file
 from fedse.deployment.local import SERVER, LocalFederation
 from fedse.deployment.server import server_status
@@ -19,29 +18,9 @@ from fedse.deployment.site import ask_site
 from fedse.errors import RunError
 from fedse.models.tiny import tiny_model
 from fedse.runs.records import read_records
+from helpers.deployed import SECONDS, small_run
 
 pytestmark = pytest.mark.long
-SECONDS = 120.0
-
-
-def small_run(**changes: object) -> RunConfig:
-    """Two sites on the tiny model, one round."""
-    sites = [
-        {"name": name, "environment": name, "demonstrations": 1, "episodes_per_round": 1} for name in ("maze", "wordle")
-    ]
-    return RunConfig.model_validate(
-        {
-            "rounds": 1,
-            "model": {"name": "tiny"},
-            "lora": {"rank": 2},
-            "clients": sites,
-            "rollout": {"max_turns": 2, "max_response_tokens": 8},
-            "training": {"steps": 1},
-            "evaluation": {"tasks": 1},
-            "exchange": {"deadline": SECONDS},
-        }
-        | changes
-    )
 
 
 def fedse(*arguments: str) -> subprocess.CompletedProcess[str]:
