@@ -159,11 +159,12 @@ class Drilled:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def told(self, name: str, pattern: str) -> str:
-        """The first line of a side's log with a pattern, without its time; waited for."""
+        """The first line of a side's log with a pattern, without what differs from run to run; waited for."""
         self.until(lambda: re.search(pattern, self.log(name)) is not None, f"{name} says {pattern!r}")
         [line] = [line for line in self.log(name).splitlines() if re.search(pattern, line)][:1]
         line = re.sub(r"^\d\d:\d\d:\d\d ", "", line.strip())
         line = re.sub(r"127\.0\.0\.1:\d+", "HOST:PORT", line).replace(str(self.folder.root) + "/", "")
+        line = re.sub(r"\b[0-9a-f]{12,}\b", "…", line)
         return f"“{line}”"
 
     # What is done.
@@ -343,7 +344,7 @@ def server_killed(bench: Bench) -> list[Found]:
         Found(
             "server killed within a round",
             "SIGKILL with one of two updates in; again with the round on disk, but not its record",
-            "the sites give their updates again, without training again; all as undisturbed",
+            "the sites are asked again and give the same updates; all as undisturbed",
         ),
         Found(
             "server killed between rounds",
