@@ -30,11 +30,13 @@ from fedse.deployment.files import load_site_file
 from fedse.deployment.folders import FederationFolder
 from fedse.deployment.local import SERVER, LocalFederation
 from fedse.deployment.site import ask_site
+from fedse.federation.channel import Channel, read_reply
+from fedse.federation.server import strategy_of
 from fedse.federation.strategies.averaging import average
-from fedse.messages import Reply, Update
+from fedse.messages import Update
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
-from fedse.runs.rounds import load_state
+from fedse.runs.rounds import GLOBAL, State, load_state
 from fedse.settings import dump_config
 from fedse.types import RoundRecord
 from helpers.faulty_line import FaultyLine
@@ -260,9 +262,13 @@ class Drilled:
         folder = self.local.server_folder
         answered = {site for site in BOTH if self.outcome(number, site) == "ok"}
         assert answered == set(sites), self.records[number].clients
-        updates = [kept_update(folder, number, site) for site in sorted(sites)]
+        strategy = strategy_of(self.local.run)
+        updates = [kept_update(self.local.run, folder, number, site) for site in sorted(sites)]
         mean = average((1.0, update.adapter) for update in updates)
-        assert load_state(folder, number).adapter().digest == mean.digest
+        before = load_state(folder, number - 1)
+        channel = Channel(self.local.run.exchange.codec, folder, strategy)
+        expected, _ = channel.rounded(before, State({GLOBAL: mean}))
+        assert load_state(folder, number).adapter().digest == expected.adapter().digest
 
     def explored(self, site: str) -> set[int]:
         """Rounds whose episodes a site has on disk; round 0 is that of the demonstrations."""
@@ -270,9 +276,9 @@ class Drilled:
         return {int(path.name[6:9]) for path in files}
 
 
-def kept_update(folder: ServerFolder, number: int, site: str) -> Update:
+def kept_update(config: RunConfig, folder: ServerFolder, number: int, site: str) -> Update:
     """A site's update, as the server has kept it."""
-    answer = Reply.decode(folder.reply(number, site).read_bytes()).answer
+    answer = read_reply(strategy_of(config), folder, number, site).answer
     assert isinstance(answer, Update)
     return answer
 

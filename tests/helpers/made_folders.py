@@ -56,4 +56,4 @@ def keep_round(
         for site, data in replies.items():
             (inbox / site).write_bytes(data)
         save_round(run.server, number, State(adapters), inbox, base_name=base_name)
-    save_exchange(run.server, number, Exchange("", {}, sizes))
+    save_exchange(run.server.round(number), Exchange("", {}, sizes))

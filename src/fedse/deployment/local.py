@@ -35,6 +35,7 @@ _PROGRAM = (
     "end_with({parent}); runpy.run_module('fedse', run_name='__main__', alter_sys=True)"
 )
 _STOPPING_SECONDS = 15.0
+_PROBE = 255
 
 
 @dataclass
@@ -241,7 +242,7 @@ def has_networks() -> bool:
     if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     try:
-        with own_network(0):
+        with own_network(_PROBE):
             return True
     except (OSError, subprocess.CalledProcessError):
         return False
@@ -256,7 +257,9 @@ def own_network(number: int) -> Iterator[Network]:
     """
     tag = f"fedse-{os.getpid()}-{number}"
     ours, theirs = f"fs{os.getpid() % 10**6}-{number}", f"ft{os.getpid() % 10**6}-{number}"
-    here, there = f"10.209.{number}.1", f"10.209.{number}.2"
+    # Another process with the same addresses would take this one's answers; few have the same last digits.
+    subnet = f"10.{100 + os.getpid() % 100}.{number}"
+    here, there = f"{subnet}.1", f"{subnet}.2"
     with ExitStack() as stack:
         _ip("netns", "add", tag)
         stack.callback(_ip, "netns", "del", tag)

@@ -50,6 +50,7 @@ class Channel:
         self._load = lru_cache(maxsize=_STATES)(lambda number: load_state(folder, number))
         self._changes: Mapping[str, bytes] = {}
         self._held: dict[str, int] = {}
+        self._replied: dict[str, int] = {}
         self._sent: Counter[str] = Counter()
         self._told: dict[tuple[str, str], Delta] = {}
 
@@ -156,8 +157,13 @@ class Channel:
             data, lambda digest: base if base is not None and base.digest == digest else None, codec=self._codec
         )
         if instruction.adapter is not None and not instruction.owner and not lacks_adapter(reply):
-            self._held[instruction.site] = self._number
+            self._replied[instruction.site] = self._number
         return reply
+
+    def settle(self) -> None:
+        """Note what the sites have by their replies.  Not before all came: in which order must not matter."""
+        self._held |= self._replied
+        self._replied = {}
 
     def _delta(self, site: str, adapter: AdapterState) -> Delta | None:
         """How an adapter is told to a site; None if it has nothing like it."""

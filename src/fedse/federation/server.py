@@ -44,6 +44,8 @@ ABSENT = "absent"
 NOT_DRAWN = "not drawn"
 
 _POLL_SECONDS = 0.5
+#: So long a server that was started again waits for all sites to come back before it goes on without some.
+_RETURN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,25 @@ class Server:
             FedseError: what a runtime on this machine raises for its sites.
         """
         done = len(read_records(self._folder))
-        self._open()
+        self._open(resumed=done > 0)
         state = self._resume(done - 1) if done else self._begin()
         for number in range(max(done, 1), self._config.rounds + 1):
             state = self._round(number, state)
 
-    def _open(self) -> None:
-        """Let the sites in: all of them, or where there is a deadline, those that answer in time."""
+    def _open(self, *, resumed: bool) -> None:
+        """Let the sites in.
+
+        Without a deadline, all of them.  With one, those that answer in time; a run that goes on does not wait for
+        sites that cannot be reached, nor for those that refuse.
+        """
+        if resumed and self._config.exchange.deadline is not None:
+            began = time.monotonic()
+            while len(self._members) < self._quorum or (
+                time.monotonic() - began < _RETURN_SECONDS and len(self._members) < len(self._config.sites)
+            ):
+                self._newcomers()
+                time.sleep(_POLL_SECONDS)
+            return
         while True:
             missing = [found for found in self._admit(self._config.sites) if found.outcome == MISSING]
             if self._config.exchange.deadline is None:
@@ -154,51 +168,63 @@ class Server:
                 return
             self._say(f"waiting for {self._quorum - len(self._members)} more sites to join")
 
-    def _admit(self, sites: Iterable[str]) -> list[_Gathered]:
+    def _admit(self, sites: Iterable[str], *, strict: bool = True) -> list[_Gathered]:
         """Let sites in: learn which tasks they have, and have all check that they can learn beside each other.
+
+        Args:
+            sites: those that are members already are left out.
+            strict: refuse to go on where one of them refuses; else it stays outside.
 
         Returns:
             What was asked and answered.
 
         Raises:
-            RunError: if one of them refuses at the beginning.
+            RunError: see ``strict``.
         """
-        new = [site for site in sites if site not in self._members]
-        joined = self._gather(self._instruction(Purpose.JOIN, 0, site, **self._proposal(site)) for site in new)
-        here = [found for found in joined if found.outcome != MISSING]
-        _required(here)
-        self._tasks |= {name: summary for found in here for name, summary in found.report.tasks.items()}
-        names = self._members | {found.site for found in here}
+        asked = [site for site in sites if site not in self._members]
+        joined = self._gather(self._instruction(Purpose.JOIN, 0, site, **self._proposal(site)) for site in asked)
+        here = self._unrefused(joined, strict=strict)
+        tasks = {name: summary for found in here for name, summary in found.report.tasks.items()}
+        new = {found.site for found in here}
+        self._tasks |= tasks
         checked: list[_Gathered] = []
         if self._config.rounds and here:
-            checked = self._gather(
-                self._with_tasks(Purpose.CHECK, site, needs=self._needs) for site in self._named(names)
-            )
-            _required([found for found in checked if found.outcome != MISSING])
-        self._members = names - {found.site for found in checked if found.outcome == MISSING}
+            names = self._named(self._members | new)
+            checked = self._gather(self._with_tasks(Purpose.CHECK, site, needs=self._needs) for site in names)
+            can = {found.site for found in self._unrefused(checked, strict=strict)}
+            # Where one that was there before cannot learn beside the new ones, it is they who stay outside.
+            refused = {found.site for found in checked if found.outcome not in (OK, MISSING)}
+            new = new & can if refused <= new else set()
+            self._members -= {found.site for found in checked if found.outcome == MISSING}
+        self._tasks = {name: told for name, told in self._tasks.items() if name not in tasks or self._at(name) in new}
+        self._members |= new
         return [*joined, *checked]
 
     def _newcomers(self) -> list[_Gathered]:
-        """Let in who came late; who is refused then stays outside, and the others go on."""
+        """Let in who came late; who refuses stays outside, and the others go on."""
+        before = set(self._members)
         reachable = self._runtime.reachable(self._config.sites)
-        found: list[_Gathered] = []
-        for site in self._config.sites:
-            if site in self._members or site not in reachable:
-                continue
-            try:
-                self._admit([site])
-                if site in self._members:
-                    found += self._demonstrate([site])
-            except RunError as refusal:
-                self._say(str(refusal))
-                self._members.discard(site)
+        self._admit([site for site in self._config.sites if site in reachable], strict=False)
+        return self._demonstrate(self._named(self._members - before), strict=False) if self._config.rounds else []
+
+    def _demonstrate(self, sites: Iterable[str], *, strict: bool = True) -> list[_Gathered]:
+        found = self._gather(self._with_tasks(Purpose.DEMONSTRATE, site) for site in sites)
+        shown = {one.site for one in self._unrefused(found, strict=strict)}
+        self._members -= {one.site for one in found} - shown
         return found
 
-    def _demonstrate(self, sites: Iterable[str]) -> list[_Gathered]:
-        found = self._gather(self._with_tasks(Purpose.DEMONSTRATE, site) for site in sites)
-        _required([one for one in found if one.outcome != MISSING])
-        self._members -= {one.site for one in found if one.outcome == MISSING}
-        return found
+    def _unrefused(self, gathered: Sequence[_Gathered], *, strict: bool) -> list[_Gathered]:
+        """Those that did what they were asked; of the others, the missing are never an error."""
+        refused = [found for found in gathered if found.outcome not in (OK, MISSING)]
+        if strict:
+            _required(refused)
+        for found in refused:
+            self._say(f"{found.site} stays outside: {found.outcome}")
+        return [found for found in gathered if found.outcome == OK]
+
+    def _at(self, name: str) -> str:
+        """The site that has an environment."""
+        return next(client.at for client in self._config.clients if client.name == name)
 
     def _resume(self, number: int) -> State:
         state = load_state(self._folder, number)
@@ -502,6 +528,7 @@ class Server:
 
         for index, data in self._runtime.ask(sent(), deadline=self._config.exchange.deadline):
             gathered[index] = self._read(gathered[index], data, keep)
+        self._channel.settle()
         return gathered
 
     def _read(self, asked: _Gathered, data: bytes | str, keep: _Keep | None) -> _Gathered:
