@@ -112,7 +112,9 @@ class Played:
     def adapters(self) -> dict[str, str]:
         folders = {SERVER: self.folder(SERVER) / "run"} | {site: self.own_data(site) for site in SITES}
         return {
-            f"{name}/{path.parent.parent.name}/{path.parent.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+            f"{name}/{path.parent.parent.name}/{path.parent.name}/{path.name}": hashlib.sha256(
+                path.read_bytes()
+            ).hexdigest()
             for name, folder in folders.items()
             for path in folder.rglob("*.safetensors")
         }

@@ -13,6 +13,7 @@ import pytest
 
 from fedse.deployment.demo import demonstrate
 from fedse.deployment.local import LocalFederation, has_networks, own_network
+from fedse.errors import RunError
 from helpers.deployed import small_run
 
 pytestmark = pytest.mark.long
@@ -60,3 +61,14 @@ def test_from_a_network_of_its_own_a_site_reaches_this_machine_alone() -> None:
         [route] = [line.split()[0] for line in routes.stdout.splitlines()]
         assert route == network.server.removesuffix("1") + "0/30"
     assert not networks()
+
+
+def test_a_side_that_fails_is_told_with_its_log(tmp_path: Path) -> None:
+    with LocalFederation(small_run(), home=tmp_path / "sides") as federation:
+        (federation.sides["maze"].folder / "site.key").unlink()
+        federation.start("maze")
+        process = federation.sides["maze"].process
+        assert process is not None
+        process.wait(60)
+        with pytest.raises(RunError, match=r"(?s)maze ended with code 1:.*site\.key"):
+            federation.check_running()

@@ -55,13 +55,18 @@ def demonstrate(run: RunConfig, *, line: Callable[[str, str], None], home: Path 
         home: has the folders, which stay; default: they go in the end.
 
     Raises:
-        RunError: if the server fails.
+        RunError: if a side fails.
     """
     networks = has_networks()
     with LocalFederation(run, home=home, networks=networks) as federation:
         follow = FollowedLogs({name: side.log for name, side in federation.sides.items()}, line)
+
+        def watch() -> None:
+            follow()
+            federation.check_running()
+
         federation.start_all()
-        federation.wait(_LONGEST_SECONDS, watch=follow)
+        federation.wait(_LONGEST_SECONDS, watch=watch)
         federation.stop_all()
         follow()
         folder = federation.server_folder

@@ -188,7 +188,17 @@ class LocalFederation:
             time.sleep(0.1)
         watch()
         if process.returncode:
-            raise RunError(f"the server ended with code {process.returncode}:\n{self.log_end(SERVER)}")
+            raise RunError(f"{SERVER} ended with code {process.returncode}:\n{self.log_end(SERVER)}")
+
+    def check_running(self) -> None:
+        """See that no side's process has failed.
+
+        Raises:
+            RunError: with the end of its log.
+        """
+        for name, side in self.sides.items():
+            if side.process is not None and side.process.poll():
+                raise RunError(f"{name} ended with code {side.process.returncode}:\n{self.log_end(name)}")
 
     def log_end(self, name: str, lines: int = 15) -> str:
         """The last lines of a side's log."""
@@ -268,7 +278,12 @@ def own_network(number: int) -> Iterator[Network]:
         _ip("addr", "add", f"{here}/30", "dev", ours)
         _ip("link", "set", ours, "up")
         inside = ("ip", "netns", "exec", tag)
-        for command in (("addr", "add", f"{there}/30", "dev", theirs), ("link", "set", theirs, "up")):
+        commands = (
+            ("addr", "add", f"{there}/30", "dev", theirs),
+            ("link", "set", theirs, "up"),
+            ("link", "set", "lo", "up"),
+        )
+        for command in commands:
             subprocess.run([*inside, "ip", *command], check=True, capture_output=True)
         yield Network(here, inside)
 
