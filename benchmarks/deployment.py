@@ -30,7 +30,8 @@ from fedse.deployment.folders import FederationFolder, create
 from fedse.deployment.local import free_port
 from fedse.deployment.server import site_keys
 from fedse.federation.runtimes import Runtime
-from fedse.federation.runtimes.flower import link, serve
+from fedse.federation.runtimes.flower.link import link
+from fedse.federation.runtimes.flower.node import serve
 from fedse.federation.server import Server
 from fedse.messages import Done, Purpose, Rates, Reply, Update
 from fedse.progress import Event, Phase

@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from fedse.federation.runtimes.flower import link, serve
+from fedse.federation.runtimes.flower.link import link
+from fedse.federation.runtimes.flower.node import serve
 
 #: The same exchange through Flower's own programs (flower-superlink with TLS, in memory; five flower-supernode; a
 #: ServerApp and a ClientApp that reverses the bytes of one array): seconds of the wall clock, measured earlier on a

@@ -19,7 +19,7 @@ from fedse.deployment.local import SERVER, LocalFederation
 from fedse.deployment.server import serve_federation
 from fedse.deployment.site import SiteService
 from fedse.federation.run import run
-from fedse.federation.runtimes.flower import serve
+from fedse.federation.runtimes.flower.node import serve
 from fedse.progress import silent
 from fedse.runs.layout import RunFolder
 from fedse.runs.records import read_records

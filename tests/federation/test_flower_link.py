@@ -30,8 +30,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fedse.errors import ConfigError, FedseError, MessageError, RunError
-from fedse.federation.runtimes import flower
-from fedse.federation.runtimes.flower import FlowerRuntime, link, serve
+from fedse.federation.runtimes.flower import link as server_end
+from fedse.federation.runtimes.flower import node as site_end
+from fedse.federation.runtimes.flower import packing
+from fedse.federation.runtimes.flower.link import FlowerRuntime, link
+from fedse.federation.runtimes.flower.node import _SiteEnd, serve
 
 LIMIT = 12_000_000
 HOUR = datetime.timedelta(hours=1)
@@ -382,14 +385,14 @@ def test_only_what_sites_need_can_be_reached(keys: Keys, told: Told) -> None:
 
 def signed(keys: Keys, name: str, *, age: float = 0) -> dict[str, str]:
     """The headers of a site's request."""
-    key = flower.bytes_to_private_key((keys.folder / f"{name}.key").read_bytes())
-    stamp = (flower.now() - datetime.timedelta(seconds=age)).isoformat()
+    key = site_end.bytes_to_private_key((keys.folder / f"{name}.key").read_bytes())
+    stamp = (site_end.now() - datetime.timedelta(seconds=age)).isoformat()
     return {
         "content-type": "application/protobuf",
-        "flwr-public-key": base64.b64encode(flower.public_key_to_bytes(key.public_key())).decode(),
+        "flwr-public-key": base64.b64encode(site_end.public_key_to_bytes(key.public_key())).decode(),
         "flwr-timestamp": stamp,
-        "flwr-signature": base64.b64encode(flower.sign_message(key, stamp.encode())).decode(),
-        "fedse-flower": flower._VERSION,
+        "flwr-signature": base64.b64encode(site_end.sign_message(key, stamp.encode())).decode(),
+        "fedse-flower": packing.VERSION,
     }
 
 
@@ -418,12 +421,12 @@ def test_a_request_without_the_keys_signature_is_refused(keys: Keys, told: Told)
 
 
 def test_a_site_cannot_speak_for_another(keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flower, "_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(server_end, "HOLD_SECONDS", 0.0)
     with server(keys, told, "a", "b") as runtime, stranger(keys, runtime) as client:
         member = runtime._post.member("b")
         assert member is not None
-        node = flower.Node(node_id=member.node)
-        content = flower.PullMessagesRequest(node=node).SerializeToString()
+        node = site_end.Node(node_id=member.node)
+        content = site_end.PullMessagesRequest(node=node).SerializeToString()
         headers = signed(keys, "a")
         assert client.post("/v1/fleet/pull-messages", content=content, headers=headers).status_code == 401
         headers = signed(keys, "b")
@@ -432,7 +435,7 @@ def test_a_site_cannot_speak_for_another(keys: Keys, told: Told, monkeypatch: py
 
 def half(keys: Keys, name: str, port: int, reply: bytes) -> None:
     """Be a site that is killed when it has sent half of its reply."""
-    end = flower._SiteEnd(
+    end = _SiteEnd(
         f"127.0.0.1:{port}",
         keys.folder / "authority.pem",
         keys.folder / f"{name}.key",
@@ -443,16 +446,16 @@ def half(keys: Keys, name: str, port: int, reply: bytes) -> None:
     end.activate()
     work = end.poll()
     assert work is not None
-    parcel = flower._Parcel.of(flower.Message(flower._pack(reply), reply_to=work[0]))
-    node = flower.Node(node_id=end.node)
+    parcel = packing.Parcel.of(packing.Message(packing.pack(reply), reply_to=work[0]))
+    node = site_end.Node(node_id=end.node)
     answer = end._client.PushMessages(
-        flower.PushMessagesRequest(
-            node=node, messages_list=[flower.message_to_proto(parcel.head)], message_object_trees=[parcel.tree]
+        site_end.PushMessagesRequest(
+            node=node, messages_list=[site_end.message_to_proto(parcel.head)], message_object_trees=[parcel.tree]
         )
     )
     [first, *_] = parcel.objects
     assert first in answer.objects_to_push
-    request = flower.PushObjectRequest(
+    request = site_end.PushObjectRequest(
         node=node,
         run_id=work[0].metadata.run_id,
         object_id=first,
@@ -467,7 +470,7 @@ def half(keys: Keys, name: str, port: int, reply: bytes) -> None:
 def test_a_site_that_was_killed_while_it_sent_its_reply_answers_anew(
     keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flower, "_LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(server_end, "_LEASE_SECONDS", 0.0)
     with server(keys, told, "a") as runtime:
         replies: list[tuple[int, bytes]] = []
         asking = threading.Thread(target=lambda: replies.extend(runtime.ask([("a", b"12")], deadline=30)))
@@ -482,7 +485,7 @@ def test_a_site_that_was_killed_while_it_sent_its_reply_answers_anew(
 def test_replies_wait_at_their_sites_while_the_server_is_busy(
     keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flower, "_MOST_REPLIES", 2)
+    monkeypatch.setattr(server_end, "_MOST_REPLIES", 2)
     names = [f"site-{number}" for number in range(5)]
     with server(keys, told, *names) as runtime, ExitStack() as stack:
         for name in names:
@@ -580,7 +583,7 @@ def test_nothing_of_a_message_is_logged_or_written(
 
 
 def test_without_flower_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "flwr.app", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.delitem(sys.modules, "fedse.federation.runtimes.flower")
     with pytest.raises(ConfigError, match=r"fedse\[flower\]"):
         importlib.import_module("fedse.federation.runtimes.flower")
@@ -590,14 +593,14 @@ def test_without_flower_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_no_address_is_refused(keys: Keys, address: str) -> None:
     keys.site("a")
     with pytest.raises(ConfigError, match="no address"):
-        flower._SiteEnd(address, keys.folder / "authority.pem", keys.folder / "a.key", threading.Event(), print, LIMIT)
+        _SiteEnd(address, keys.folder / "authority.pem", keys.folder / "a.key", threading.Event(), print, LIMIT)
 
 
 def test_files_that_are_missing_are_named(keys: Keys, told: Told) -> None:
     with pytest.raises(ConfigError, match=r"authority.*cannot be used"):
-        flower._SiteEnd("h:1", keys.folder / "none", keys.folder / "server.key", threading.Event(), print, LIMIT)
+        _SiteEnd("h:1", keys.folder / "none", keys.folder / "server.key", threading.Event(), print, LIMIT)
     with pytest.raises(ConfigError, match=r"site's key.*cannot be used"):
-        flower._SiteEnd("h:1", keys.folder / "authority.pem", keys.folder / "none", threading.Event(), print, LIMIT)
+        _SiteEnd("h:1", keys.folder / "authority.pem", keys.folder / "none", threading.Event(), print, LIMIT)
     (keys.folder / "server.pem").write_text("no certificate")
     with pytest.raises(ConfigError, match=r"server's certificate.*cannot be used"), server(keys, told, "a"):
         pass
@@ -649,12 +652,12 @@ def test_the_server_is_restarted_while_a_site_works(keys: Keys, told: Told) -> N
 
 def _serve(folder: Path, port: int, ahead: float, reply: bytes) -> None:
     """A site's process, whose clock may be wrong."""
-    right = flower.now
+    right = site_end.now
     if ahead:
         from flwr.app.message import message
 
         wrong = lambda: right() + datetime.timedelta(seconds=ahead)  # noqa: E731
-        flower.now = message.now = wrong
+        site_end.now = message.now = wrong
 
     def answer(data: bytes) -> bytes:
         if reply == b"hang":
@@ -695,7 +698,7 @@ def test_clocks_may_be_an_hour_apart(keys: Keys, told: Told, ahead: float) -> No
 def test_a_killed_site_answers_when_it_is_back_and_only_one_process_speaks_for_it(
     keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flower, "_LEASE_SECONDS", 4.0)  # signs of life come every 3 s
+    monkeypatch.setattr(server_end, "_LEASE_SECONDS", 4.0)  # signs of life come every 3 s
     with server(keys, told, "a") as runtime:
         with process(keys.folder, runtime.port, reply=b"hang") as killed:
             replies = runtime.ask([("a", b"1")], deadline=60)
@@ -715,23 +718,23 @@ def test_a_killed_site_answers_when_it_is_back_and_only_one_process_speaks_for_i
 
 
 def test_objects_that_claim_more_than_they_hold_are_refused() -> None:
-    parcel = flower._Parcel.of(
-        flower.make_message(
-            flower.Metadata(1, "", 1, 2, "", "", 1.0, 1.0, "train"), flower._pack(os.urandom(1_000_000))
+    parcel = packing.Parcel.of(
+        server_end.make_message(
+            server_end.Metadata(1, "", 1, 2, "", "", 1.0, 1.0, "train"), packing.pack(os.urandom(1_000_000))
         )
     )
     contents = {name: content.deflate() for name, content in parcel.objects.items()}
     root = parcel.tree.object_id
-    assert len(flower._unpack(root, contents, 1_000_000)) == 1_000_000
+    assert len(packing.unpack(root, contents, 1_000_000)) == 1_000_000
     with pytest.raises(MessageError, match="more than"):
-        flower._unpack(root, contents, 999_999)
+        packing.unpack(root, contents, 999_999)
     [array] = [name for name, content in contents.items() if content.startswith(b"Array ")]
     for order, what in (("0" + ",0" * 10_000, "more than"), ("7", "no message"), ('"x"', "no message")):
         forged = {**contents, array: contents[array].replace(b"[0]", f"[{order}]".encode())}
         with pytest.raises(MessageError, match=what):
-            flower._unpack(root, forged, 5_000_000)
+            packing.unpack(root, forged, 5_000_000)
     for name in contents:
         with pytest.raises(MessageError, match="no message"):
-            flower._unpack(root, {**contents, name: b"garbage"}, 5_000_000)
+            packing.unpack(root, {**contents, name: b"garbage"}, 5_000_000)
         with pytest.raises(MessageError, match="no message"):
-            flower._unpack(root, {other: contents[other] for other in contents if other != name}, 5_000_000)
+            packing.unpack(root, {other: contents[other] for other in contents if other != name}, 5_000_000)

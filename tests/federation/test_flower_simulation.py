@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("ray")
 
 from fedse.errors import ConfigError, StoreError
-from fedse.federation.runtimes.flower import simulation
+from fedse.federation.runtimes.flower.simulation import simulation
 
 
 @pytest.mark.long

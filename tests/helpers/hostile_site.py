@@ -20,7 +20,7 @@ import numpy as np
 from fedse.adapters.state import AdapterState
 from fedse.deployment.files import load_site_file
 from fedse.deployment.site import SiteService
-from fedse.federation.runtimes.flower import serve
+from fedse.federation.runtimes.flower.node import serve
 from fedse.messages import Instruction, Purpose, Reply, Update
 from fedse.progress import silent
 from fedse.sites.site import Site

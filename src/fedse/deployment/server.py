@@ -32,7 +32,7 @@ from fedse.storage import atomic_write
 from fedse.types import RoundRecord
 
 if TYPE_CHECKING:
-    from fedse.federation.runtimes.flower import FlowerRuntime
+    from fedse.federation.runtimes.flower.link import FlowerRuntime
 
 _LOOK_SECONDS = 1.0
 _QUESTION_BYTES = 64
@@ -80,7 +80,7 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
         RunError: if the folder cannot be used, or the address cannot be listened at.
         FedseError: see :meth:`fedse.federation.server.Server.run`.
     """
-    from fedse.federation.runtimes.flower import link
+    from fedse.federation.runtimes.flower.link import link
 
     strategy_of(file.run)
     folder = server_folder(file)

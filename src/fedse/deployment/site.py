@@ -205,7 +205,7 @@ def serve_site(file: SiteFile, *, listener: Listener, told: Callable[[str], None
         ConfigError: if a key or certificate cannot be used, or Flower is not installed.
         StorageError: if the folder cannot be written.
     """
-    from fedse.federation.runtimes.flower import serve
+    from fedse.federation.runtimes.flower.node import serve
 
     file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -128,7 +128,7 @@ def _process(
 
 @contextmanager
 def _flower(config: RunConfig, folder: RunFolder, listener: Listener, baselines: _Baselines) -> Iterator[Runtime]:
-    from fedse.federation.runtimes.flower import simulation
+    from fedse.federation.runtimes.flower.simulation import simulation
 
     with _process(config, folder, listener, baselines) as here:
 
