@@ -264,9 +264,8 @@ class Server:
 
     def _absorb(self, number: int, state: State) -> tuple[State, Told]:
         """Instruct, gather, screen, absorb; the state after the round, which is on disk."""
-        shown = self._newcomers()
         with scratch_directory(self._folder.round(number)) as inbox:
-            gathered = self._updates(number, state, inbox)
+            shown, gathered = self._updates(number, state, inbox)
             scalars = {found.site: found.scalars for found in gathered if found.scalars is not None}
             loaders = {site: partial(self._update, inbox / site, state) for site in scalars}
             outcomes = self._outcomes(number, gathered)
@@ -296,17 +295,24 @@ class Server:
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
         return after, told
 
-    def _updates(self, number: int, state: State, inbox: Path) -> list[_Gathered]:
-        """Ask for updates until as many came as make a round; what came last of each site, in the order of names.
+    def _updates(self, number: int, state: State, inbox: Path) -> tuple[list[_Gathered], list[_Gathered]]:
+        """Ask for updates until as many came as make a round.
+
+        Returns:
+            What newcomers demonstrated, and what came last of each site that was asked, in the order of names.
 
         Raises:
             UpdateRejectedError: if too few came, and no more can come.
         """
         waits = self._config.exchange.deadline is not None
+        shown: list[_Gathered] = []
         found: dict[str, _Gathered] = {}
+        waited_for: list[str] = []
         while True:
+            shown += self._newcomers()
+            available = set(self._available())
             drawn = [site for site in self._drawn(number) if site not in found or found[site].outcome == MISSING]
-            asked = [site for site in drawn if site in self._available()]
+            asked = [site for site in drawn if site in available]
             gathered = self._gather(
                 (self._send(Purpose.ROUND, number, site, self._strategy.instruct(state, site)) for site in asked),
                 lambda reply, data: atomic_write(inbox / reply.site, data),
@@ -315,11 +321,14 @@ class Server:
             self._members -= {one.site for one in gathered if one.is_new}  # let in anew before the next round
             updates = sum(one.scalars is not None for one in found.values())
             if updates >= self._quorum:
-                return [found[site] for site in sorted(found)]
+                return shown, [found[site] for site in sorted(found)]
             more = [site for site in drawn if site not in found or found[site].outcome == MISSING]
             if not waits or not more:
                 break
-            self._say(f"round {number} waits for {self._quorum - updates} more updates; not there: {', '.join(more)}")
+            if more != waited_for:
+                waited_for = more
+                listed = ", ".join(more)
+                self._say(f"round {number} waits for {self._quorum - updates} more updates; not there: {listed}")
             time.sleep(_POLL_SECONDS)
         outcomes = self._outcomes(number, found.values())
         listed = "; ".join(f"{site} {outcome}" for site, outcome in outcomes.items())
@@ -336,7 +345,7 @@ class Server:
         """The sites whose turn it is, in the order of the run; a function of the seed and the round."""
         sites = list(self._config.sites)
         count = max(self._quorum, math.ceil(self._config.exchange.participation * len(sites)))
-        drawn = python_random(self._config.seed, "participation", number).sample(sorted(sites), count)
+        drawn = set(python_random(self._config.seed, "participation", number).sample(sorted(sites), count))
         return [site for site in sites if site in drawn]
 
     def _available(self) -> Collection[str]:
@@ -348,7 +357,7 @@ class Server:
     def _outcomes(self, number: int, gathered: Iterable[_Gathered]) -> dict[str, str]:
         """Site → what became of it in a round, in the order of names."""
         outcomes = {found.site: found.outcome for found in gathered}
-        drawn = self._drawn(number)
+        drawn = set(self._drawn(number))
         return {site: outcomes.get(site, ABSENT if site in drawn else NOT_DRAWN) for site in sorted(self._config.sites)}
 
     def _remembered(self, number: int, fresh: Collection[str]) -> dict[str, tuple[int, Mapping[str, float]]]:
