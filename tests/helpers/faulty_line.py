@@ -11,7 +11,7 @@ from typing import Self
 
 _PART = 4096
 #: Bytes in one direction without any in the other that only an adapter has.
-_LARGE = 16_000
+_LARGE = 8_000
 
 
 class FaultyLine:
