@@ -28,7 +28,7 @@ from fedse.runs.folder import is_at_work, open_server
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
 from fedse.sockets import SocketServer, call
-from fedse.storage import atomic_write
+from fedse.storage import atomic_write, storage_errors
 from fedse.types import RoundRecord
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
 
     strategy_of(file.run)
     folder = server_folder(file)
-    file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with storage_errors("make", file.folder):
+        file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     left = check_server(file.certificate, file.private_key, file.authority)
     if left < RENEW_DAYS:
         told(f"the server's certificate expires in {left:.0f} days; renew it with: fedse federation rotate")

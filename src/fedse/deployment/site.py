@@ -37,7 +37,7 @@ from fedse.settings import dump_config, load_config
 from fedse.settings.loading import validated
 from fedse.sites.host import SiteHost
 from fedse.sockets import SocketServer, call
-from fedse.storage import atomic_write, recover_below
+from fedse.storage import atomic_write, recover_below, storage_errors
 
 _OTHER = "run the same fedse on sites and server"
 _ERRORS = "errors.log"
@@ -207,7 +207,8 @@ def serve_site(file: SiteFile, *, listener: Listener, told: Callable[[str], None
     """
     from fedse.federation.runtimes.flower.node import serve
 
-    file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with storage_errors("make", file.folder):
+        file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(file.folder / "site.lock"))
         read_site_key(file.private_key)  # so that a wrong one is told before anything is done
