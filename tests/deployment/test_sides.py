@@ -125,6 +125,26 @@ def test_a_stopped_site_leaves_nothing_running(done: LocalFederation) -> None:
     assert "no process listens" in gone.stderr
 
 
+def test_a_finished_run_waits_for_no_site(done: LocalFederation) -> None:
+    for site in ("maze", "wordle"):
+        done.stop(site)
+    done.start(SERVER)
+    done.wait(SECONDS)
+
+
+def test_a_server_goes_on_without_a_site_that_was_revoked(tmp_path: Path) -> None:
+    with LocalFederation(small_run(rounds=3), home=tmp_path / "sides") as federation:
+        federation.start_all()
+        until(lambda: bool(read_records(federation.server_folder)))
+        federation.kill(SERVER)
+        (federation.sides[SERVER].folder / "sites" / "maze.pub").unlink()
+        federation.start(SERVER)
+        federation.wait(SECONDS)
+        assert "no key for site maze" in federation.sides[SERVER].log.read_text()
+        last = read_records(federation.server_folder)[-1]
+        assert {site: last.clients[site]["outcome"] for site in ("maze", "wordle")} == {"maze": "absent", "wordle": "ok"}
+
+
 @pytest.mark.parametrize("side", [SERVER, "maze"])
 def test_a_folder_that_cannot_be_made_is_told(done: LocalFederation, side: str) -> None:
     config = done.sides[side].config

@@ -67,6 +67,8 @@ def server_folder(file: ServerFile) -> ServerFolder:
 def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[str], None]) -> tuple[RoundRecord, ...]:
     """Do a federation's rounds with sites on machines of their own, or go on with them.
 
+    A finished run returns its records at once.
+
     Args:
         file: the server's configuration.
         listener: told of progress.
@@ -92,11 +94,12 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
     keys, problems = site_keys(file)
     for problem in problems:
         told(problem)
+    done = len(read_records(folder))
     if missing := sorted(file.run.sites.keys() - keys.keys()):
-        raise ConfigError(
-            f"no key for site {', '.join(missing)} in {file.keys}",
-            "put the site's public key there as <site>.pub, or take the site out of the run",
-        )
+        problem = f"no key for site {', '.join(missing)} in {file.keys}"
+        if not done or file.run.exchange.deadline is None:  # without a deadline the rounds want everybody
+            raise ConfigError(problem, "put the site's public key there as <site>.pub, or take the site out of the run")
+        told(f"{problem}: the run goes on without it")
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -106,6 +109,8 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
 
     with ExitStack() as stack:
         stack.enter_context(open_server(file.run, folder, resume=True, sites_change=True, software=software))
+        if done > file.run.rounds:
+            return read_records(folder)
         stack.enter_context(interrupted_by_sigterm())
         way = stack.enter_context(
             link(
@@ -161,10 +166,11 @@ def _watched_keys(
         while not done.wait(_LOOK_SECONDS):
             try:
                 now, _ = site_keys(file)
-                for site in known.keys() - now.keys():
-                    way.revoke(site)
+                for site in [site for site in known if now.get(site) != known[site]]:
+                    way.revoke(site)  # all of them first: two sites may have changed keys
                     del known[site]
-                    told(f"{site}: its key was taken away; it takes part no more")
+                    if site not in now:
+                        told(f"{site}: its key was taken away; it takes part no more")
                 for site, key in now.items():
                     if known.get(site) != key:
                         way.admit(site, key)
