@@ -48,6 +48,7 @@ def test_the_server_tells_what_it_did_and_where_it_is(done: LocalFederation) -> 
     assert "2/2 updates" in log
     assert "Success on held-out tasks, round 0 and round 1" in log
     assert str(done.sides[SERVER].data) in log
+    assert "node_id" not in log, "Flower's own log is closed"
 
 
 def test_a_servers_status_says_who_answered(done: LocalFederation) -> None:
@@ -122,6 +123,38 @@ def test_a_stopped_site_leaves_nothing_running(done: LocalFederation) -> None:
     gone = fedse("site", "status", "--config", str(side.config))
     assert gone.returncode == 1
     assert "no process listens" in gone.stderr
+
+
+def test_a_finished_run_waits_for_no_site(done: LocalFederation) -> None:
+    for site in ("maze", "wordle"):
+        done.stop(site)
+    done.start(SERVER)
+    done.wait(SECONDS)
+
+
+def test_a_server_goes_on_without_a_site_that_was_revoked(tmp_path: Path) -> None:
+    with LocalFederation(small_run(rounds=3), home=tmp_path / "sides") as federation:
+        federation.start_all()
+        until(lambda: bool(read_records(federation.server_folder)))
+        federation.kill(SERVER)
+        (federation.sides[SERVER].folder / "sites" / "maze.pub").unlink()
+        federation.start(SERVER)
+        federation.wait(SECONDS)
+        assert "no key for site maze" in federation.sides[SERVER].log.read_text()
+        last = read_records(federation.server_folder)[-1]
+        assert {site: last.clients[site]["outcome"] for site in ("maze", "wordle")} == {"maze": "absent", "wordle": "ok"}
+
+
+@pytest.mark.parametrize("side", [SERVER, "maze"])
+def test_a_folder_that_cannot_be_made_is_told(done: LocalFederation, side: str) -> None:
+    config = done.sides[side].config
+    name, command = ("run", "server") if side == SERVER else ("data", "site")
+    wrong = config.with_name("wrong.yaml")
+    wrong.write_text(config.read_text().replace(f"\nfolder: {name}\n", "\nfolder: ca.pem/below\n"))
+    told = fedse(command, "start", "--config", str(wrong))
+    assert told.returncode == 1
+    assert "Error: cannot make" in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def test_sites_without_a_key_are_named(tmp_path: Path) -> None:

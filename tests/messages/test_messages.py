@@ -307,6 +307,22 @@ def test_a_reply_with_what_is_not_declared_is_refused(change: Callable[[Any], An
     assert why in refused(Reply, changed(REPLY, change))
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda body: body.update(run="../../x"), "run"),
+        (lambda body: body.update(owner="/../../x"), "owner"),
+        (lambda body: body.update(environment="../x"), "environment"),
+        (lambda body: body.update(parts={"../x": [0, 1]}), "parts"),
+        (lambda body: body.update(parts={"alpha": [0, 0]}), "part 0 of 0"),
+        (lambda body: body.update(parts={"alpha": [2, 2]}), "part 2 of 2"),
+    ],
+)
+def test_an_instruction_that_leads_elsewhere_is_refused(change: Callable[[Any], Any], why: str) -> None:
+    """A site's files are called by what an instruction names."""
+    assert why in refused(Instruction, changed(INSTRUCTION, change))
+
+
 def test_a_value_in_another_form_is_refused() -> None:
     """As 3 for 3.0, which would be read as the same, and make two encodings of one message."""
     assert "canonical" in refused(Reply, changed(REPLY, lambda body: body["answer"].update(scalars={"examples": 4})))

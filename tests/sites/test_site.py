@@ -452,6 +452,14 @@ class TestAnswers:
             with pytest.raises(RunError, match="came without an adapter"):
                 client.ask(purpose, 1, environment="alpha")
 
+    def test_a_round_that_the_run_does_not_have_is_refused(self, shared: SharedModel, tmp_path: Path) -> None:
+        """A site agrees to so many rounds; and folders of rounds are looked through one by one."""
+        client = AskedSite(toy_config(), shared, tmp_path)
+        sent = shared.lora.initial_state(1)
+        for purpose, number in ((Purpose.ROUND, 0), (Purpose.ROUND, 3), (Purpose.EVALUATE, 10**12)):
+            with pytest.raises(RunError, match=f"asked for round {number} of a run that has 2"):
+                client.ask(purpose, number, adapter=sent, environment="alpha")
+
 
 class TestHost:
     def host(self, folder: Path, **changes: Any) -> SiteHost:
@@ -515,7 +523,7 @@ class TestOwnPart:
             return local_update(lora, *arguments, **options)
 
         monkeypatch.setattr("fedse.sites.training.local_update", watched)
-        client = AskedSite(toy_config(method={"explore": False}), shared, tmp_path)
+        client = AskedSite(toy_config(method={"explore": False}, rounds=5), shared, tmp_path)
         client.demonstrate()
         sent = self.part(shared.lora.initial_state(5))
         b_name = next(name for name in shared.lora.names if name not in sent.tensors)
@@ -535,7 +543,7 @@ class TestOwnPart:
         self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A site that is killed between its adapter and the marker trains again, and from the same."""
-        client = AskedSite(toy_config(method={"explore": False}), shared, tmp_path)
+        client = AskedSite(toy_config(method={"explore": False}, rounds=5), shared, tmp_path)
         client.demonstrate()
         sent = self.part(shared.lora.initial_state(5))
         client.round(1, sent)
@@ -570,7 +578,7 @@ class TestOwnPart:
             client.round(1, other)
 
     def test_the_last_two_adapters_are_kept(self, shared: SharedModel, tmp_path: Path) -> None:
-        client = AskedSite(toy_config(method={"explore": False}), shared, tmp_path)
+        client = AskedSite(toy_config(method={"explore": False}, rounds=5), shared, tmp_path)
         client.demonstrate()
         for number in (1, 2, 3, 4):
             client.round(number, shared.lora.initial_state(1))

@@ -28,7 +28,7 @@ from fedse.runs.folder import is_at_work, open_server
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
 from fedse.sockets import SocketServer, call
-from fedse.storage import atomic_write
+from fedse.storage import atomic_write, storage_errors
 from fedse.types import RoundRecord
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def server_folder(file: ServerFile) -> ServerFolder:
 def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[str], None]) -> tuple[RoundRecord, ...]:
     """Do a federation's rounds with sites on machines of their own, or go on with them.
 
+    A finished run returns its records at once.
+
     Args:
         file: the server's configuration.
         listener: told of progress.
@@ -84,18 +86,20 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
 
     strategy_of(file.run)
     folder = server_folder(file)
-    file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with storage_errors("make", file.folder):
+        file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     left = check_server(file.certificate, file.private_key, file.authority)
     if left < RENEW_DAYS:
         told(f"the server's certificate expires in {left:.0f} days; renew it with: fedse federation rotate")
     keys, problems = site_keys(file)
     for problem in problems:
         told(problem)
+    done = len(read_records(folder))
     if missing := sorted(file.run.sites.keys() - keys.keys()):
-        raise ConfigError(
-            f"no key for site {', '.join(missing)} in {file.keys}",
-            "put the site's public key there as <site>.pub, or take the site out of the run",
-        )
+        problem = f"no key for site {', '.join(missing)} in {file.keys}"
+        if not done or file.run.exchange.deadline is None:  # without a deadline the rounds want everybody
+            raise ConfigError(problem, "put the site's public key there as <site>.pub, or take the site out of the run")
+        told(f"{problem}: the run goes on without it")
     said: list[str] = []
 
     def say(line: str) -> None:
@@ -105,6 +109,8 @@ def serve_federation(file: ServerFile, *, listener: Listener, told: Callable[[st
 
     with ExitStack() as stack:
         stack.enter_context(open_server(file.run, folder, resume=True, sites_change=True, software=software))
+        if done > file.run.rounds:
+            return read_records(folder)
         stack.enter_context(interrupted_by_sigterm())
         way = stack.enter_context(
             link(
@@ -160,10 +166,11 @@ def _watched_keys(
         while not done.wait(_LOOK_SECONDS):
             try:
                 now, _ = site_keys(file)
-                for site in known.keys() - now.keys():
-                    way.revoke(site)
+                for site in [site for site in known if now.get(site) != known[site]]:
+                    way.revoke(site)  # all of them first: two sites may have changed keys
                     del known[site]
-                    told(f"{site}: its key was taken away; it takes part no more")
+                    if site not in now:
+                        told(f"{site}: its key was taken away; it takes part no more")
                 for site, key in now.items():
                     if known.get(site) != key:
                         way.admit(site, key)

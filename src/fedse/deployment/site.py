@@ -4,7 +4,7 @@ The server's instructions come in over the network, an operator's questions over
 that the site knows lies in its folder, so that it can be killed at any time and started again.
 
     site.lock                    held by the process
-    errors.log                   why the site refused, in words, which may quote an environment
+    errors.log, errors.log.1     why the site refused, in words, which may quote an environment
     runs/<run>/config.yaml       what the site agreed to
     runs/<run>/sites/<site>/     as in a run folder (:mod:`fedse.runs.layout`)
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
@@ -37,10 +39,11 @@ from fedse.settings import dump_config, load_config
 from fedse.settings.loading import validated
 from fedse.sites.host import SiteHost
 from fedse.sockets import SocketServer, call
-from fedse.storage import atomic_write, recover_below
+from fedse.storage import atomic_write, recover_below, storage_errors
 
 _OTHER = "run the same fedse on sites and server"
 _ERRORS = "errors.log"
+_ERRORS_BYTES = 10**6
 _QUESTION_BYTES = 64
 _ANSWER_BYTES = 64 * 1024
 _PATIENCE_SECONDS = 10.0
@@ -104,7 +107,7 @@ class SiteService:
         self._host: SiteHost | None = None
 
     def answer(self, data: bytes) -> bytes:
-        """The reply to an instruction; a refusal where the site cannot or will not do it.
+        """The reply to an instruction; a refusal where the site cannot or will not do it, whatever went wrong.
 
         Raises:
             MessageError: if these bytes are no instruction to this site.
@@ -121,26 +124,39 @@ class SiteService:
         try:
             host = self._hosting(instruction)
             reply = host.answer(self._file.site, data)
-            failure = host.failure
-        except FedseError as error:
-            failure = error
-            words = str(error) if "errors_in_words" in (self._file.disclose or ()) else ""
-            reply = Reply.to(instruction, Refused(reason=type(error).__name__, words=words)).encode()
+            failure: Exception | None = host.failure
+            why = str(failure)
+        except SiteStopped:
+            raise
+        except Exception as error:  # also a fault of ours, or no memory: the site is there for what comes next
+            failure, known = error, isinstance(error, FedseError)
+            if not known:
+                self._host = None  # in whatever state it is; what is done lies in the folder
+            why = str(error) if known else traceback.format_exc()
+            words = str(error) if known and "errors_in_words" in (self._file.disclose or ()) else ""
+            reply = Reply.to(instruction, Refused(reason=_reason(error), words=words)).encode()
         finally:
             self._begin("")
         if failure is None:
             self.status.answered += 1
         else:
             self.status.refused += 1
-            self.status.last_error = f"{type(failure).__name__} {time.strftime('%Y-%m-%d %H:%M:%S')}"
-            self._note(f"{self.status.last_error} {instruction.purpose.value}{number}: {failure}")
-            self._say(f"refused to {instruction.purpose.value}{number}: {type(failure).__name__}; {_ERRORS} says why")
+            self.status.last_error = f"{_reason(failure)} {time.strftime('%Y-%m-%d %H:%M:%S')}"
+            self._note(f"{self.status.last_error} {instruction.purpose.value}{number}: {why}")
+            self._say(f"refused to {instruction.purpose.value}{number}: {_reason(failure)}; {_ERRORS} says why")
         return reply
 
     def _note(self, line: str) -> None:
-        """Keep what may quote an environment out of logs, which other people may read."""
-        with suppress(OSError), (self._file.folder / _ERRORS).open("a") as file:  # a full disk is the error itself
-            file.write(line + "\n")
+        """Keep what may quote an environment out of logs, which other people may read.
+
+        A server may ask again and again: of long lists the last part is kept, and the one before.
+        """
+        path = self._file.folder / _ERRORS
+        with suppress(OSError):  # a full disk is the error itself
+            if path.exists() and path.stat().st_size > _ERRORS_BYTES:
+                path.replace(path.with_name(f"{_ERRORS}.1"))
+            with path.open("a") as file:
+                file.write(line + "\n")
 
     def question(self, data: bytes) -> bytes:
         """An operator's question: ``status`` or ``stop``; the answer is JSON."""
@@ -192,6 +208,11 @@ class SiteService:
         self.status.run = run or self.status.run
 
 
+def _reason(error: Exception) -> str:
+    """The class of an error, as a refusal may tell it: letters only."""
+    return re.sub("[^A-Za-z]", "", type(error).__name__)[:64] or "Exception"
+
+
 def serve_site(file: SiteFile, *, listener: Listener, told: Callable[[str], None]) -> None:
     """Take part in a federation until told to stop; restarts and outages of the server are waited for.
 
@@ -207,7 +228,8 @@ def serve_site(file: SiteFile, *, listener: Listener, told: Callable[[str], None
     """
     from fedse.federation.runtimes.flower.node import serve
 
-    file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with storage_errors("make", file.folder):
+        file.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(locked(file.folder / "site.lock"))
         read_site_key(file.private_key)  # so that a wrong one is told before anything is done

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, JsonValue, NonNegativeInt
+from pydantic import AfterValidator, Field, JsonValue, NonNegativeInt
 
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
@@ -16,6 +16,18 @@ from fedse.types import CodecName
 RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 #: The name of a site, and of an environment at a site.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=128)]
+#: The same, or empty.  A site's files are called by it, so that it must lead nowhere else.
+NameOrNone = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$", max_length=128)]
+
+
+def _is_part(part: tuple[int, int]) -> tuple[int, int]:
+    index, count = part
+    if index >= count:
+        raise ValueError(f"part {index} of {count}")
+    return part
+
+
+_PartOf = Annotated[tuple[NonNegativeInt, NonNegativeInt], AfterValidator(_is_part)]
 
 
 class Purpose(StrEnum):
@@ -46,7 +58,7 @@ class Instruction(Packed):
         needs: names of the scalars that the update must carry.
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
         parts: environment → (index, count): the site has this part of the environment's training tasks, where several
-            sites divide them.
+            sites divide them; index < count.
         proposal: the run as the server proposes it, to a site that has a configuration of its own; for JOIN.
         environment: which of the site's environments is evaluated.
         owner: the site whose adapter is evaluated, if not its own.
@@ -63,7 +75,7 @@ class Instruction(Packed):
     codec: CodecName | None = None
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
-    parts: Mapping[Name, tuple[NonNegativeInt, NonNegativeInt]] = Field(default_factory=dict)
+    parts: Mapping[Name, _PartOf] = Field(default_factory=dict)
     proposal: Mapping[str, JsonValue] = Field(default_factory=dict)
-    environment: str = ""
-    owner: str = ""
+    environment: NameOrNone = ""
+    owner: NameOrNone = ""

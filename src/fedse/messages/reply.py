@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from fedse.messages.instruction import Instruction, Name, Purpose, RunId
+from fedse.messages.instruction import Instruction, Name, NameOrNone, Purpose, RunId
 from fedse.messages.report import SiteReport
 from fedse.messages.wire import Adapter, Packed, Part, Tensors
 from fedse.types import SuccessRate
@@ -98,8 +98,8 @@ class Reply(Packed):
     site: Name
     purpose: Purpose
     round: NonNegativeInt
-    environment: str = ""
-    owner: str = ""
+    environment: NameOrNone = ""
+    owner: NameOrNone = ""
     answer: Annotated[Answer, Field(discriminator="kind")]
     report: SiteReport = SiteReport()
 

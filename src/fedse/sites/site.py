@@ -96,8 +96,15 @@ class Site:
         """Do what an instruction asks; done once, however often it is asked.
 
         Raises:
-            FedseError: if it cannot be done: a fault of an environment, an adapter that does not fit, a full disk, …
+            FedseError: if it cannot be done: a fault of an environment, an adapter that does not fit, a full disk, …;
+                or if the run has no such round.
         """
+        first = int(instruction.purpose is Purpose.ROUND)
+        if not first <= instruction.round <= self._run.rounds:
+            raise RunError(
+                f"site {self.name!r} was asked for round {instruction.round} of a run that has {self._run.rounds}",
+                "begin a run with more rounds",
+            )
         answer, report = self._answers[instruction.purpose](instruction)
         if isinstance(answer, Rates) and "rates" not in self.disclosed:
             answer = Done()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+from importlib import import_module
 from importlib.util import find_spec
 
 from fedse.errors import ConfigError
@@ -32,6 +33,7 @@ if find_spec("flwr") is None:
     raise ConfigError("this needs Flower, which is not installed", 'pip install "fedse[flower]"')
 
 # Flower's log would name keys, and its debug messages whole requests.  What matters is told to the caller.
+import_module("flwr.supercore.logger")  # it opens the log, so it comes before what closes it
 logging.getLogger("flwr").handlers = [logging.NullHandler()]
 logging.getLogger("flwr").propagate = False
 logging.getLogger("flwr").setLevel(logging.CRITICAL)
