@@ -178,6 +178,7 @@ def test_a_key_that_another_site_has_is_refused(cli: Cli, federation: Path) -> N
     assert result.exit_code == 1
     assert "the key of the site wordle" in result.output
     assert "lab2" not in registered(federation)
+    assert not (federation / "site-lab2").exists(), "what is refused leaves nothing"
 
 
 def test_a_private_key_in_place_of_a_public_one_is_refused(cli: Cli, federation: Path) -> None:

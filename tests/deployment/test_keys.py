@@ -296,3 +296,9 @@ def test_private_files_are_private_from_their_first_byte_on(tmp_path: Path, monk
             assert stat.S_IMODE(path.stat().st_mode) == 0o700, path
         elif path.suffix == ".key":
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_site_without_a_key_is_told_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CredentialError, match="there is no key") as told:
+        keys.read_site_key(tmp_path / "site.key")
+    assert "fedse federation key" in told.value.mend

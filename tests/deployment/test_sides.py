@@ -142,8 +142,10 @@ def test_a_server_goes_on_without_a_site_that_was_revoked(tmp_path: Path) -> Non
         federation.wait(SECONDS)
         assert "no key for site maze" in federation.sides[SERVER].log.read_text()
         last = read_records(federation.server_folder)[-1]
-        outcomes = {site: last.clients[site]["outcome"] for site in ("maze", "wordle")}
-        assert outcomes == {"maze": "absent", "wordle": "ok"}
+        assert {site: last.clients[site]["outcome"] for site in ("maze", "wordle")} == {
+            "maze": "absent",
+            "wordle": "ok",
+        }
 
 
 @pytest.mark.parametrize("side", [SERVER, "maze"])

@@ -14,6 +14,7 @@ from fedse.federation.server import Server
 from fedse.federation.strategies.averaging import average
 from fedse.messages import Diverged, Instruction, Purpose, Refused, Reply, Update
 from fedse.progress import silent
+from fedse.runs.folder import open_server
 from fedse.runs.layout import ServerFolder
 from fedse.runs.records import read_records
 from fedse.runs.rounds import load_state
@@ -196,3 +197,38 @@ def test_the_updates_are_read_from_disk(tmp_path: Path) -> None:
         "a": random_state(1).digest,
         "b": random_state(2).digest,
     }
+
+
+def test_a_run_goes_on_with_a_site_more_and_a_site_less(tmp_path: Path) -> None:
+    def stop(_: Instruction) -> bytes | None:
+        raise KeyboardInterrupt
+
+    def go_on(sites: str, answers: Mapping[int, Mapping[str, Answer]]) -> tuple[RoundRecord, ...]:
+        config = toy_config(*map(toy_client, sites), rounds=3, exchange={"deadline": 60.0, "codec": "fp32"})
+        runtime = ScriptedSites(BEFORE, answers)
+        folder = ServerFolder(tmp_path)
+        with open_server(config, folder, resume=True, sites_change=True, software=dict):
+            Server(config, folder, runtime, listener=silent).run()
+        return read_records(folder)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_on("ab", {1: {"a": sends(1), "b": sends(2)}, 2: {"a": stop}})
+    records = go_on("ac", {number: {"a": sends(3), "c": sends(4)} for number in (1, 2, 3)})
+    assert [outcomes(record) for record in records[1:]] == [
+        {"a": "ok", "b": "ok"},
+        {"a": "ok", "c": "ok"},
+        {"a": "ok", "c": "ok"},
+    ]
+    assert digest(tmp_path, 3) == mean(random_state(3), random_state(4))
+    changed = toy_config(toy_client("a", episodes_per_round=9), rounds=3, exchange={"deadline": 60.0, "codec": "fp32"})
+    with (
+        pytest.raises(RunError, match="another configuration"),
+        open_server(changed, ServerFolder(tmp_path), resume=True, sites_change=True, software=dict),
+    ):
+        pass
+
+
+def test_words_of_a_site_steer_no_terminal(tmp_path: Path) -> None:
+    refused = Refused(reason="ConfigError", words="\x1b[2Jgone\n")
+    _, records = serve(tmp_path, {"a": sends(1), "b": lambda one: replied(one, refused)}, sites="ab")
+    assert outcomes(records[1])["b"] == "refused:  [2Jgone "

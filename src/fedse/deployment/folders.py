@@ -123,6 +123,7 @@ class FederationFolder:
                 f"the site {taken[0].stem} takes part already",
                 f"give it another key with: fedse federation rotate {name}",
             )
+        self._check_new(public)
         if not self.site(name).is_dir():
             clients = file.run.sites.get(name, ())
             if environment is not None and not clients:
@@ -216,11 +217,8 @@ class FederationFolder:
         private = self.site(name) / "site.key"
         made = None if public else keys.new_site_key()
         key = public or (made.public if made else b"")
-        known = {entry.fingerprint: entry for entry in self.entries() if entry.fingerprint}
-        revoked = {text for text, entry in known.items() if entry.kind == "revoked"}
-        if owner := known.get(keys.fingerprint(key)):
-            other = "a key that was revoked" if owner.kind == "revoked" else f"the key of the {owner.kind} {owner.name}"
-            raise CredentialError(f"this is {other}", "let the site make another: fedse federation key")
+        self._check_new(key)
+        revoked = {entry.fingerprint for entry in self.entries() if entry.kind == "revoked"}
         if made:
             if private.exists() and not replaced and keys.fingerprint(keys.public_half(private)) not in revoked:
                 raise CredentialError(f"{private} is there already", "move it away, or register its public half: --key")
@@ -230,6 +228,13 @@ class FederationFolder:
             self.revoke(name)
         atomic_write(target, key)
         return key
+
+    def _check_new(self, public: bytes | None) -> None:
+        """Refuse a key that somebody has, or that was revoked."""
+        found = keys.fingerprint(public) if public else ""
+        if owner := next((entry for entry in self.entries() if found and entry.fingerprint == found), None):
+            other = "a key that was revoked" if owner.kind == "revoked" else f"the key of the {owner.kind} {owner.name}"
+            raise CredentialError(f"this is {other}", "let the site make another: fedse federation key")
 
     def _authority(self) -> keys.Pair:
         files = (self.authority / "ca.key", self.authority / "ca.pem")

@@ -109,9 +109,11 @@ def read_site_key(path: Path) -> bytes:
     """A site's private key, as PEM.
 
     Raises:
-        CredentialError: if others can read it, or it is no such key.
+        CredentialError: if it is not there, others can read it, or it is no such key.
         StorageError: if it cannot be read.
     """
+    if not path.exists():
+        raise CredentialError(f"there is no key {path}", "make one with: fedse federation key")
     check_private(path)
     _site_key(path)
     return _read(path)

@@ -85,7 +85,8 @@ class _Gathered:
             case Diverged():
                 return DIVERGED
             case Refused(reason=reason, words=words):
-                return f"refused: {words or reason}"
+                told = words or reason  # of another machine: nothing in it may steer a terminal
+                return "refused: " + "".join(letter if letter.isprintable() else " " for letter in told)
         return self.problem or OK
 
 
