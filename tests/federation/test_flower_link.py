@@ -18,6 +18,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -738,3 +739,20 @@ def test_objects_that_claim_more_than_they_hold_are_refused() -> None:
             packing.unpack(root, {**contents, name: b"garbage"}, 5_000_000)
         with pytest.raises(MessageError, match="no message"):
             packing.unpack(root, {other: contents[other] for other in contents if other != name}, 5_000_000)
+
+
+def test_nothing_that_a_server_sends_ends_a_site(keys: Keys, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = site_end.message_from_proto
+    broken = iter([ValueError, KeyError, AttributeError])
+
+    def sometimes(message: Any) -> Any:
+        if error := next(broken, None):
+            raise error("what a hostile server has made of it")
+        return right(message)
+
+    monkeypatch.setattr(site_end, "message_from_proto", sometimes)
+    monkeypatch.setattr(site_end, "_LONGEST_WAIT_SECONDS", 0.1)
+    with server(keys, told, "a") as runtime, site(keys, "a", runtime.port) as there:
+        assert dict(runtime.ask([("a", b"abc")], deadline=20)) == {0: b"cba"}
+        assert there.told.wait("no message: KeyError")
+        assert not any("hostile" in line for line in there.told.lines)

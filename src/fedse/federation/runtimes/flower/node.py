@@ -213,7 +213,10 @@ class _SiteEnd:
         answer = self._call(self._client.PullMessages, PullMessagesRequest(node=Node(node_id=self.node)))
         if not answer.messages_list or not answer.message_object_trees:
             return None
-        return message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+        try:
+            return message_from_proto(answer.messages_list[0]), answer.message_object_trees[0]
+        except (AttributeError, LookupError, TypeError, ValueError) as cause:
+            raise MessageError(f"the server sends what is no message: {type(cause).__name__}") from cause
 
     def pull(self, message: Message, tree: ObjectTree) -> bytes | None:
         """An instruction's bytes; None if the server has withdrawn it."""
@@ -376,6 +379,9 @@ def serve(
                 except _Unknown:
                     told(f"the server {server} was restarted: what it asked before is dropped")
                     site.activate()
+                except MessageError as error:  # whatever a server sends, it does not end its sites
+                    told(f"{error.what}; trying again")
+                    stop.wait(_LONGEST_WAIT_SECONDS)
     finally:
         site.close()
 
