@@ -14,7 +14,6 @@ import multiprocessing
 import resource
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from fedse.adapters.deltas import tell
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
-from fedse.federation.runtimes import Runtime
+from fedse.federation.runtimes import InTurns
 from fedse.federation.server import Server
 from fedse.messages import Done, Instruction, Purpose, Rates, Reply, Update
 from fedse.messages.wire import Delta
@@ -80,24 +79,15 @@ def measure(count: int, rounds: int, codec: str, results: multiprocessing.Queue[
     results.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, seconds / rounds))
 
 
-class Crowd(Runtime):
+class Crowd(InTurns):
     """All sites; what they were sent last is what all have."""
 
     def __init__(self, initial: AdapterState) -> None:
         self._initial = initial
         self._known = {initial.digest: initial}
 
-    def ask(
-        self,
-        instructions: Iterable[tuple[str, bytes]],
-        *,
-        deadline: float | None = None,  # noqa: ARG002
-    ) -> Iterator[tuple[int, bytes]]:
-        """See :class:`fedse.federation.runtimes.Runtime`."""
-        for index, (site, data) in enumerate(instructions):
-            yield index, self._answer(site, data)
-
-    def _answer(self, site: str, data: bytes) -> bytes:
+    def answer(self, site: str, data: bytes) -> bytes:
+        """The reply of a site."""
         asked = Instruction.decode(data, self._known.get)
         match asked.purpose:
             case Purpose.INITIAL:

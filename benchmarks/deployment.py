@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from fedse.config import RunConfig
 from fedse.deployment.folders import FederationFolder, create
 from fedse.deployment.local import free_port
 from fedse.deployment.server import site_keys
-from fedse.federation.runtimes import Runtime
+from fedse.federation.runtimes import InTurns, Runtime
 from fedse.federation.runtimes.flower.link import link
 from fedse.federation.runtimes.flower.node import serve
 from fedse.federation.server import Server
@@ -94,15 +94,9 @@ def together(config: RunConfig, folder: Path) -> Iterator[Runtime]:
     """All sites in this process."""
     sites = {name: IdleSite(name, folder / name, config.lora.rank) for name in config.sites}
 
-    class Here(Runtime):
-        def ask(
-            self,
-            instructions: Iterable[tuple[str, bytes]],
-            *,
-            deadline: float | None = None,  # noqa: ARG002
-        ) -> Iterator[tuple[int, bytes]]:
-            for index, (site, data) in enumerate(instructions):
-                yield index, sites[site].answer(data)
+    class Here(InTurns):
+        def answer(self, site: str, data: bytes) -> bytes:
+            return sites[site].answer(data)
 
     yield Here()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedse.adapters.state import AdapterState
 from fedse.errors import UnknownAdapterError
-from fedse.federation.runtimes import Runtime
+from fedse.federation.runtimes import InTurns, Runtime
 from fedse.messages import Done, Instruction, Purpose, Rates, Refused, Reply, SiteReport, Update
 from fedse.messages.reply import ECHOED
 
@@ -89,15 +89,14 @@ def opened(sent: Iterable[tuple[str, bytes, bytes]]) -> Iterator[tuple[Instructi
         yield instruction, reply
 
 
-class HostedSites(Runtime):
+class HostedSites(InTurns):
     """Real sites, whose refusals come as replies and not as errors, as from another machine."""
 
     def __init__(self, host: SiteHost) -> None:
         self._host = host
 
-    def ask(self, instructions: Iterable[tuple[str, bytes]], *, deadline: float | None = None) -> Answers:
-        for index, (site, data) in enumerate(instructions):
-            yield index, self._host.answer(site, data)
+    def answer(self, site: str, data: bytes) -> bytes:
+        return self._host.answer(site, data)
 
 
 @dataclass

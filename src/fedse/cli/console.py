@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,11 @@ def say(text: str, style: str | None = None) -> None:
 def note(text: str, style: str | None = None) -> None:
     """Print what is no result, beside the results, as it is."""
     stderr.print(text, style=style, markup=False)
+
+
+def log(line: str) -> None:
+    """Print a line of a long-lived process beside the results, with the time."""
+    note(f"{time.strftime('%H:%M:%S')} {line}")
 
 
 def refuse_idle(options: Mapping[str, object], needs: str, mend: str = "") -> None:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 from typer import Option, Typer
 
-from fedse.cli.console import examples, made_table, note, print_table, say, stderr, stdout
+from fedse.cli.console import examples, log, made_table, note, print_table, say, stderr, stdout
 from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
@@ -46,7 +46,7 @@ def start(config: _File = _DEFAULT, quiet: Quiet = False) -> None:
     note(f"listens at {file.listen}")
     try:
         with shown(file.run.rounds, quiet=quiet) as listener:
-            records = serve_federation(file, listener=listener, told=_timed)
+            records = serve_federation(file, listener=listener, told=log)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"Go on with: fedse server start --config {config}") from None
     show_result(records, file.run.evaluation)
@@ -118,7 +118,3 @@ _TEXTS = ("environments", "connection", "last round")
 def _others(clients: Mapping[str, Mapping[str, object]]) -> str:
     outcomes = {site: str(told["outcome"]) for site, told in clients.items() if "outcome" in told}
     return "; ".join(f"{site}: {outcome}" for site, outcome in outcomes.items() if outcome != "ok")
-
-
-def _timed(line: str) -> None:
-    stderr.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option, Typer
 
-from fedse.cli.console import examples, note, say, stderr
+from fedse.cli.console import examples, log, note, say
 from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.errors import RunError
@@ -38,7 +38,7 @@ def start(config: _File = _DEFAULT, quiet: Quiet = False) -> None:
     keep_freed_memory()
     note(f"site {file.site}: data in {file.folder}; server {file.server}")
     with shown(0, quiet=quiet) as listener:
-        serve_site(file, listener=listener, told=_timed)
+        serve_site(file, listener=listener, told=log)
     note(f"site {file.site} has stopped. Go on with: fedse site start --config {config}")
 
 
@@ -89,7 +89,3 @@ def _show(told: dict[str, Any]) -> None:
         say(f"  last error  {told['last_error']}; errors.log in the site's folder has its words")
     say(f"  connection  {told['link'] or 'not made yet'}")
     say(f"  memory      {size(told['memory'])}")
-
-
-def _timed(line: str) -> None:
-    stderr.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False)

@@ -130,11 +130,8 @@ def _process(
 def _flower(config: RunConfig, folder: RunFolder, listener: Listener, baselines: _Baselines) -> Iterator[Runtime]:
     from fedse.federation.runtimes.flower.simulation import simulation
 
-    with _process(config, folder, listener, baselines) as here:
-
-        def answer(site: str, data: bytes) -> bytes:
-            [(_, reply)] = here.ask([(site, data)])
-            return reply
-
-        with simulation(list(config.sites), answer) as way:
-            yield way
+    with (
+        _process(config, folder, listener, baselines) as here,
+        simulation(list(config.sites), here.answer) as way,
+    ):
+        yield way

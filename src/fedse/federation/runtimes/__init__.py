@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from typing import Protocol
 
@@ -28,3 +29,21 @@ class Runtime(Protocol):
     def reachable(self, sites: Collection[str]) -> Collection[str]:
         """Those of the sites that can be asked now."""
         return sites  # as where server and sites are on one machine
+
+
+class InTurns(Runtime):
+    """Sites in this process, which answer one after the other; they are waited for, whatever the deadline."""
+
+    @abstractmethod
+    def answer(self, site: str, data: bytes) -> bytes:
+        """The bytes of a site's reply to an instruction; errors as of :meth:`ask`."""
+
+    def ask(
+        self,
+        instructions: Iterable[tuple[str, bytes]],
+        *,
+        deadline: float | None = None,  # noqa: ARG002
+    ) -> Iterator[tuple[int, bytes]]:
+        """See :class:`Runtime`."""
+        for index, (site, data) in enumerate(instructions):
+            yield index, self.answer(site, data)

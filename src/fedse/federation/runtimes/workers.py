@@ -170,7 +170,7 @@ def _work(pipe: Connection, config: RunConfig, folder: RunFolder, baselines: tup
         except (EOFError, OSError):  # nobody asks any more
             return
         try:
-            [(_, answer)] = runtime.ask([instruction])
+            answer = runtime.answer(*instruction)
         except Exception as error:
             answer = _failure(error)
 
