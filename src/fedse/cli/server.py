@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 from typer import Option, Typer
 
-from fedse.cli.console import examples, log, made_table, note, print_table, say, stderr, stdout
+from fedse.cli.console import examples, log, made_table, note, print_table, say, stdout
 from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
@@ -67,7 +67,7 @@ def status(
     from fedse.deployment.server import server_status
 
     file = load_server_file(config)
-    if not (follow and stderr.is_terminal):
+    if not (follow and stdout.is_terminal):
         found = server_status(file)
         say(_headline(found))
         for table in _tables(found):
