@@ -27,7 +27,7 @@ from fedse.learning.update import local_update
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.rollout.episode import Episode, EpisodeRequest
-from fedse.rollout.player import Rules
+from fedse.rollout.player import Play, Rules
 from fedse.rollout.scripted import demonstrate
 from fedse.rollout.torch.player import TorchPlayer
 
@@ -76,7 +76,7 @@ def play_with_fedse(
     player: TorchPlayer, lora: LoraModel, name: str, requests: Sequence[EpisodeRequest], rules: str
 ) -> tuple[int, int]:
     """Tokens generated and turns taken by fedse's player."""
-    played = player.play(lora.state(), requests, Rules(lambda: make(name), rules, greedy=False))
+    (played,) = player.play(lora.state(), [Play(requests, Rules(lambda: make(name), rules, greedy=False))])
     records = [one.tokens for one in played if one.tokens]
     return sum(record.agent_tokens for record in records), sum(len(record.spans) for record in records)
 

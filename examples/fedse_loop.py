@@ -62,7 +62,8 @@ def play(
     greedy: bool = False,
 ) -> list[fedse.Trajectory]:
     requests = [fedse.EpisodeRequest(task, fedse.derive_seed(seed, str(task), n)) for n, task in enumerate(tasks)]
-    return player.play(adapter, requests, fedse.Rules(site.make, site.instruction, greedy=greedy))
+    rules = fedse.Rules(site.make, site.instruction, greedy=greedy)
+    return player.play(adapter, [fedse.Play(requests, rules)])[0]
 
 
 def evolve(

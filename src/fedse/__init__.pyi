@@ -55,6 +55,7 @@ from fedse.models.lora import LoraModel as LoraModel
 from fedse.names import unknown_name as unknown_name
 from fedse.progress import Event as Event
 from fedse.rollout.episode import EpisodeRequest as EpisodeRequest
+from fedse.rollout.player import Play as Play
 from fedse.rollout.player import Player as Player
 from fedse.rollout.player import Rules as Rules
 from fedse.rollout.scripted import demonstrate as demonstrate

@@ -88,14 +88,17 @@ class TokenRecord:
         ids: all tokens of the rendered chat, shape (T,).
         spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
         tokenizer: fingerprint of the tokenizer and chat template that made them.
-        logprobs: log-probability with which each of the agent's tokens was drawn, in nats, in their order; ``None``
-            where a player does not tell.
+        logprobs: log-probability of each of the agent's tokens under softmax(logits / temperature) when it was drawn,
+            in nats, in their order; tokens that were excluded from drawing keep their share.  ``None`` where nothing
+            was drawn, as in greedy play and demonstrations.
+        temperature: of ``logprobs``.
     """
 
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
     tokenizer: str
     logprobs: tuple[float, ...] | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.logprobs is not None and len(self.logprobs) != self.agent_tokens:
@@ -169,7 +172,7 @@ class Trajectory:
         """A plain dict that :meth:`from_json` turns back into an equal trajectory."""
         data = asdict(self)
         if self.tokens is not None and self.tokens.logprobs is None:
-            del data["tokens"]["logprobs"]
+            del data["tokens"]["logprobs"], data["tokens"]["temperature"]
         return data
 
     @classmethod
@@ -187,6 +190,7 @@ class Trajectory:
                 spans=tuple((int(start), int(end)) for start, end in tokens["spans"]),
                 tokenizer=tokens["tokenizer"],
                 logprobs=tuple(tokens["logprobs"]) if "logprobs" in tokens else None,
+                temperature=tokens.get("temperature", 1.0),
             )
         known = dict(data)
         known |= {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.base import BaseModel
 from fedse.models.lora import LoraModel
 from fedse.rollout.episode import Episode, EpisodeRequest
+from fedse.rollout.schedule import Draw
 from fedse.rollout.scripted import ExpertPolicy, demonstrate, play
 from fedse.rollout.torch import prepack
 from fedse.rollout.torch.cache import ATTENTION_NAME
@@ -131,36 +133,52 @@ def test_packed_weights_give_the_same_logits_and_leave_no_trace(lora: LoraModel)
     torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
 
 
+def drawn(
+    logits: torch.Tensor, uniforms: Iterable[float | None], temperature: float = 1.0, *, min_p: float = 0.0
+) -> list[int]:
+    draws = [Draw(index, uniform, temperature) for index, uniform in enumerate(uniforms)]
+    return [token for token, _ in draw(logits, draws, min_p)]
+
+
 def test_draws_follow_the_distribution_at_the_temperature() -> None:
     logits = torch.log(torch.tensor([0.1, 0.2, 0.7]))
     uniforms = (np.arange(3000) + 0.5) / 3000
     for temperature in (1.0, 2.0):
         expected = torch.softmax(logits / temperature, dim=-1).numpy()
-        tokens = draw(logits.repeat(3000, 1), uniforms, temperature)
+        tokens = drawn(logits.repeat(3000, 1), uniforms, temperature)
         np.testing.assert_allclose(np.bincount(tokens, minlength=3) / 3000, expected, atol=1e-3)
 
 
 def test_min_p_draws_only_what_is_likely_enough_in_the_same_proportions() -> None:
     logits = torch.log(torch.tensor([0.05, 0.3, 0.05, 0.6]))
     uniforms = (np.arange(3000) + 0.5) / 3000
-    tokens = draw(logits.repeat(3000, 1), uniforms, 1.0, min_p=0.4)
+    tokens = drawn(logits.repeat(3000, 1), uniforms, 1.0, min_p=0.4)
     np.testing.assert_allclose(np.bincount(tokens, minlength=4) / 3000, [0, 1 / 3, 0, 2 / 3], atol=1e-3)
     # The bound is a share of the most likely token's probability, after the temperature: 0.05 / 0.6 is below it, but
     # at temperature 4 it is (0.05 / 0.6) ** 0.25 = 0.54.
-    flatter = draw(logits.repeat(3000, 1), uniforms, 4.0, min_p=0.4)
+    flatter = drawn(logits.repeat(3000, 1), uniforms, 4.0, min_p=0.4)
     np.testing.assert_allclose(
         np.bincount(flatter, minlength=4) / 3000, torch.softmax(logits / 4, dim=-1).numpy(), atol=1e-3
     )
-    assert draw(logits.repeat(2, 1), np.array([0.0, 1.0 - 2**-53]), 1.0, min_p=0.4) == [1, 3]
+    assert drawn(logits.repeat(2, 1), np.array([0.0, 1.0 - 2**-53]), 1.0, min_p=0.4) == [1, 3]
 
 
 def test_extreme_draws_stay_within_tokens_that_can_occur() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]]).repeat(2, 1)
-    assert draw(logits, np.array([0.0, 1.0 - 2**-53]), 1.0) == [1, 2]
+    assert drawn(logits, np.array([0.0, 1.0 - 2**-53]), 1.0) == [1, 2]
 
 
 def test_greedy_takes_the_most_likely() -> None:
-    assert draw(torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]]), None, 1.0) == [1, 0]
+    assert drawn(torch.tensor([[0.0, 3.0, 1.0], [2.0, 0.0, 1.0]]), [None, None]) == [1, 0]
+
+
+def test_what_is_drawn_comes_with_its_log_probability_at_its_own_temperature() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0]]).repeat(3, 1)
+    draws = [Draw(0, None, 1.0), Draw(1, 0.0, 2.0), Draw(2, 0.0, 0.5)]
+    found = draw(logits, draws, min_p=0.9)
+    assert [token for token, _ in found] == [1, 1, 1]
+    for (_, logprob), one in zip(found, draws, strict=True):
+        assert logprob == pytest.approx(float(torch.log_softmax(logits[0] / one.temperature, dim=-1)[1]), abs=1e-6)
 
 
 def test_a_scripted_policy_plays_an_episode() -> None:

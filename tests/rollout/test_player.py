@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fedse.adapters.state import AdapterState
 from fedse.agent import Renderer
 from fedse.config import RolloutConfig
 from fedse.errors import ConfigError
 from fedse.models.lora import LoraModel
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import RolloutProgress, Rules
+from fedse.rollout.player import Play, RolloutProgress, Rules
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.types import Source, StopReason, Task, Trajectory
@@ -34,7 +35,7 @@ def play(
     context: int = 512,
 ) -> list[Trajectory]:
     player = TorchPlayer(lora, renderer, RolloutConfig(slots=slots, max_context=context))
-    return player.play(lora.state(), episodes, Rules(Counting, INSTRUCTION, greedy=greedy))
+    return player.play(lora.state(), [Play(episodes, Rules(Counting, INSTRUCTION, greedy=greedy))])[0]
 
 
 def tokens_of(trajectory: Trajectory) -> tuple[int, ...]:
@@ -58,11 +59,16 @@ def test_without_an_adapter_the_base_model_plays(lora: LoraModel, renderer: Rend
     player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
     rules = Rules(Counting, INSTRUCTION, greedy=False)
     adapter = lora.state()
-    with_it = player.play(adapter, requests("3/a"), rules)
-    bare = player.play(None, requests("3/a"), rules)
-    assert tokens_of(bare[0]) != tokens_of(with_it[0])
-    assert tokens_of(bare[0]) == tokens_of(player.play(lora.initial_state(5), requests("3/a"), rules)[0])
-    assert tokens_of(player.play(adapter, requests("3/a"), rules)[0]) == tokens_of(with_it[0])
+
+    def said(adapter: AdapterState | None) -> tuple[int, ...]:
+        [[trajectory]] = player.play(adapter, [Play(requests("3/a"), rules)])
+        return tokens_of(trajectory)
+
+    with_it = said(adapter)
+    bare = said(None)
+    assert bare != with_it
+    assert bare == said(lora.initial_state(5))
+    assert said(adapter) == with_it
 
 
 def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(lora: LoraModel, renderer: Renderer) -> None:
@@ -85,8 +91,8 @@ def test_every_token_is_read_once(lora: LoraModel, renderer: Renderer, monkeypat
 
     monkeypatch.setattr(SlotDecoder, "forward", counting)
     episodes = play(lora, renderer, requests("3/a", "2/b", "4/c", "3/d"), slots=4)
-    openings = [renderer.opening(INSTRUCTION, one.turns[0].observation) for one in episodes]
-    prefix = next(i for i in range(len(openings[0])) if len({tuple(one[: i + 1]) for one in openings}) > 1)
+    openings = [renderer.opening(INSTRUCTION, observation) for observation in ("left", "right")]
+    prefix = next(i for i in range(len(openings[0])) if openings[0][i] != openings[1][i])
     assert prefix > len(renderer.opening(INSTRUCTION, "")) // 2
     # The last sampled token of an episode is never read: nothing follows it.
     assert read == prefix + sum(len(tokens_of(one)) - prefix - 1 for one in episodes)
@@ -166,7 +172,7 @@ def test_environments_are_closed(lora: LoraModel, renderer: Renderer) -> None:
         return made[-1]
 
     player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
-    player.play(None, requests("2/a", "boom/1", "1/b", "3/c"), Rules(make, INSTRUCTION, greedy=False))
+    player.play(None, [Play(requests("2/a", "boom/1", "1/b", "3/c"), Rules(make, INSTRUCTION, greedy=False))])
     assert made
     assert all(environment.closed for environment in made)
 
@@ -182,7 +188,7 @@ def test_environments_are_closed_when_another_one_cannot_be_made(lora: LoraModel
 
     player = TorchPlayer(lora, renderer, RolloutConfig(slots=3, max_context=512))
     with pytest.raises(OSError, match="no third one"):
-        player.play(None, requests("1/a", "1/b", "1/c"), Rules(make, INSTRUCTION, greedy=False))
+        player.play(None, [Play(requests("1/a", "1/b", "1/c"), Rules(make, INSTRUCTION, greedy=False))])
     assert [environment.closed for environment in made] == [True, True]
 
 
@@ -199,7 +205,7 @@ def test_progress_counts_up_to_all_episodes(lora: LoraModel, renderer: Renderer)
     seen: list[RolloutProgress] = []
     player = TorchPlayer(lora, renderer, RolloutConfig(slots=2, max_context=512))
     rules = Rules(Counting, INSTRUCTION, greedy=False)
-    episodes = player.play(lora.state(), requests("2/a", "9/b", "1/c"), rules, on_progress=seen.append)
+    (episodes,) = player.play(lora.state(), [Play(requests("2/a", "9/b", "1/c"), rules, seen.append)])
     last = seen[-1]
     sampled = sum(end - start for one in episodes if one.tokens for start, end in one.tokens.spans)
     assert (last.done, last.total, last.successes) == (3, 3, 2)

@@ -11,7 +11,7 @@ from fedse.config import LoraConfig, ModelConfig, RolloutConfig
 from fedse.environments import make
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import Rules
+from fedse.rollout.player import Play, Rules
 from fedse.sites.evaluation import evaluate, held_out_tasks
 from fedse.types import Source, StopReason, Task, Trajectory
 
@@ -26,13 +26,12 @@ class ScriptedPlayer:
         self.requests: list[EpisodeRequest] = []
         self.rules: Rules
 
-    def play(
-        self, adapter: AdapterState | None, requests: Sequence[EpisodeRequest], rules: Rules, **options: Any
-    ) -> list[Trajectory]:
-        self.requests = list(requests)
-        self.rules = rules
+    def play(self, adapter: AdapterState | None, plays: Sequence[Play]) -> list[list[Trajectory]]:
+        [play] = plays
+        requests, rules = play.requests, play.rules
+        self.requests, self.rules = list(requests), rules
         outcomes = self.outcomes or [True] * len(requests)
-        return [
+        played = [
             Trajectory(
                 request.task,
                 Source.POLICY,
@@ -46,6 +45,7 @@ class ScriptedPlayer:
             )
             for request, success in zip(requests, outcomes, strict=True)
         ]
+        return [played]
 
 
 class TestHeldOutTasks:

@@ -138,5 +138,5 @@ def _watch_model(environment: fedse.Environment, site: ClientConfig | None, task
             max_turns=site.max_turns if site else None,
         )
         # Greedy decoding draws nothing, whatever the seed.
-        (trajectory,) = shared.player.play(subject.adapter, [fedse.EpisodeRequest(task, 0)], rules)
+        [[trajectory]] = shared.player.play(subject.adapter, [fedse.Play([fedse.EpisodeRequest(task, 0)], rules)])
     episode.show(trajectory)

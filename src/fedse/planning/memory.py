@@ -18,7 +18,7 @@ Dtype = Literal["float32", "bfloat16"]
 
 _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 # Limits of the code that the plan is about; a test compares them with it.
-PASS_TOKENS = 4096
+PASS_TOKENS = 1024
 CACHE_CHUNK = 64
 LOGITS_AT_ONCE = 2**23
 ATTENTION_BLOCK = 128

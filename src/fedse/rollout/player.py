@@ -1,4 +1,8 @@
-"""What plays episodes with a model: an adapter and requests go in, trajectories come out."""
+"""What plays episodes with a model: an adapter and requests go in, trajectories come out.
+
+Episodes of several sites and environments that play with the same adapter go in together, so that they share forward
+passes.  Which others are in a batch changes no episode.
+"""
 
 from __future__ import annotations
 
@@ -42,28 +46,34 @@ class RolloutProgress:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Play:
+    """Episodes under the same rules, as one phase of a site asks for them.
+
+    Attributes:
+        requests: what to play.
+        rules: how.
+        on_progress: told of these episodes after every finished one, and now and then in between.
+    """
+
+    requests: Sequence[EpisodeRequest]
+    rules: Rules
+    on_progress: Callable[[RolloutProgress], None] | None = None
+
+
 class Player(Protocol):
     """Plays many episodes with one adapter."""
 
-    def play(
-        self,
-        adapter: AdapterState | None,
-        requests: Sequence[EpisodeRequest],
-        rules: Rules,
-        *,
-        on_progress: Callable[[RolloutProgress], None] | None = None,
-    ) -> list[Trajectory]:
+    def play(self, adapter: AdapterState | None, plays: Sequence[Play]) -> list[list[Trajectory]]:
         """Play one episode per request.
 
         Args:
             adapter: plays; ``None`` is the bare base model.
-            requests: what to play.
-            rules: how.
-            on_progress: told after every finished episode, and now and then in between.
+            plays: what to play, and how.
 
         Returns:
-            Trajectories in the order of the requests.  An environment's fault, or a prompt that leaves no room for a
-            reply within ``max_context``, comes back as a trajectory with ``stop`` ``ERROR``.
+            For each play its trajectories in the order of its requests.  An environment's fault, or a prompt that
+            leaves no room for a reply within ``max_context``, comes back as a trajectory with ``stop`` ``ERROR``.
 
         Raises:
             AdapterError: if the adapter does not fit the model.

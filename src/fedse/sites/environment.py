@@ -24,7 +24,7 @@ from fedse.learning.examples import Example
 from fedse.messages import TaskSummary
 from fedse.progress import Listener, Phase
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import Rules
+from fedse.rollout.player import Play, Rules
 from fedse.rollout.scripted import demonstrate
 from fedse.runs.layout import EnvironmentFolder
 from fedse.runs.phases import PhaseReport, once
@@ -261,11 +261,9 @@ class SiteEnvironment:
             max_turns=self._config.max_turns,
             temperature=self._config.temperature,
         )
-        trajectories = self._shared.player.play(
-            adapter,
-            [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)],
-            rules,
-            on_progress=self._progress.episodes(Phase.EXPLORE, number),
+        requests = [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)]
+        (trajectories,) = self._shared.player.play(
+            adapter, [Play(requests, rules, self._progress.episodes(Phase.EXPLORE, number))]
         )
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {number}")
         return [trajectory.with_origin(client=self.name, round=number) for trajectory in trajectories]

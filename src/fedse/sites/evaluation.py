@@ -11,7 +11,7 @@ from fedse.environments.base import Environment, PromptStyle
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.evaluation.rates import success_rate
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import Rules
+from fedse.rollout.player import Play, Rules
 from fedse.seeding import derive_seed
 from fedse.types import StopReason, SuccessRate, Task, Trajectory
 
@@ -87,7 +87,7 @@ def evaluate(
     rules = Rules(
         lambda: registry.make(environment, **settings), instruction, greedy=decoding == "greedy", max_turns=max_turns
     )
-    trajectories = player.play(adapter, requests, rules, on_progress=on_progress)
+    (trajectories,) = player.play(adapter, [Play(requests, rules, on_progress)])
     require_outcomes(trajectories, f"evaluation on {environment}")
     return success_rate(trajectories), trajectories
 

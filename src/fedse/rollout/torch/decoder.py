@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from fedse.rollout.schedule import Draw
 from fedse.rollout.torch.cache import Segment, SlotCache, SlotPlan
 from fedse.rollout.torch.sampling import draw
 
@@ -22,17 +22,15 @@ class SlotDecoder:
         model: plays.
         slots: histories side by side.
         context: tokens that a history may come to have.
-        temperature, min_p: of sampling; see :func:`~fedse.rollout.torch.sampling.draw`.
+        min_p: of sampling; see :func:`~fedse.rollout.torch.sampling.draw`.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, slots: int, context: int, *, temperature: float = 1.0, min_p: float = 0.0
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, slots: int, context: int, *, min_p: float = 0.0) -> None:
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device, self._dtype = model.device, model.dtype
         self._context = context
-        self._temperature, self._min_p = temperature, min_p
+        self._min_p = min_p
         self.cache = SlotCache(model.config, slots, device=model.device, dtype=model.dtype)
         self.lengths = [0] * slots
 
@@ -42,11 +40,9 @@ class SlotDecoder:
         self.cache.copy_slot(source, target, length)
         self.lengths[target] = length
 
-    def decode(
-        self, pieces: Sequence[tuple[int, Sequence[int]]], drawn: Sequence[int], uniforms: np.ndarray | None
-    ) -> list[int]:
+    def decode(self, pieces: Sequence[tuple[int, Sequence[int]]], draws: Sequence[Draw]) -> list[tuple[int, float]]:
         """See :meth:`fedse.rollout.schedule.Decoder.decode`, and :meth:`forward` for errors."""
-        return draw(self.forward(pieces)[list(drawn)], uniforms, self._temperature, self._min_p)
+        return draw(self.forward(pieces)[[one.piece for one in draws]], draws, self._min_p)
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fedse.adapters.state import AdapterState
 from fedse.agent.renderers import Renderer
@@ -11,8 +11,7 @@ from fedse.errors import ConfigError
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.lora import LoraModel
 from fedse.models.plain import check_head
-from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import RolloutProgress, Rules
+from fedse.rollout.player import Play
 from fedse.rollout.schedule import Schedule
 from fedse.rollout.torch.cache import ATTENTION_NAME
 from fedse.rollout.torch.decoder import SlotDecoder
@@ -23,8 +22,7 @@ from fedse.types import Trajectory
 class TorchPlayer:
     """A :class:`~fedse.rollout.player.Player` on a base model with an adapter slot.
 
-    The adapter is merged into the base weights for the whole phase.  Trajectories carry token records, without
-    log-probabilities.
+    The adapter is merged into the base weights while it plays.  Trajectories carry token records.
 
     Args:
         lora: the model; the adapter to play with is loaded into it and stays there.
@@ -46,26 +44,14 @@ class TorchPlayer:
         check_head(lora.base.model)
         self._lora, self._renderer, self._config = lora, renderer, config
 
-    def play(
-        self,
-        adapter: AdapterState | None,
-        requests: Sequence[EpisodeRequest],
-        rules: Rules,
-        *,
-        on_progress: Callable[[RolloutProgress], None] | None = None,
-    ) -> list[Trajectory]:
+    def play(self, adapter: AdapterState | None, plays: Sequence[Play]) -> list[list[Trajectory]]:
         """See :meth:`fedse.rollout.player.Player.play`; a model with another attention is a ``ModelError``."""
-        if not requests:
-            return []
-        model, slots = self._lora.base.model, min(self._config.slots, len(requests))
+        episodes = sum(len(play.requests) for play in plays)
+        if not episodes:
+            return [[] for _ in plays]
+        model, slots = self._lora.base.model, min(self._config.slots, episodes)
         # A fresh adapter has a zero factor B: with it the model is the bare base model.
         self._lora.load(self._lora.initial_state(0) if adapter is None else adapter)
         with self._lora.merged(), prepacked(model, slots), attention_implementation(model, ATTENTION_NAME):
-            decoder = SlotDecoder(
-                model,
-                slots + 1,
-                self._config.max_context,
-                temperature=rules.temperature or self._config.temperature,
-                min_p=self._config.min_p,
-            )
-            return Schedule(decoder, self._renderer, self._config, requests, rules, on_progress).play()
+            decoder = SlotDecoder(model, slots + len(plays), self._config.max_context, min_p=self._config.min_p)
+            return Schedule(decoder, self._renderer, self._config, plays).play()

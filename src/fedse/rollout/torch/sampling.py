@@ -6,33 +6,44 @@ with one uniform number per row is ten times as fast, and lets every episode own
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
+from fedse.rollout.schedule import Draw
 
-def draw(logits: torch.Tensor, uniforms: np.ndarray | None, temperature: float, min_p: float = 0.0) -> list[int]:
-    """One token per row.
+
+def draw(logits: torch.Tensor, draws: Sequence[Draw], min_p: float = 0.0) -> list[tuple[int, float]]:
+    """One token per row, each with its log-probability; see :meth:`fedse.rollout.schedule.Decoder.decode`.
 
     Args:
-        logits: shape (rows, vocabulary).
-        uniforms: numbers in [0, 1), shape (rows,); ``None`` takes the most likely token.
-        temperature: divides the logits; without effect on greedy choice.
+        logits: of each draw, in order, shape (draws, vocabulary).
+        draws: how to draw each; without effect on a greedy choice is the temperature.
         min_p: tokens whose probability is below this share of the most likely token's are never drawn (min-p sampling,
             arXiv 2407.01082); 0 draws from all.
-
-    Returns:
-        Token ids, one per row.
     """
-    if uniforms is None:
-        return [int(token) for token in logits.argmax(dim=-1).tolist()]
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    if not draws:
+        return []
+    temperatures = torch.tensor([[one.temperature] for one in draws], device=logits.device)
+    shares = torch.softmax(logits.float() / temperatures, dim=-1)
+    tokens = logits.argmax(dim=-1)
+    sampled = [index for index, one in enumerate(draws) if one.uniform is not None]
+    if sampled:
+        tokens[sampled] = _inverse(shares[sampled], [draws[index].uniform or 0.0 for index in sampled], min_p)
+    logprobs = shares.gather(1, tokens.unsqueeze(1)).squeeze(1).log()
+    return list(zip(tokens.tolist(), logprobs.tolist(), strict=True))
+
+
+def _inverse(shares: torch.Tensor, uniforms: Sequence[float], min_p: float) -> torch.Tensor:
+    """Inverse-transform sampling of one token per row, shape (rows,)."""
     if min_p > 0:
-        least = min_p * probabilities.amax(dim=-1, keepdim=True)
-        probabilities = probabilities.masked_fill(probabilities < least, 0.0)
-    cumulative = probabilities.cumsum(dim=-1)
+        least = min_p * shares.amax(dim=-1, keepdim=True)
+        shares = shares.masked_fill(shares < least, 0.0)
+    cumulative = shares.cumsum(dim=-1)
     # The sum may end a little below or above one; scaling by it keeps every draw inside the distribution.  Rounding
     # to float32 must not make a one of a number just below it, which would point past the last token.
     below_one = np.minimum(uniforms, 1.0 - 2.0**-24).astype(np.float32)
-    targets = torch.from_numpy(below_one).to(logits.device).unsqueeze(1) * cumulative[:, -1:]
+    targets = torch.from_numpy(below_one).to(shares.device).unsqueeze(1) * cumulative[:, -1:]
     tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(1)
-    return [int(token) for token in tokens.clamp_(max=logits.shape[-1] - 1).tolist()]
+    return tokens.clamp_(max=shares.shape[-1] - 1)
