@@ -183,6 +183,25 @@ class TrainingConfig(_Section):
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay")
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm")
 
+    objective: Literal["sft", "weighted", "policy_gradient"] = Field(
+        default="sft",
+        description="what is made of a round's own episodes: 'sft' learns the kept ones; 'weighted' learns them the more, "
+        "the seldomer their task is won; 'policy_gradient' makes won ones more and lost ones less likely, each against "
+        "the other attempts at its task",
+    )
+    clip: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="of 'policy_gradient': how far the probability of a token is moved in a round",
+    )
+    demonstration_share: float | None = Field(
+        default=None, ge=0, le=1, description="share of demonstrations in every batch; default: as they come"
+    )
+    recent_share: float | None = Field(
+        default=None, ge=0, le=1, description="share of this round's episodes in every batch; default: as they come"
+    )
+
     @field_validator("steps")
     @classmethod
     def _one_budget(cls, steps: int | None, info: ValidationInfo) -> int | None:
@@ -205,6 +224,11 @@ class MethodConfig(_Section):
         default=0,
         ge=0,
         description="first rounds that train on demonstrations alone; for a base model that never succeeds by itself",
+    )
+    attempts: int = Field(
+        default=1,
+        ge=1,
+        description="episodes of a task in a round; tasks that were won sometimes are attempted again in the next one",
     )
     filter: Literal["success", "none"] = Field(
         default="success", description="which episodes enter the experience store"

@@ -1,4 +1,9 @@
-"""The loss of the local update: negative log-likelihood of the agent's own tokens (Fed-SE, local fine-tuning).
+"""The loss of the local update on the agent's own tokens.
+
+* The negative log-likelihood, −w · log π (Fed-SE, local fine-tuning).
+* Of tokens that the agent drew itself, with an advantage A that may be negative, the clipped policy gradient's
+  −min(ρ·A, clip(ρ, 1 − ε, 1 + ε)·A), ρ = π / μ (PPO, arXiv 1707.06347; for groups of attempts GRPO, arXiv 2402.03300).
+  μ is the probability with which the token was drawn, and π is taken at the same temperature.
 
 Logits are computed where there is loss and nowhere else, some rows at a time: the full logits of a batch (tokens ×
 vocabulary, in float32) would be the largest tensor of the whole update by far.
@@ -20,30 +25,36 @@ from fedse.models.plain import output_embedding
 _LOGITS_AT_ONCE = 2**23  # float32 values, 32 MiB
 
 
-class _NegativeLogLikelihood(torch.autograd.Function):
+class _AgentLoss(torch.autograd.Function):
     """Sum over rows; the gradient of the hidden states is formed together with the loss, chunk by chunk."""
 
     @staticmethod
     def forward(
         ctx: FunctionCtx,
         hidden: torch.Tensor,
-        targets: torch.Tensor,
-        weights: torch.Tensor,
+        batch: MicroBatch,
         head: torch.Tensor,
         bias: torch.Tensor | None,
+        clip: float,
     ) -> torch.Tensor:
         grad = torch.empty_like(hidden)
         total = hidden.new_zeros((), dtype=torch.float32)
+        drawn = bool((batch.temperatures != 1).any())
         rows = max(1, _LOGITS_AT_ONCE // head.shape[0])
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
-            target = targets[part, None]
+            target, temperature = batch.targets[part, None], batch.temperatures[part, None]
             logits = functional.linear(hidden[part], head, bias)
+            if drawn:
+                logits = logits.float() / temperature
             log_probabilities = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-            total -= (log_probabilities.gather(1, target) * weights[part, None]).sum()
+            loss, slope = _token_losses(
+                log_probabilities.gather(1, target), batch.weights[part, None], batch.references[part, None], clip
+            )
+            total += loss.sum()
             grad_logits = log_probabilities.exp_()  # ∂(−log p_target)/∂logits = p − onehot(target)
             grad_logits.scatter_add_(1, target, grad_logits.new_full(target.shape, -1.0))
-            grad[part] = (grad_logits.to(hidden.dtype) @ head).mul_(weights[part, None])
+            grad[part] = (grad_logits.to(hidden.dtype) @ head).mul_(slope / temperature)
         ctx.save_for_backward(grad)
         return total
 
@@ -54,23 +65,40 @@ class _NegativeLogLikelihood(torch.autograd.Function):
         return grad * grad_total.to(grad.dtype), None, None, None, None
 
 
-def negative_log_likelihood(
-    hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, head: nn.Linear
-) -> torch.Tensor:
-    """Sum of −weight · log softmax(head(hidden))[target] over rows, a float32 scalar.
+def _token_losses(
+    logprobs: torch.Tensor, weights: torch.Tensor, references: torch.Tensor, clip: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Losses of tokens and their slopes −∂loss/∂log π; all of one shape."""
+    on_policy = ~references.isnan()
+    if not on_policy.any():
+        return -logprobs * weights, weights
+    ratio = torch.where(on_policy, logprobs - references, 0.0).exp()
+    bounded = ratio.clamp(1 - clip, 1 + clip)
+    # Where the bound is the smaller of the two the loss does not depend on π.
+    free = ratio * weights <= bounded * weights
+    surrogate = torch.where(free, ratio, bounded) * weights
+    loss = torch.where(on_policy, -surrogate, -logprobs * weights)
+    return loss, torch.where(on_policy, torch.where(free, ratio, 0.0) * weights, weights)
 
-    ``hidden`` has shape (M, d) in the base's dtype; ``targets`` are token ids, shape (M,), and ``weights`` float32 of
-    the same shape.  The frozen output embedding ``head`` gets no gradient.
+
+def token_loss(hidden: torch.Tensor, batch: MicroBatch, head: nn.Linear, clip: float) -> torch.Tensor:
+    """Sum of the losses of the batch's tokens, a float32 scalar.
+
+    Args:
+        hidden: of the positions that predict, shape (M, d), in the base's dtype.
+        batch: with M losses.
+        head: the frozen output embedding; it gets no gradient.
+        clip: ε of the clipped policy gradient.
     """
-    total: torch.Tensor = _NegativeLogLikelihood.apply(hidden, targets, weights, head.weight, head.bias)  # type: ignore[no-untyped-call]
+    total: torch.Tensor = _AgentLoss.apply(hidden, batch, head.weight, head.bias, clip)  # type: ignore[no-untyped-call]
     return total
 
 
-def agent_loss(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
-    """Weighted sum of the negative log-likelihoods of the agent's tokens in the batch, a float32 scalar.
+def agent_loss(model: PreTrainedModel, batch: MicroBatch, clip: float = 0.2) -> torch.Tensor:
+    """Sum of the losses of the agent's tokens in the batch, a float32 scalar; ``clip`` as of :func:`token_loss`.
 
     The model must compute its attention with :data:`fedse.learning.attention.PACKED_ATTENTION`.
     """
     output = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, layout=batch.layout)
     hidden = output.last_hidden_state[0].index_select(0, batch.loss_positions)
-    return negative_log_likelihood(hidden, batch.targets, batch.weights, output_embedding(model))
+    return token_loss(hidden, batch, output_embedding(model), clip)

@@ -8,12 +8,12 @@ gradients are those of the separate sequences.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from fedse.learning.examples import Example
+from fedse.learning.examples import Example, Stream, TokenLoss
 from fedse.seeding import numpy_generator
 
 
@@ -46,6 +46,8 @@ class MicroBatch:
         loss_positions: indices into the row of the tokens whose successor carries loss, shape (M,).
         targets: those successors, shape (M,).
         weights: factors on their losses, shape (M,), float32.
+        references, temperatures: log-probability of each successor when it was drawn, and of the softmax that this was
+            under; NaN and 1 where the loss is the likelihood's; each shape (M,), float32.
         tokens: tokens of all sequences, as they would count without sharing and trimming.
     """
 
@@ -55,19 +57,22 @@ class MicroBatch:
     loss_positions: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
+    references: torch.Tensor
+    temperatures: torch.Tensor
     tokens: int
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same batch on a device."""
-        tensors = ("ids", "positions", "loss_positions", "targets", "weights")
+        tensors = ("ids", "positions", "loss_positions", "targets", "weights", "references", "temperatures")
         return replace(self, **{name: getattr(self, name).to(device) for name in tensors})
 
 
 @dataclass(frozen=True, slots=True)
 class _Sequence:
     ids: tuple[int, ...]  # up to the last token whose successor carries loss
-    losses: tuple[tuple[int, float], ...]  # see Example.losses
+    losses: tuple[TokenLoss, ...]
     whole: tuple[int, ...]
+    temperature: float
 
 
 def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
@@ -80,7 +85,8 @@ def pack(examples: Sequence[Example], max_tokens: int) -> list[MicroBatch]:
     for example in examples:
         losses, whole = example.losses(), example.tokens.ids
         if losses:
-            sequence = _Sequence(whole[: losses[-1][0] + 1], losses, whole)
+            temperature = example.tokens.temperature if example.on_policy else 1.0
+            sequence = _Sequence(whole[: losses[-1].at + 1], losses, whole, temperature)
             if rows and _row_length([*rows[-1], sequence]) <= max_tokens:
                 rows[-1].append(sequence)
             else:
@@ -92,7 +98,7 @@ def _shared_prefix(sequences: Sequence[_Sequence]) -> int:
     """Length of the common beginning that carries no loss, so that each sequence keeps all its loss positions."""
     if len(sequences) == 1:
         return 0
-    limit = min(sequence.losses[0][0] for sequence in sequences)
+    limit = min(sequence.losses[0].at for sequence in sequences)
     first = sequences[0].ids
     for sequence in sequences[1:]:
         limit = next((at for at in range(limit) if sequence.ids[at] != first[at]), limit)
@@ -110,22 +116,26 @@ def _lay_out(sequences: Sequence[_Sequence]) -> MicroBatch:
     segments: list[tuple[int, int]] = []
     predicting: list[int] = []
     targets: list[int] = []
-    weights: list[float] = []
+    losses: list[TokenLoss] = []
+    temperatures: list[float] = []
     for sequence in sequences:
         start = len(ids)
         ids += sequence.ids[prefix:]
         positions += range(prefix, len(sequence.ids))
         segments.append((start, len(ids)))
-        predicting += [start + index - prefix for index, _ in sequence.losses]
-        targets += [sequence.whole[index + 1] for index, _ in sequence.losses]
-        weights += [weight for _, weight in sequence.losses]
+        predicting += [start + loss.at - prefix for loss in sequence.losses]
+        targets += [sequence.whole[loss.at + 1] for loss in sequence.losses]
+        losses += sequence.losses
+        temperatures += [sequence.temperature] * len(sequence.losses)
     return MicroBatch(
         ids=torch.tensor([ids]),
         positions=torch.tensor([positions]),
         layout=PackedLayout(prefix, tuple(segments)),
         loss_positions=torch.tensor(predicting),
         targets=torch.tensor(targets),
-        weights=torch.tensor(weights),
+        weights=torch.tensor([loss.weight for loss in losses]),
+        references=torch.tensor([loss.reference for loss in losses]),
+        temperatures=torch.tensor(temperatures),
         tokens=sum(len(sequence.whole) for sequence in sequences),
     )
 
@@ -138,6 +148,47 @@ def batches(costs: Sequence[int], size: int, seed: int) -> Iterator[list[int]]:
     """
     for number in itertools.count():
         yield from pass_batches(costs, size, seed, number)
+
+
+def mixed_batches(
+    costs: Sequence[int], streams: Sequence[Stream], shares: Mapping[Stream, float], size: int, seed: int
+) -> Iterator[list[int]]:
+    """Endless batches with a share of each stream.
+
+    Each stream goes through passes without replacement of its own.  Over the batches the costs that were drawn of a
+    stream keep to its share of ``size``; no index comes twice in a batch, so a stream with little in it gives less.
+
+    Args:
+        costs: of each example.
+        streams: of each example.
+        shares: of the streams that occur, sum 1.
+        size: what a batch holds.
+        seed: of the orders.
+    """
+    drawn = dict.fromkeys(shares, 0.0)
+    ways = {
+        stream: _endless([index for index, own in enumerate(streams) if own is stream], seed, stream)
+        for stream in shares
+    }
+    for number in itertools.count(1):
+        batch: list[int] = []
+        for stream, share in shares.items():
+            seen: set[int] = set()
+            while drawn[stream] < number * share * size:
+                index = next(ways[stream])
+                if index in seen:
+                    drawn[stream] = number * share * size  # it has no more to give
+                    break
+                seen.add(index)
+                drawn[stream] += costs[index]
+            batch += seen
+        yield sorted(batch)
+
+
+def _endless(indices: Sequence[int], seed: int, stream: Stream) -> Iterator[int]:
+    for number in itertools.count():
+        for place in numpy_generator("training-order", seed, stream.value, number).permutation(len(indices)).tolist():
+            yield indices[place]
 
 
 def pass_batches(costs: Sequence[int], size: int, seed: int, number: int) -> Iterator[list[int]]:

@@ -14,9 +14,9 @@ from torch import nn
 from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
-from fedse.learning.examples import Example
+from fedse.learning.examples import Example, Stream
 from fedse.learning.loss import agent_loss
-from fedse.learning.packing import MicroBatch, batches, pack, pass_batches
+from fedse.learning.packing import MicroBatch, batches, mixed_batches, pack, pass_batches
 from fedse.learning.schedule import learning_rate_factor
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
@@ -134,10 +134,10 @@ def local_update(
     tokens = computed_tokens = loss_tokens = 0
     model = lora.base.model
     with fused_lora(lora), _dropout(lora, seed), attention_implementation(model, PACKED_ATTENTION):
-        for step, indices in zip(range(steps), batches(costs, size, seed), strict=False):
+        for step, indices in zip(range(steps), _batches(learnable, config, seed), strict=False):
             batch = pack([learnable[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
-            loss = accumulate_gradients(lora, batch)
+            loss = accumulate_gradients(lora, batch, config.clip)
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise DivergenceError(
@@ -168,15 +168,41 @@ def local_update(
     )
 
 
-def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch]) -> float:
+def _batches(examples: Sequence[Example], config: TrainingConfig, seed: int) -> Iterator[list[int]]:
+    """Endless batches of indices of examples, with the streams' shares where these are configured."""
+    costs, size = batch_costs(examples, config)
+    shares = _shares(examples, config)
+    if not shares:
+        return batches(costs, size, seed)
+    return mixed_batches(costs, [example.stream for example in examples], shares, size, seed)
+
+
+def _shares(examples: Sequence[Example], config: TrainingConfig) -> dict[Stream, float]:
+    """Share of each stream that has examples; empty if none is configured.
+
+    What is configured for a stream that is empty goes to the others.
+    """
+    wanted = {Stream.DEMONSTRATION: config.demonstration_share, Stream.RECENT: config.recent_share}
+    if not any(wanted.values()):
+        return {}
+    here = {example.stream for example in examples}
+    given = {stream: share for stream, share in wanted.items() if share is not None and stream in here}
+    rest = [stream for stream in Stream if stream in here and wanted.get(stream) is None]
+    left = max(0.0, 1.0 - sum(given.values()))
+    shares = given | {stream: left / len(rest) for stream in rest}
+    total = sum(shares.values())
+    return {stream: share / total for stream, share in shares.items()}
+
+
+def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch], clip: float = 0.2) -> float:
     """Add the gradients of the batch's weighted mean loss per agent token to the adapter; returns that loss.
 
     The mean is over the agent tokens of the whole batch, so that it does not matter how the batch was split.
     """
-    weight = sum(float(micro.weights.sum(dtype=torch.float64)) for micro in batch)
+    weight = sum(float(micro.weights.abs().sum(dtype=torch.float64)) for micro in batch)
     total = 0.0
     for micro in batch:
-        loss = agent_loss(lora.base.model, micro.to(lora.base.device)) / weight
+        loss = agent_loss(lora.base.model, micro.to(lora.base.device), clip) / weight
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total

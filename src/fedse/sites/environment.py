@@ -17,10 +17,12 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault
+from fedse.experience.credit import Outcomes, advantages, baselines, outcomes_by_task
+from fedse.experience.identity import task_and_actions
 from fedse.experience.selection import get_selection, select
 from fedse.experience.store import ExperienceStore
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
-from fedse.learning.examples import Example
+from fedse.learning.examples import Example, Stream
 from fedse.messages import TaskSummary
 from fedse.progress import Listener, Phase
 from fedse.rollout.episode import EpisodeRequest
@@ -34,9 +36,9 @@ from fedse.sites.evaluation import evaluate_site, require_outcomes
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
-from fedse.sites.training import distinct, examples_of, round_settings, steps_for
+from fedse.sites.training import Lesson, distinct, round_settings, steps_for
 from fedse.sites.watching import SiteProgress
-from fedse.types import StopReason, Task, Trajectory
+from fedse.types import Source, StopReason, Task, Trajectory
 
 
 class SiteEnvironment:
@@ -137,36 +139,63 @@ class SiteEnvironment:
         self._progress.finished(Phase.EVALUATE, number, report, note=note)
         return report
 
-    def experience(self, number: int) -> list[Trajectory]:
-        """What a round trains on, in a fixed order: demonstrations, then kept episodes, no two with the same actions.
+    def lessons(self, number: int) -> list[Lesson]:
+        """What a round trains on, in a fixed order: demonstrations, then kept episodes, then this round's own.
 
         * Fed-SE: all experience up to and including the round.
         * without exploration (FedIT): the demonstrations, in every round.
         * without history: what this round kept.  Demonstrations belong to round 1, which would else begin with nothing,
           and to rounds that do not explore yet.  Kept episodes count even if an earlier round had kept the same ones,
           which the store would not list again.
+        * with the policy gradient: this round's episodes, won and lost, stand for what it kept of them.
 
         Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
         """
-        method = self._run.method
+        method, explores = self._run.method, self.explores(number)
+        on_policy = explores and self._run.training.objective == "policy_gradient"
         forgets = method.explore and not method.history
-        shows = number == 1 or not self.explores(number)
-        stored = range(number + 1) if not forgets else range(1 if shows else 0)
+        shows = number == 1 or not explores
+        last = number - 1 if on_policy else number
+        stored = range(last + 1) if not forgets else range(1 if shows else 0)
         with self._store() as store:
             learnt = store.trajectories(rounds=stored)
-        if forgets and self.explores(number):
-            played = read_trajectories(self._folder.trajectories(number))
+        played = read_trajectories(self._folder.trajectories(number)) if explores and (forgets or on_policy) else []
+        if forgets and not on_policy:
             learnt += select(self._selection, played).kept
-        return [trajectory for trajectory in distinct(learnt) if trajectory.turns]
+        weights = self._weights(number, learnt)
+        lessons = [
+            Lesson(task_and_actions(one), Example.of(one, weight, stream=_stream(one, number)))
+            for one, weight in zip(learnt, weights, strict=True)
+            if one.turns
+        ]
+        if on_policy:
+            lessons += [
+                Lesson("", Example.of(one, advantage, on_policy=True, stream=Stream.RECENT))
+                for one, advantage in zip(played, advantages(played), strict=True)
+                if one.turns and advantage
+            ]
+        return lessons
 
-    def examples(self, trajectories: Sequence[Trajectory]) -> list[Example]:
-        """Episodes as examples, with the weights that the selection gives them."""
-        return examples_of(trajectories, self._selection)
+    def _outcomes(self, number: int) -> Mapping[Task, Outcomes]:
+        """What came of the attempts in a round."""
+        path = self._folder.trajectories(number)
+        return outcomes_by_task(read_trajectories(path)) if number and path.exists() else {}
 
-    def planned_steps(self, number: int, experience: Sequence[Trajectory]) -> int:
-        """Optimizer steps that a round's update would take with the experience of this environment alone."""
+    def _weights(self, number: int, learnt: Sequence[Trajectory]) -> list[float]:
+        weights = [self._selection(one).weight for one in learnt]
+        if self._run.training.objective != "weighted":
+            return weights
+        rounds = [self._folder.trajectories(before) for before in range(1, number + 1)]
+        expected = baselines(
+            outcomes_by_task(one for path in rounds if path.exists() for one in read_trajectories(path))
+        )
+        return [weight * (1.0 - expected.get(one.task, 0.0)) for weight, one in zip(weights, learnt, strict=True)]
+
+    def planned_steps(self, number: int, lessons: Sequence[Lesson]) -> int:
+        """Optimizer steps that a round's update would take with the lessons of this environment alone."""
         settings = round_settings(self._run, number, self._config.steps)
-        return steps_for(self.examples(experience), settings, seed=self._seed(number, Phase.TRAIN))
+        examples = [lesson.example for lesson in distinct(lessons)]
+        return steps_for(examples, settings, seed=self._seed(number, Phase.TRAIN))
 
     def _once(
         self, phase: Phase, number: int, work: Callable[[], Mapping[str, Any]], *, adapter: str = ""
@@ -253,6 +282,8 @@ class SiteEnvironment:
             self._config.episodes_per_round,
             number,
             seed=derive_seed(self._run.seed, self.name, "tasks"),
+            attempts=self._run.method.attempts,
+            before=self._outcomes(number - 1),
         )
         rules = Rules(
             self._make_environment,
@@ -314,3 +345,9 @@ class SiteEnvironment:
 
 def _generated_tokens(trajectory: Trajectory) -> int:
     return sum(end - start for start, end in trajectory.tokens.spans) if trajectory.tokens else 0
+
+
+def _stream(trajectory: Trajectory, number: int) -> Stream:
+    if trajectory.source is not Source.POLICY:
+        return Stream.DEMONSTRATION
+    return Stream.RECENT if trajectory.round == number else Stream.EARLIER

@@ -169,11 +169,11 @@ class Site:
     def _train(self, number: int, start: AdapterState) -> Mapping[str, Any]:
         """The local update on the experience of all environments of the site, in as many steps as they would take."""
         environments = [self._environments[name] for name in sorted(self._environments)]
-        experience = [environment.experience(number) for environment in environments]
+        lessons = [environment.lessons(number) for environment in environments]
         steps = sum(
-            environment.planned_steps(number, own) for environment, own in zip(environments, experience, strict=True)
+            environment.planned_steps(number, own) for environment, own in zip(environments, lessons, strict=True)
         )
-        examples = environments[0].examples(distinct([trajectory for own in experience for trajectory in own]))
+        examples = [lesson.example for lesson in distinct([lesson for own in lessons for lesson in own])]
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
         try:
             updated, metrics = fine_tune(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fedse.adapters.checks import finite_problems, in_words
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig, TrainingConfig
 from fedse.errors import DivergenceError
-from fedse.experience.identity import task_and_actions
-from fedse.experience.selection import Selection
 from fedse.learning.examples import Example
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
 from fedse.models.lora import LoraModel
-from fedse.types import Trajectory
 
 
 def round_settings(run: RunConfig, round: int, steps: int | None = None) -> TrainingConfig:
@@ -81,17 +79,25 @@ def fine_tune(
     return updated, metrics
 
 
-def examples_of(trajectories: Iterable[Trajectory], selection: Selection) -> list[Example]:
-    """Episodes with token records as examples, with the weights that a selection gives them.
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """An example, and what it is known by: lessons with one identity are the same, and one of them is enough.
 
-    The weights are not stored: the selection judges the episodes again.
+    Attributes:
+        identity: empty for an attempt that counts however often it was made.
+        example: to learn from.
     """
-    return [Example.of(trajectory, selection(trajectory).weight) for trajectory in trajectories]
+
+    identity: str
+    example: Example
 
 
-def distinct(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """The trajectories in their order, without those whose actions in a task an earlier one took before."""
-    found: dict[str, Trajectory] = {}
-    for trajectory in trajectories:
-        found.setdefault(task_and_actions(trajectory), trajectory)
-    return list(found.values())
+def distinct(lessons: Sequence[Lesson]) -> list[Lesson]:
+    """The lessons in their order, without those that an earlier one taught."""
+    known: set[str] = set()
+    found = []
+    for lesson in lessons:
+        if not lesson.identity or lesson.identity not in known:
+            found.append(lesson)
+            known.add(lesson.identity)
+    return found
