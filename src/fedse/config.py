@@ -185,9 +185,9 @@ class TrainingConfig(_Section):
 
     objective: Literal["sft", "weighted", "policy_gradient"] = Field(
         default="sft",
-        description="what is made of a round's own episodes: 'sft' learns the kept ones; 'weighted' learns them the more, "
-        "the seldomer their task is won; 'policy_gradient' makes won ones more and lost ones less likely, each against "
-        "the other attempts at its task",
+        description="what is made of a round's own episodes: 'sft' learns the kept ones; 'weighted' learns them the "
+        "more, the seldomer their task is won; 'policy_gradient' makes won ones more and lost ones less likely, each "
+        "against the other attempts at its task",
     )
     clip: float = Field(
         default=0.2,

@@ -9,6 +9,7 @@ from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.messages import Instruction, Purpose, Rates, Reply, Update
 from fedse.progress import Listener, Phase, silent
+from fedse.rollout.together import alone
 from fedse.runs.layout import RunFolder
 from fedse.runs.phases import PhaseReport, completed
 from fedse.sites.shared_model import SharedModel
@@ -21,11 +22,13 @@ class AskedSite:
 
     def __init__(self, config: RunConfig, shared: SharedModel, folder: Path, listener: Listener = silent) -> None:
         self.name = next(iter(config.sites))
+        self.player = shared.player
         self.site = Site(config, self.name, shared, RunFolder(folder), listener=listener)
 
     def ask(self, purpose: Purpose, number: int = 0, **fields: Any) -> Reply:
         instruction = Instruction(site=self.name, purpose=purpose, round=number, **fields)
-        return Reply.decode(self.site.answer(Instruction.decode(instruction.encode())).encode())
+        work = self.site.answer(Instruction.decode(instruction.encode()))
+        return Reply.decode(alone(self.player, work).encode())
 
     def check(self, **fields: Any) -> None:
         self.ask(Purpose.CHECK, **fields)

@@ -8,8 +8,8 @@ from transformers import Gemma2Config, GraniteConfig, MistralConfig
 
 from fedse.errors import ModelError
 from fedse.learning.attention import PACKED_ATTENTION
-from fedse.learning.loss import agent_loss, negative_log_likelihood
-from fedse.learning.packing import pack
+from fedse.learning.loss import agent_loss, token_loss
+from fedse.learning.packing import MicroBatch, PackedLayout, pack
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import check_head
 from helpers.learning_reference import SMALL, examples, lora_on, records, tiny_lora
@@ -23,7 +23,19 @@ def test_chunks_do_not_change_the_loss_or_its_gradient(monkeypatch: pytest.Monke
     targets = torch.randint(0, 50, (23,), generator=generator)
     weights = torch.rand(23, generator=generator)
     head = nn.Linear(16, 50, bias=bias).requires_grad_(False)
-    found = negative_log_likelihood(hidden, targets, weights, head) * 0.5
+    nothing = torch.empty(1, 0, dtype=torch.long)
+    batch = MicroBatch(
+        ids=nothing,
+        positions=nothing,
+        layout=PackedLayout(0, ()),
+        loss_positions=nothing[0],
+        targets=targets,
+        weights=weights,
+        references=torch.full((23,), float("nan")),
+        temperatures=torch.ones(23),
+        tokens=0,
+    )
+    found = token_loss(hidden, batch, head, clip=0.2) * 0.5
     expected = (functional.cross_entropy(head(hidden), targets, reduction="none") * weights).sum() * 0.5
     torch.testing.assert_close(found, expected)
     gradient, expected_gradient = (torch.autograd.grad(loss, hidden)[0] for loss in (found, expected))

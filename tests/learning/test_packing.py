@@ -11,7 +11,7 @@ from helpers.learning_reference import examples, records
 
 
 def loss_positions(record: TokenRecord) -> tuple[int, ...]:
-    return tuple(position for position, _ in Example(record).losses())
+    return tuple(loss.at for loss in Example(record).losses())
 
 
 def test_the_loss_is_on_tokens_whose_successor_the_agent_wrote() -> None:

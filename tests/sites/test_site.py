@@ -252,7 +252,7 @@ class TestMethods:
         # Every round plays the same.
         monkeypatch.setattr("fedse.sites.environment.derive_seed", lambda *parts: 7)
         monkeypatch.setattr(
-            "fedse.sites.environment.exploration_tasks", lambda tasks, count, round, seed: list(tasks[:count])
+            "fedse.sites.environment.exploration_tasks", lambda tasks, count, round, **_: list(tasks[:count])
         )
         client, _ = self.rounds(shared, tmp_path, history=False)
         assert reports(tmp_path, 1)[Phase.EXPLORE].metrics["kept"] > 0

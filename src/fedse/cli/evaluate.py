@@ -49,7 +49,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure success rates on held-out tasks, with 95 % Wilson intervals."""
-    from fedse.sites.evaluation import evaluate_site
+    from fedse.sites.evaluation import evaluate_sites
     from fedse.sites.shared_model import SharedModel
 
     subject = find(path, number=number, client=client, model=model)
@@ -76,9 +76,13 @@ def evaluate(
 
         for heading, adapter in (adapters | {"adapter": subject.adapter}).items():
             columns[heading], played = {}, []
-            for label, site in sites.items():
-                on_progress = SiteProgress(tell, label).episodes(Phase.EVALUATE, 0)
-                rate, episodes = evaluate_site(shared.player, adapter, config, site, on_progress=on_progress)
+            for label, rate, episodes in evaluate_sites(
+                shared.player,
+                adapter,
+                config,
+                sites,
+                on_progress=lambda label: SiteProgress(tell, label).episodes(Phase.EVALUATE, 0),
+            ):
                 columns[heading][label] = rate
                 played += episodes
     show_rates(columns, title=f"Success of {subject.label}")

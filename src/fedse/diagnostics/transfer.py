@@ -13,7 +13,7 @@ from pathlib import Path
 from fedse.adapters.state import AdapterState
 from fedse.results.method import combined_sites, has_own_adapters, starting_round
 from fedse.results.reading import Run, run_at
-from fedse.sites.evaluation import evaluate_site
+from fedse.sites.evaluation import evaluate_sites
 from fedse.sites.shared_model import SharedModel
 from fedse.types import RoundRecord, SuccessRate
 
@@ -62,8 +62,8 @@ def transfer_matrix(
     clients = {client.name: client for client in config.clients}
     rates: dict[str, dict[str, SuccessRate]] = {}
     for adapter, state in adapters.items():
-        for label, name in run.evaluators.items():
-            rate, _ = evaluate_site(shared.player, state, config, clients[name])
+        sites = {label: clients[name] for label, name in run.evaluators.items()}
+        for label, rate, _ in evaluate_sites(shared.player, state, config, sites):
             rates.setdefault(adapter, {})[label] = rate
             if on_rate:
                 on_rate(adapter, label, rate)

@@ -91,7 +91,8 @@ class Example:
             trajectory: with a token record.
             weight: of all its tokens.
             turns: further factors, one for the tokens of each turn.
-            on_policy, stream: see :class:`Example`.
+            on_policy: see :class:`Example`.
+            stream: likewise.
 
         Raises:
             TrainingError: if the trajectory has no token record, or see :class:`Example`.

@@ -166,21 +166,19 @@ def mixed_batches(
         seed: of the orders.
     """
     drawn = dict.fromkeys(shares, 0.0)
-    ways = {
-        stream: _endless([index for index, own in enumerate(streams) if own is stream], seed, stream)
-        for stream in shares
-    }
+    members = {stream: [index for index, own in enumerate(streams) if own is stream] for stream in shares}
+    ways = {stream: _endless(own, seed, stream) for stream, own in members.items()}
     for number in itertools.count(1):
         batch: list[int] = []
         for stream, share in shares.items():
             seen: set[int] = set()
-            while drawn[stream] < number * share * size:
+            due = number * share * size
+            while drawn[stream] < due and len(seen) < len(members[stream]):
                 index = next(ways[stream])
-                if index in seen:
-                    drawn[stream] = number * share * size  # it has no more to give
-                    break
-                seen.add(index)
-                drawn[stream] += costs[index]
+                if index not in seen:
+                    seen.add(index)
+                    drawn[stream] += costs[index]
+            drawn[stream] = max(drawn[stream], due)  # what a stream with little in it could not give is not made up for
             batch += seen
         yield sorted(batch)
 

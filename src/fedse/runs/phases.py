@@ -8,7 +8,7 @@ the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,22 +36,29 @@ class PhaseReport:
     adapter: str = ""
 
 
-def once(marker: Path, work: Callable[[], Mapping[str, Any]], *, adapter: str = "") -> PhaseReport:
+async def once(
+    marker: Path,
+    work: Callable[[], Awaitable[Mapping[str, Any]]],
+    *,
+    adapter: str = "",
+    clock: Callable[[], float] = time.monotonic,
+) -> PhaseReport:
     """Do a phase's work unless its marker says that it is complete.
 
     Args:
         marker: the file that marks completion; folders on the way to it are made.
         work: does the phase and returns its metrics; doing it twice must give the same outputs and metrics.
         adapter: digest of the adapter that the phase works with.
+        clock: tells the seconds that the phase takes.
 
     Raises:
         RunError: if the marker is damaged, or the phase was done with another adapter.
         StorageError: if the marker cannot be written.
     """
     if not marker.exists():
-        began = time.monotonic()
-        metrics = work()
-        complete(marker, PhaseReport(metrics, round(time.monotonic() - began, 3), round(time.time(), 3), adapter))
+        began = clock()
+        metrics = await work()
+        complete(marker, PhaseReport(metrics, round(clock() - began, 3), round(time.time(), 3), adapter))
     report = completed(marker)
     if adapter and report.adapter and report.adapter != adapter:
         raise RunError(

@@ -6,8 +6,9 @@ derives from the run's seed and the environment's name at the site.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault
-from fedse.experience.credit import Outcomes, advantages, baselines, outcomes_by_task
+from fedse.experience.credit import advantages, baselines, outcomes_by_task
 from fedse.experience.identity import task_and_actions
 from fedse.experience.selection import get_selection, select
 from fedse.experience.store import ExperienceStore
@@ -28,11 +29,12 @@ from fedse.progress import Listener, Phase
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Play, Rules
 from fedse.rollout.scripted import demonstrate
+from fedse.rollout.together import Wanted, own_seconds
 from fedse.runs.layout import EnvironmentFolder
 from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed, python_random
 from fedse.sites.demonstrations import import_demonstrations
-from fedse.sites.evaluation import evaluate_site, require_outcomes
+from fedse.sites.evaluation import evaluation_at, require_outcomes
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
@@ -88,7 +90,7 @@ class SiteEnvironment:
         """
         check_learnable(self._run, self._config, self._training_tasks(part), self._test_tasks, held_out)
 
-    def demonstrate(self, part: tuple[int, int], held_out: Collection[str]) -> PhaseReport:
+    async def demonstrate(self, part: tuple[int, int], held_out: Collection[str]) -> PhaseReport:
         """Seed the experience store with expert episodes of training tasks, or with those of a file; round 0.
 
         Args:
@@ -100,13 +102,13 @@ class SiteEnvironment:
             ConfigError: if no episode of the file succeeds when it is replayed.
             StorageError, StoreError: if a file cannot be written.
         """
-        return self._once(Phase.DEMONSTRATE, 0, lambda: self._demonstrate(part, held_out))
+        return await self._once(Phase.DEMONSTRATE, 0, lambda: self._demonstrate(part, held_out))
 
     def explores(self, number: int) -> bool:
         """Whether episodes are played before the update of a round."""
         return self._run.method.explore and number > self._run.method.warmup_rounds
 
-    def explore(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> PhaseReport:
+    async def explore(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> PhaseReport:
         """Play the episodes of a round, select, accumulate.
 
         Raises:
@@ -114,9 +116,10 @@ class SiteEnvironment:
             AdapterError: if the adapter does not fit the model.
             StorageError, StoreError: if a file cannot be written.
         """
-        return self._once(Phase.EXPLORE, number, lambda: self._explore(number, adapter, part), adapter=adapter.digest)
+        work = partial(self._explore, number, adapter, part)
+        return await self._once(Phase.EXPLORE, number, work, adapter=adapter.digest)
 
-    def evaluate(self, number: int, adapter: AdapterState, *, owner: str = "") -> PhaseReport:
+    async def evaluate(self, number: int, adapter: AdapterState, *, owner: str = "") -> PhaseReport:
         """Success rate of an adapter after a round on the held-out tasks.
 
         Args:
@@ -131,80 +134,82 @@ class SiteEnvironment:
         """
         note = f"adapter of {owner}" if owner else ""
         episodes = self._folder.evaluation(number, owner)
-        report = once(
+        report = await once(
             self._folder.evaluation_marker(number, owner),
             lambda: self._evaluate(number, adapter, episodes, note),
             adapter=adapter.digest,
+            clock=own_seconds,
         )
         self._progress.finished(Phase.EVALUATE, number, report, note=note)
         return report
 
-    def lessons(self, number: int) -> list[Lesson]:
-        """What a round trains on, in a fixed order: demonstrations, then kept episodes, then this round's own.
+    def experience(self, number: int) -> list[Trajectory]:
+        """What a round learns from, in a fixed order: demonstrations, then kept episodes, no two with the same actions.
 
         * Fed-SE: all experience up to and including the round.
         * without exploration (FedIT): the demonstrations, in every round.
         * without history: what this round kept.  Demonstrations belong to round 1, which would else begin with nothing,
           and to rounds that do not explore yet.  Kept episodes count even if an earlier round had kept the same ones,
           which the store would not list again.
-        * with the policy gradient: this round's episodes, won and lost, stand for what it kept of them.
+        * with the policy gradient: without this round's, which count as attempts (:meth:`lessons`).
 
         Episodes that ended before the agent's first turn have no token of the agent to learn from and are left out.
         """
-        method, explores = self._run.method, self.explores(number)
-        on_policy = explores and self._run.training.objective == "policy_gradient"
+        method = self._run.method
         forgets = method.explore and not method.history
-        shows = number == 1 or not explores
-        last = number - 1 if on_policy else number
+        shows = number == 1 or not self.explores(number)
+        last = number - 1 if self._on_policy(number) else number
         stored = range(last + 1) if not forgets else range(1 if shows else 0)
         with self._store() as store:
             learnt = store.trajectories(rounds=stored)
-        played = read_trajectories(self._folder.trajectories(number)) if explores and (forgets or on_policy) else []
-        if forgets and not on_policy:
-            learnt += select(self._selection, played).kept
-        weights = self._weights(number, learnt)
+        if forgets and self.explores(number) and not self._on_policy(number):
+            learnt += select(self._selection, self._played(number)).kept
+        return distinct([trajectory for trajectory in learnt if trajectory.turns], task_and_actions)
+
+    def lessons(self, number: int) -> list[Lesson]:
+        """The experience of a round as examples, and with the policy gradient its attempts, won and lost."""
+        learnt = self.experience(number)
         lessons = [
-            Lesson(task_and_actions(one), Example.of(one, weight, stream=_stream(one, number)))
-            for one, weight in zip(learnt, weights, strict=True)
-            if one.turns
+            Lesson(Example.of(trajectory, weight, stream=_stream(trajectory, number)), task_and_actions(trajectory))
+            for trajectory, weight in zip(learnt, self._weights(number, learnt), strict=True)
         ]
-        if on_policy:
+        if self._on_policy(number):
+            played = self._played(number)
             lessons += [
-                Lesson("", Example.of(one, advantage, on_policy=True, stream=Stream.RECENT))
-                for one, advantage in zip(played, advantages(played), strict=True)
-                if one.turns and advantage
+                Lesson(Example.of(trajectory, advantage, on_policy=True, stream=Stream.RECENT))
+                for trajectory, advantage in zip(played, advantages(played), strict=True)
+                if trajectory.turns and advantage
             ]
         return lessons
 
-    def _outcomes(self, number: int) -> Mapping[Task, Outcomes]:
-        """What came of the attempts in a round."""
-        path = self._folder.trajectories(number)
-        return outcomes_by_task(read_trajectories(path)) if number and path.exists() else {}
+    def planned_steps(self, number: int, lessons: Sequence[Lesson]) -> int:
+        """Optimizer steps that a round's update would take with the lessons of this environment alone."""
+        settings = round_settings(self._run, number, self._config.steps)
+        return steps_for([lesson.example for lesson in lessons], settings, seed=self._seed(number, Phase.TRAIN))
+
+    def _on_policy(self, number: int) -> bool:
+        return self.explores(number) and self._run.training.objective == "policy_gradient"
+
+    def _played(self, number: int) -> list[Trajectory]:
+        """What was played in a round; nothing in rounds without exploration."""
+        return read_trajectories(self._folder.trajectories(number)) if number and self.explores(number) else []
 
     def _weights(self, number: int, learnt: Sequence[Trajectory]) -> list[float]:
         weights = [self._selection(one).weight for one in learnt]
         if self._run.training.objective != "weighted":
             return weights
-        rounds = [self._folder.trajectories(before) for before in range(1, number + 1)]
-        expected = baselines(
-            outcomes_by_task(one for path in rounds if path.exists() for one in read_trajectories(path))
-        )
+        played = [one for before in range(1, number + 1) for one in self._played(before)]
+        expected = baselines(outcomes_by_task(played))
         return [weight * (1.0 - expected.get(one.task, 0.0)) for weight, one in zip(weights, learnt, strict=True)]
 
-    def planned_steps(self, number: int, lessons: Sequence[Lesson]) -> int:
-        """Optimizer steps that a round's update would take with the lessons of this environment alone."""
-        settings = round_settings(self._run, number, self._config.steps)
-        examples = [lesson.example for lesson in distinct(lessons)]
-        return steps_for(examples, settings, seed=self._seed(number, Phase.TRAIN))
-
-    def _once(
-        self, phase: Phase, number: int, work: Callable[[], Mapping[str, Any]], *, adapter: str = ""
+    async def _once(
+        self, phase: Phase, number: int, work: Callable[[], Awaitable[Mapping[str, Any]]], *, adapter: str = ""
     ) -> PhaseReport:
-        report = once(self._folder.marker(number, phase), work, adapter=adapter)
+        report = await once(self._folder.marker(number, phase), work, adapter=adapter, clock=own_seconds)
         self._progress.finished(phase, number, report)
         return report
 
-    def _demonstrate(self, part: tuple[int, int], held_out: Collection[str]) -> Mapping[str, Any]:
+    async def _demonstrate(self, part: tuple[int, int], held_out: Collection[str]) -> Mapping[str, Any]:
         environment = self._make_environment()
         try:
             file = self._config.demonstrations_file
@@ -259,9 +264,9 @@ class SiteEnvironment:
         )
         return list(imported.confirmed), {"file": {"sha256": imported.digest, "refused": imported.reasons}}
 
-    def _explore(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> Mapping[str, Any]:
+    async def _explore(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> Mapping[str, Any]:
         self._store().close()  # without one there is no use in playing
-        trajectories = self._play(number, adapter, part)
+        trajectories = await self._play(number, adapter, part)
         write_trajectories(self._folder.trajectories(number), trajectories)
         selected = select(self._selection, trajectories)
         return {
@@ -275,7 +280,7 @@ class SiteEnvironment:
             "tokens": sum(_generated_tokens(trajectory) for trajectory in trajectories),
         }
 
-    def _play(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> list[Trajectory]:
+    async def _play(self, number: int, adapter: AdapterState, part: tuple[int, int]) -> list[Trajectory]:
         seed = self._seed(number, Phase.EXPLORE)
         tasks = exploration_tasks(
             self._training_tasks(part),
@@ -283,7 +288,7 @@ class SiteEnvironment:
             number,
             seed=derive_seed(self._run.seed, self.name, "tasks"),
             attempts=self._run.method.attempts,
-            before=self._outcomes(number - 1),
+            before=outcomes_by_task(self._played(number - 1)),
         )
         rules = Rules(
             self._make_environment,
@@ -293,9 +298,8 @@ class SiteEnvironment:
             temperature=self._config.temperature,
         )
         requests = [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)]
-        (trajectories,) = self._shared.player.play(
-            adapter, [Play(requests, rules, self._progress.episodes(Phase.EXPLORE, number))]
-        )
+        play = Play(requests, rules, self._progress.episodes(Phase.EXPLORE, number))
+        trajectories = await Wanted(adapter, play)
         require_outcomes(trajectories, f"client {self.name!r}, exploration of round {number}")
         return [trajectory.with_origin(client=self.name, round=number) for trajectory in trajectories]
 
@@ -314,9 +318,8 @@ class SiteEnvironment:
         begun = self._folder.marker(0, Phase.DEMONSTRATE).exists()
         return ExperienceStore(self._folder.experience, create=not begun)
 
-    def _evaluate(self, number: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
-        rate, trajectories = evaluate_site(
-            self._shared.player,
+    async def _evaluate(self, number: int, adapter: AdapterState, episodes: Path, note: str) -> Mapping[str, Any]:
+        rate, trajectories = await evaluation_at(
             adapter,
             self._run,
             self._config,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from fedse.agent import system_prompt
@@ -12,6 +12,7 @@ from fedse.errors import ConfigError, EnvironmentFault
 from fedse.evaluation.rates import success_rate
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Play, Rules
+from fedse.rollout.together import Wanted, alone, together
 from fedse.seeding import derive_seed
 from fedse.types import StopReason, SuccessRate, Task, Trajectory
 
@@ -70,6 +71,35 @@ def evaluate(
         ConfigError: if there are no tasks.
         EnvironmentFault: if every episode was lost to a fault.
     """
+    work = evaluation(
+        adapter,
+        environment,
+        tasks,
+        options=options,
+        prompt=prompt,
+        decoding=decoding,
+        samples=samples,
+        seed=seed,
+        max_turns=max_turns,
+        on_progress=on_progress,
+    )
+    return alone(player, work)
+
+
+async def evaluation(
+    adapter: AdapterState | None,
+    environment: str,
+    tasks: Sequence[Task],
+    *,
+    options: Mapping[str, Any] | None = None,
+    prompt: PromptStyle = "concise",
+    decoding: Literal["greedy", "sampled"] = "greedy",
+    samples: int = 1,
+    seed: int = 0,
+    max_turns: int | None = None,
+    on_progress: Callable[[RolloutProgress], None] | None = None,
+) -> tuple[SuccessRate, list[Trajectory]]:
+    """The same as work that plays together with others; see :mod:`fedse.rollout.together`."""
     if not tasks:
         raise ConfigError(f"there are no tasks of {environment} to evaluate on", "choose another split, or more tasks")
     episodes = samples if decoding == "sampled" else 1
@@ -87,13 +117,12 @@ def evaluate(
     rules = Rules(
         lambda: registry.make(environment, **settings), instruction, greedy=decoding == "greedy", max_turns=max_turns
     )
-    (trajectories,) = player.play(adapter, [Play(requests, rules, on_progress)])
+    trajectories = await Wanted(adapter, Play(requests, rules, on_progress))
     require_outcomes(trajectories, f"evaluation on {environment}")
     return success_rate(trajectories), trajectories
 
 
-def evaluate_site(
-    player: Player,
+async def evaluation_at(
     adapter: AdapterState | None,
     config: RunConfig,
     site: ClientConfig,
@@ -113,8 +142,7 @@ def evaluate_site(
         tasks = held_out_tasks(environment, site.test_split, settings.tasks)
     finally:
         environment.close()
-    return evaluate(
-        player,
+    return await evaluation(
         adapter,
         site.environment,
         tasks,
@@ -126,6 +154,32 @@ def evaluate_site(
         max_turns=site.max_turns,
         on_progress=on_progress,
     )
+
+
+def evaluate_sites(
+    player: Player,
+    adapter: AdapterState | None,
+    config: RunConfig,
+    sites: Mapping[str, ClientConfig],
+    *,
+    on_progress: Callable[[str], Callable[[RolloutProgress], None] | None] = lambda _: None,
+) -> Iterator[tuple[str, SuccessRate, list[Trajectory]]]:
+    """Evaluate an adapter at several sites, all of whose episodes are played in one batch.
+
+    Args:
+        player: plays.
+        adapter: with this; ``None`` is the bare base model.
+        config: the run.
+        sites: label → the environment that is played.
+        on_progress: makes for a label what is told of its episodes' progress.
+
+    Yields:
+        (label, success rate, trajectories), in the order of ``sites``; errors as of :func:`evaluation_at`.
+    """
+    labels = list(sites)
+    works = [evaluation_at(adapter, config, sites[label], on_progress=on_progress(label)) for label in labels]
+    for index, (rate, trajectories) in together(player, works):
+        yield labels[index], rate, trajectories
 
 
 def require_outcomes(trajectories: Sequence[Trajectory], what: str) -> None:

@@ -6,7 +6,7 @@ Nothing leaves a site but what :meth:`Site.answer` returns.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from fedse.messages import (
 )
 from fedse.names import unknown_name
 from fedse.progress import Listener, Phase
+from fedse.rollout.together import Pause, SideBySide, own_seconds
 from fedse.runs.layout import RunFolder
 from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed
@@ -83,7 +84,7 @@ class Site:
             client.name: SiteEnvironment(config, client, shared, folder.environment(client), listener)
             for client in clients
         }
-        self._answers: Mapping[Purpose, Callable[[Instruction], tuple[_Answer, SiteReport]]] = {
+        self._answers: Mapping[Purpose, Callable[[Instruction], Awaitable[tuple[_Answer, SiteReport]]]] = {
             Purpose.JOIN: self._join,
             Purpose.INITIAL: self._initial,
             Purpose.CHECK: self._check,
@@ -92,7 +93,7 @@ class Site:
             Purpose.EVALUATE: self._evaluate,
         }
 
-    def answer(self, instruction: Instruction) -> Reply:
+    async def answer(self, instruction: Instruction) -> Reply:
         """Do what an instruction asks; done once, however often it is asked.
 
         Raises:
@@ -105,42 +106,49 @@ class Site:
                 f"site {self.name!r} was asked for round {instruction.round} of a run that has {self._run.rounds}",
                 "begin a run with more rounds",
             )
-        answer, report = self._answers[instruction.purpose](instruction)
+        answer, report = await self._answers[instruction.purpose](instruction)
         if isinstance(answer, Rates) and "rates" not in self.disclosed:
             answer = Done()
         return Reply.to(instruction, answer, report.only(self.disclosed))
 
-    def _join(self, _: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _join(self, _: Instruction) -> tuple[_Answer, SiteReport]:
         return Done(), SiteReport(tasks={name: environment.tasks for name, environment in self._environments.items()})
 
-    def _initial(self, _: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _initial(self, _: Instruction) -> tuple[_Answer, SiteReport]:
         return Update(adapter=self._shared.initial_adapter(self._run)), SiteReport()
 
-    def _check(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _check(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         for name in instruction.needs:
             self._check_scalar(name)
         for name, environment in self._environments.items():
             environment.check(_part(instruction, name), instruction.held_out)
         return Done(), SiteReport()
 
-    def _demonstrate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _demonstrate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         done = {
-            name: {Phase.DEMONSTRATE: environment.demonstrate(_part(instruction, name), instruction.held_out)}
+            name: {Phase.DEMONSTRATE: await environment.demonstrate(_part(instruction, name), instruction.held_out)}
             for name, environment in self._environments.items()
         }
         return Done(), _report(done)
 
-    def _round(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _round(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         """One round of local evolution: explore, select, accumulate, fine-tune."""
         number, sent = instruction.round, _wanted(instruction)
         adapter = self._completed(sent, number - 1)
         done: dict[str, dict[Phase, PhaseReport]] = {name: {} for name in self._environments}
-        for name, environment in self._environments.items():
-            if environment.explores(number):
-                done[name][Phase.EXPLORE] = environment.explore(number, adapter, _part(instruction, name))
+        exploring = [name for name, environment in self._environments.items() if environment.explores(number)]
+        explored = await SideBySide(
+            [self._environments[name].explore(number, adapter, _part(instruction, name)) for name in exploring]
+        )
+        for name, report in zip(exploring, explored, strict=True):
+            done[name][Phase.EXPLORE] = report
+        await Pause()  # what all sites of the batch have played is on disk before any of them trains
         start = self._completed(instruction.start or sent, number - 1)
-        trained = once(
-            self._folder.marker(number, Phase.TRAIN), lambda: self._train(number, start), adapter=start.digest
+        trained = await once(
+            self._folder.marker(number, Phase.TRAIN),
+            lambda: self._train(number, start),
+            adapter=start.digest,
+            clock=own_seconds,
         )
         self._forget(number)
         failure = trained.metrics.get("diverged")
@@ -155,25 +163,26 @@ class Site:
         scalars = {name: float(trained.metrics[name]) for name in instruction.needs}
         return Update(adapter=AdapterState(kept, updated.meta), scalars=scalars), _report(done)
 
-    def _evaluate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
+    async def _evaluate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         name, number = instruction.environment, instruction.round
         if name not in self._environments:
             raise unknown_name("environment of this site", name, self._environments)
         adapter = self._completed(_wanted(instruction), number)
         if number == 0 and not instruction.owner:
             adopt_baseline(self._run, name, self._root, self._baselines, adapter=adapter)
-        report = self._environments[name].evaluate(number, adapter, owner=instruction.owner)
+        report = await self._environments[name].evaluate(number, adapter, owner=instruction.owner)
         told = PhaseReport({}, report.seconds)  # what it found is the answer
         return Rates(**report.metrics), _report({name: {Phase.EVALUATE: told}})
 
-    def _train(self, number: int, start: AdapterState) -> Mapping[str, Any]:
+    async def _train(self, number: int, start: AdapterState) -> Mapping[str, Any]:
         """The local update on the experience of all environments of the site, in as many steps as they would take."""
         environments = [self._environments[name] for name in sorted(self._environments)]
         lessons = [environment.lessons(number) for environment in environments]
         steps = sum(
             environment.planned_steps(number, own) for environment, own in zip(environments, lessons, strict=True)
         )
-        examples = [lesson.example for lesson in distinct([lesson for own in lessons for lesson in own])]
+        taught = distinct([lesson for own in lessons for lesson in own], lambda lesson: lesson.identity)
+        examples = [lesson.example for lesson in taught]
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
         try:
             updated, metrics = fine_tune(

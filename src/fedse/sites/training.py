@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fedse.adapters.checks import finite_problems, in_words
 from fedse.adapters.state import AdapterState
@@ -14,6 +14,8 @@ from fedse.learning.examples import Example
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
 from fedse.models.lora import LoraModel
+
+_T = TypeVar("_T")
 
 
 def round_settings(run: RunConfig, round: int, steps: int | None = None) -> TrainingConfig:
@@ -81,23 +83,18 @@ def fine_tune(
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """An example, and what it is known by: lessons with one identity are the same, and one of them is enough.
+    """An example, and the identity of what it teaches; of attempts, which count however often they were made, none."""
 
-    Attributes:
-        identity: empty for an attempt that counts however often it was made.
-        example: to learn from.
-    """
-
-    identity: str
     example: Example
+    identity: str = ""
 
 
-def distinct(lessons: Sequence[Lesson]) -> list[Lesson]:
-    """The lessons in their order, without those that an earlier one taught."""
+def distinct(items: Iterable[_T], identity: Callable[[_T], str]) -> list[_T]:
+    """The items in their order, without those that have the identity of an earlier one; the empty one is none."""
     known: set[str] = set()
     found = []
-    for lesson in lessons:
-        if not lesson.identity or lesson.identity not in known:
-            found.append(lesson)
-            known.add(lesson.identity)
+    for item in items:
+        if not (name := identity(item)) or name not in known:
+            found.append(item)
+            known.add(name)
     return found

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
 from fedse.federation.runtimes import Runtime
-from fedse.federation.runtimes.process import ProcessRuntime
+from fedse.federation.runtimes.process import usable
 from fedse.processes import end_with_parent, keep_freed_memory
 from fedse.progress import Event, Listener
 from fedse.runs.layout import RunFolder
@@ -48,11 +48,21 @@ class _Worker:
     pipe: Connection
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An instruction to a site, and its number among those that were given at once."""
+
+    index: int
+    site: str
+    data: bytes
+
+
 class WorkerRuntime(Runtime):
     """The sites of a run, done by worker processes that load the base model once each.
 
-    Any worker answers for any site.  Each uses its share of the processor's cores.  The workers end with this process,
-    however it ends.
+    Any worker answers for any site.  The sites that are asked at once are divided among the workers, so that all are
+    busy for about as long as these sites were the last time; in a worker they play together.  Each uses its share of
+    the processor's cores.  The workers end with this process, however it ends.
 
     Args:
         workers: the processes.
@@ -62,6 +72,8 @@ class WorkerRuntime(Runtime):
     def __init__(self, workers: Sequence[_Worker], listener: Listener) -> None:
         self._workers = workers
         self._listener = listener
+        #: What each site took the last time.
+        self._seconds: dict[str, float] = {}
 
     def ask(
         self,
@@ -70,25 +82,39 @@ class WorkerRuntime(Runtime):
         deadline: float | None = None,  # noqa: ARG002
     ) -> Iterator[tuple[int, bytes]]:
         """See :class:`fedse.federation.runtimes.Runtime`; a worker is waited for."""
-        waiting = enumerate(instructions)
-        idle = [worker.pipe for worker in self._workers]
-        busy: dict[Connection, int] = {}
-        while True:
-            while idle and (following := next(waiting, None)) is not None:
-                index, instruction = following
-                pipe = idle.pop(0)
-                _send(pipe, instruction)
-                busy[pipe] = index
-            if not busy:
-                return
-            ready = wait(list(busy))
-            for pipe in [pipe for pipe in busy if pipe in ready]:
+        busy = {}
+        for worker, share in zip(self._workers, self._divided(list(instructions)), strict=True):
+            if share:
+                _send(worker.pipe, share)
+                busy[worker.pipe] = len(share)
+        while busy:
+            for pipe in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
                 message = _receive(pipe)
                 if isinstance(message, Event):
                     self._listener(message)
-                else:
-                    idle.append(pipe)
-                    yield busy.pop(pipe), _reply(message)
+                    continue
+                if isinstance(message, _Failed):
+                    _raise(message)
+                index, site, reply, seconds = message
+                self._seconds[site] = seconds
+                busy[pipe] -= 1
+                if not busy[pipe]:
+                    del busy[pipe]
+                yield index, reply
+
+    def _divided(self, instructions: Sequence[tuple[str, bytes]]) -> list[list[_Asked]]:
+        """A share for each worker: the longest work first, always to who has least."""
+        known = list(self._seconds.values())
+        unknown = sum(known) / len(known) if known else 1.0
+        asked = [_Asked(index, site, data) for index, (site, data) in enumerate(instructions)]
+        costs = {one.index: self._seconds.get(one.site, unknown) for one in asked}
+        shares: list[list[_Asked]] = [[] for _ in self._workers]
+        loads = [0.0] * len(shares)
+        for one in sorted(asked, key=lambda one: -costs[one.index]):
+            least = loads.index(min(loads))
+            shares[least].append(one)
+            loads[least] += costs[one.index]
+        return shares
 
 
 @contextmanager
@@ -113,7 +139,8 @@ def worker_runtime(
             theirs.close()  # so that reading ends when the worker does
             workers.append(_Worker(process, ours))
         for worker in workers:
-            _reply(_receive(worker.pipe))
+            if isinstance(failed := _receive(worker.pipe), _Failed):
+                _raise(failed)
         yield WorkerRuntime(workers, listener)
     finally:
         for worker in workers:
@@ -124,9 +151,9 @@ def worker_runtime(
             worker.process.join()
 
 
-def _send(pipe: Connection, instruction: tuple[str, bytes]) -> None:
+def _send(pipe: Connection, asked: Sequence[_Asked]) -> None:
     try:
-        pipe.send(instruction)
+        pipe.send(asked)
     except OSError as cause:
         raise _died() from cause
 
@@ -144,11 +171,9 @@ def _died() -> RunError:
     )
 
 
-def _reply(message: bytes | _Failed) -> bytes:
-    if isinstance(message, _Failed):
-        message.error.add_note(f"In a worker process:\n{message.trace}")
-        raise message.error
-    return message
+def _raise(failed: _Failed) -> NoReturn:
+    failed.error.add_note(f"In a worker process:\n{failed.trace}")
+    raise failed.error
 
 
 def _work(pipe: Connection, config: RunConfig, folder: RunFolder, baselines: tuple[Path, ...]) -> None:
@@ -158,21 +183,22 @@ def _work(pipe: Connection, config: RunConfig, folder: RunFolder, baselines: tup
     keep_freed_memory()
     _prepare_libraries(config.workers)
     try:
-        runtime = ProcessRuntime(SiteHost(config, folder, listener=pipe.send, baselines=baselines))
+        host = SiteHost(config, folder, listener=pipe.send, baselines=baselines)
     except Exception as error:
         pipe.send(_failure(error))
         return
-    answer: bytes | _Failed = b""
-    while True:
-        try:
-            pipe.send(answer)
-            instruction = pipe.recv()
-        except (EOFError, OSError):  # nobody asks any more
-            return
-        try:
-            answer = runtime.answer(*instruction)
-        except Exception as error:
-            answer = _failure(error)
+    pipe.send(None)
+    try:
+        while True:
+            asked = pipe.recv()
+            try:
+                for answered in host.answer_all([(one.site, one.data) for one in asked]):
+                    one = asked[answered.index]
+                    pipe.send((one.index, one.site, usable(answered), answered.seconds))
+            except Exception as error:
+                pipe.send(_failure(error))
+    except (EOFError, OSError):  # nobody asks any more
+        return
 
 
 def _failure(error: Exception) -> _Failed:
