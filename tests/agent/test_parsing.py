@@ -85,8 +85,8 @@ def test_a_reply_without_a_thought_counts(text: str, rule: ActionRule) -> None:
 
 
 @pytest.mark.parametrize("rule", ["first", "single", "bracket"])
-@pytest.mark.parametrize("text", ["", "Thought: I go on.", "Action:", "Action:\nThought: no", "Go on.\nOr go back."])
-def test_where_no_line_is_the_action_the_agent_is_told_so(text: str, rule: ActionRule) -> None:
+@pytest.mark.parametrize("text", ["Thought: I go on.", "Action:", "Action:\nThought: no", "Thought:\n\n"])
+def test_where_nothing_is_the_action_the_agent_is_told_so(text: str, rule: ActionRule) -> None:
     assert parse_response(text, rule).error == NO_ACTION
 
 

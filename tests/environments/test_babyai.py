@@ -161,19 +161,18 @@ def test_what_is_no_action_is_answered_and_moves_nothing() -> None:
     assert game.step("please CHECK what I can do").observation.startswith(
         "You can take the following actions: turn left,"
     )
-    for action in ("fly", "go to grey ball 2", "move forward, move forward"):
+    for action in ("", "fly", "go to grey ball 2", "move forward, move forward"):
         answer = game.step(action)
         assert answer == StepResult(
             f'"{action}" is no action now. Write one from the list.\nAvailable{listing}', 0.0, False
         )
-    for action in ("", "  \n"):
-        assert game.step(action).observation == f"No change in state.\nAvailable{listing}"
     assert game.step("drop").observation.startswith("You cannot drop the object, as you are not carrying anything.")
     assert "red ball" in game.step(" Turn RIGHT\n").observation
 
 
 def test_the_original_understands_exact_actions_only() -> None:
     faithful = opened("GoToRedBallGrey/46", parity=True)
+    assert faithful.step("  \n").observation.startswith("No change in state.\n")
     for action in ("turn  left", "turn left.", "turn_left", "go to grey ball"):
         assert faithful.step(action).observation.startswith("The action is not recognized. Please check valid actions.")
 

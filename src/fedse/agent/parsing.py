@@ -43,7 +43,7 @@ class ParsedResponse:
 def parse_response(text: str, rule: ActionRule, *, parity: bool = False) -> ParsedResponse:
     """Split an agent's text into thought and action by an environment's rule.  Never raises.
 
-    A text without "Action:" is an action if it is one line, besides those that begin with "Thought:".
+    A text without "Action:" is an action as a whole, without the lines that begin with "Thought:".
 
     Args:
         text: the agent's text, without special tokens.
@@ -56,17 +56,17 @@ def parse_response(text: str, rule: ActionRule, *, parity: bool = False) -> Pars
     if label is not None:
         thought, action = text[: label.start()], _END.split(text[label.end() :], 1)[0]
     else:
-        lines = [line for line in text.removesuffix(_TAG).split("\n") if _WORD.search(line)]
+        lines = text.removesuffix(_TAG).split("\n")
         others = [line for line in lines if not _THOUGHT.match(line)]
-        action = others[0] if len(others) == 1 else ""
-        thought = "\n".join(line for line in lines if line != action)
+        action, thought = "\n".join(others), "\n".join(line for line in lines if line not in others)
     if rule == "single":
         # Of other characters no action is made, and servers of AgentGym expect none.
         action = " ".join(re.sub(r"[^A-Za-z0-9,:_ ]", "", action).split())
     action, thought = action.strip(), thought.strip()
     opening = _THOUGHT.match(thought)
     thought = thought[opening.end() :].strip() if opening else thought
-    return ParsedResponse(thought, action, None if action else NO_ACTION)
+    # A text without a word is left to the environment, as an action that it does not know.
+    return ParsedResponse(thought, action, NO_ACTION if not action and _WORD.search(text) else None)
 
 
 def format_response(thought: str, action: str) -> str:

@@ -135,7 +135,8 @@ class BabyAI(Environment):
             return self._unmoved(f"You can take the following actions: {', '.join(perception.actions)}", perception)
         path = perception.actions.get(action)
         if path is None:
-            unknown = _UNCHANGED if not action else _UNKNOWN if self._parity else f"{shown(said)} {_NO_ACTION}"
+            original = _UNKNOWN if action else _UNCHANGED
+            unknown = original if self._parity else f"{shown(said)} {_NO_ACTION}"
             return self._unmoved(perception.problems.get(action, unknown), perception)
         if not path:
             return self._unmoved(_UNCHANGED, perception)

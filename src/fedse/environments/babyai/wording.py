@@ -22,5 +22,7 @@ def spelled(action: str, known: Collection[str]) -> str:
     said = plain(action)
     if said.startswith("pick up "):
         said = said.replace("pick up", "pickup", 1)
+    if (exact := meant(said, known)) is not None:
+        return exact
     only = [text for text in known if _NUMBER.sub("", text) == said]
-    return meant(said, known) or (only[0] if len(only) == 1 else action)
+    return only[0] if len(only) == 1 else action

@@ -16,7 +16,7 @@ GET = re.compile(r"get ([0-9]+) (.*)")
 AMOUNT = re.compile(r"([0-9]+) (.*)")
 INVENTORY = "inventory"
 #: Between ingredients; there is an item "flint and steel".
-_SEPARATOR = re.compile(r" ?,(?: ?and)? ?| and (?=[0-9])")
+_SEPARATOR = re.compile(r" ?,(?: ?and\b)? ?| and (?=[0-9])")
 _FORMS = "Write get NUMBER ITEM, craft NUMBER ITEM using NUMBER ITEM, NUMBER ITEM, or inventory."
 #: Longer texts are no misspelt names.
 _LONGEST_NAME = 60
