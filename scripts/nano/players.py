@@ -106,10 +106,13 @@ class WebShopPlayer(Player):
     def __init__(self, instruction: str, rng: random.Random) -> None:
         super().__init__(instruction, rng)
         self._clicks = rng.randint(1, 3)
+        self._page: list[str] = []
 
     def action(self, observation: str) -> str:
         """What fits the kind of page."""
-        pieces = [piece.strip() for piece in observation.split("[SEP]")]
+        if "[SEP]" in observation:  # else the last action did nothing, and the page is the same
+            self._page = [piece.strip() for piece in observation.split("[SEP]")]
+        pieces = self._page
         products = [piece for piece in pieces if re.fullmatch(r"B0[A-Z0-9]{4,8}", piece)]
         if "Buy Now" in pieces:
             return self._on_product(pieces)

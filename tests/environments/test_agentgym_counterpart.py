@@ -67,5 +67,5 @@ def test_the_plain_one_numbers_tasks_by_position_and_plays_them() -> None:
     session = counterpart.session(4)
     opened: dict[str, Any] = session.reset(data_idx=first)
     assert opened["observation"] == environment.reset(environment.tasks("test")[0])
-    assert session.step("jump")["observation"] == opened["observation"]
+    assert session.step("jump")["observation"].endswith(opened["observation"])
     assert session.recorded_fields() == {}

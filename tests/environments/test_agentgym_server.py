@@ -37,7 +37,7 @@ class TestMaze:
         )
         assert maze.post("/maze/reset", {"id": 0, "game": 18}).json == {"observation": observation}
         assert maze.get("/maze/observation?id=0").json == observation
-        step = maze.post("/maze/step", {"id": 0, "action": "Move down"}).json
+        step = maze.post("/maze/step", {"id": 0, "action": "move left"}).json
         assert step == {"observation": observation, "reward": 0, "done": False}
         assert maze.get("/maze/detail?id=0").json == {
             "maze_name": "double_t_maze",

@@ -18,6 +18,7 @@ from fedse.environments.babyai import BabyAI, cells
 from fedse.environments.babyai.levels import BENCHMARK_LEVELS, LEVELS
 from fedse.environments.babyai.missions import DROP, FORWARD, TOGGLE
 from fedse.environments.babyai.perception import Perception, perceive
+from fedse.environments.babyai.wording import spelled
 from fedse.environments.babyai.world import OWN, VIEW
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.types import Task
@@ -160,15 +161,31 @@ def test_what_is_no_action_is_answered_and_moves_nothing() -> None:
     assert game.step("please CHECK what I can do").observation.startswith(
         "You can take the following actions: turn left,"
     )
-    for action in ("fly", "turn  left", "turn left.", "go to grey ball 2", "move forward, move forward"):
+    for action in ("", "fly", "go to grey ball 2", "move forward, move forward"):
         answer = game.step(action)
         assert answer == StepResult(
-            f"The action is not recognized. Please check valid actions.\nAvailable{listing}", 0.0, False
+            f'"{action}" is no action now. Write one from the list.\nAvailable{listing}', 0.0, False
         )
-    for action in ("", "  \n"):
-        assert game.step(action).observation == f"No change in state.\nAvailable{listing}"
     assert game.step("drop").observation.startswith("You cannot drop the object, as you are not carrying anything.")
     assert "red ball" in game.step(" Turn RIGHT\n").observation
+
+
+def test_the_original_understands_exact_actions_only() -> None:
+    faithful = opened("GoToRedBallGrey/46", parity=True)
+    assert faithful.step("  \n").observation.startswith("No change in state.\n")
+    for action in ("turn  left", "turn left.", "turn_left", "go to grey ball"):
+        assert faithful.step(action).observation.startswith("The action is not recognized. Please check valid actions.")
+
+
+def test_the_number_may_be_left_out_where_it_can_be_but_one() -> None:
+    game = opened("GoToRedBallGrey/46")
+    assert "You are carrying a grey ball." in game.step("Pick up the grey ball.").observation
+    things = {(1, 0): BALL, (2, 1): BALL}
+    known = (*told(things).actions, *told(things).problems)
+    name = next(action for action in known if action.startswith("go to")).rpartition(" ")[0]
+    assert {f"{name} 1", f"{name} 2"} <= {*known}
+    assert spelled(f"{name}.", known) == f"{name}."
+    assert spelled(f"{name} 2.", known) == f"{name} 2"
 
 
 def test_pick_up_is_understood_except_in_parity() -> None:

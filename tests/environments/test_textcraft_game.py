@@ -31,8 +31,8 @@ def said(game: TextCraft | Game, *actions: str) -> list[str]:
 
 
 def carrying(*actions: str) -> Game:
-    """A game after some actions, all of which succeed."""
-    game = Game("beacon", parity=False)
+    """A game of the original's words after some actions, all of which succeed."""
+    game = Game("beacon", parity=True)
     assert all(text.startswith(("Got", "Crafted")) for text in said(game, *actions))
     return game
 
@@ -158,7 +158,7 @@ def test_a_fetch_of_nothing_leaves_an_entry_only_in_parity() -> None:
 
 
 def test_numbers_that_python_cannot_print_are_refused() -> None:
-    game = Game("beacon", parity=False)
+    game = Game("beacon", parity=True)
     largest, larger = "9" * 4000, "9" * 4001
     assert said(game, f"get {largest} flint") == [f"Got {largest} flint"]
     for action in (f"get {larger} flint", f"craft {larger} stick using 2 flint", f"craft stick using {larger} flint"):

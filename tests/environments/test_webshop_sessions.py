@@ -21,7 +21,9 @@ def test_sessions_speak_as_the_original_server() -> None:
     assert session.available_actions() == {"has_search_bar": True, "clickables": ["search"]}
     assert session.instruction_text() in first["observation"]
     payload = session.step("nonsense")
-    assert payload == {"state": first["observation"], "reward": 0, "done": False, "info": None}
+    assert payload == {"state": payload["state"], "reward": 0, "done": False, "info": None}
+    assert "Write search[words]" in payload["state"]
+    assert session.observation() == first["observation"]
     assert isinstance(payload["reward"], int)
     payload = session.step("search[women's dresses]")
     assert isinstance(payload["reward"], float)

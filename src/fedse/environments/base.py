@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Literal, Protocol
 from fedse.types import Task
 
 PromptStyle = Literal["concise", "full"]
-#: How an action is cut out of the agent's text.  ``first``: the piece after the first "Action:" (LMRL games);
-#: ``single``: exactly one "Action:" line, cleaned to letters, digits, commas and spaces (TextCraft, BabyAI);
-#: ``bracket``: WebShop's ``search[…]`` and ``click[…]``.
+#: How an action is cut out of the agent's text: the first line after the first "Action:", in ``single`` (TextCraft,
+#: BabyAI) cleaned to letters, digits, spaces and ``,:_``.  In parity the rules of AgentGym's clients differ more.
+#: ``first``: the piece after the first "Action:" (LMRL games); ``single``: exactly one "Action:" line, cleaned to
+#: letters, digits, commas and spaces; ``bracket``: the piece after the last "Action:" (WebShop).
 ActionRule = Literal["first", "single", "bracket"]
 
 

@@ -11,6 +11,7 @@ from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
 from fedse.environments.babyai.splits import split_tasks
+from fedse.environments.babyai.wording import spelled
 from fedse.environments.babyai.world import Scene, World
 from fedse.environments.base import (
     Environment,
@@ -21,11 +22,13 @@ from fedse.environments.base import (
     TaskTraits,
     task_number,
 )
+from fedse.environments.forgiving import shown
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
 from fedse.types import Task
 
 _UNKNOWN = "The action is not recognized. Please check valid actions."
+_NO_ACTION = "is no action now. Write one from the list."
 _UNCHANGED = "No change in state."
 _COMPLETED = "\n The task is completed."
 _TIME_UP = "\n The time is up."
@@ -40,7 +43,8 @@ class BabyAI(Environment):
     Args:
         levels: which levels the tasks of the splits are from: a group such as ``easy``, or a list of names, numbers (1
             to 40) and groups; the benchmark's 18 by default.
-        parity: also reproduce what the original server gets wrong (see the documentation).
+        parity: understand only what the original server does, and also reproduce what it gets wrong (see the
+            documentation).
     """
 
     name: ClassVar[str] = "babyai"
@@ -61,7 +65,7 @@ class BabyAI(Environment):
         """20 turns, as in AgentGym's scripts; every success has a positive reward and nothing else has."""
         return EnvironmentSpec(
             name=self.name,
-            version=1,
+            version=2,
             summary="Carry out a mission in a grid of rooms, seeing only what lies ahead (BabyAI, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.0,
@@ -124,14 +128,15 @@ class BabyAI(Environment):
         world, perception = self._world, self._perception
         if world is None or perception is None:
             raise EnvironmentFault("babyai: there is no open episode to step", "call reset with a task first")
-        action = action.lower().strip()
-        if not self._parity and action.startswith("pick up "):
-            action = action.replace("pick up", "pickup", 1)
+        said, action = action, action.lower().strip()
+        if not self._parity:
+            action = spelled(action, (*perception.actions, *perception.problems))
         if "check" in action:
             return self._unmoved(f"You can take the following actions: {', '.join(perception.actions)}", perception)
         path = perception.actions.get(action)
         if path is None:
-            unknown = _UNKNOWN if action else _UNCHANGED
+            original = _UNKNOWN if action else _UNCHANGED
+            unknown = original if self._parity else f"{shown(said)} {_NO_ACTION}"
             return self._unmoved(perception.problems.get(action, unknown), perception)
         if not path:
             return self._unmoved(_UNCHANGED, perception)

@@ -15,6 +15,7 @@ from fedse.environments.base import (
     TaskTraits,
     task_number,
 )
+from fedse.environments.forgiving import meant, shown
 from fedse.environments.maze.expert import MazeExpert
 from fedse.environments.maze.generator import (
     DEFAULT_STYLE,
@@ -27,7 +28,7 @@ from fedse.environments.maze.generator import (
     trips,
 )
 from fedse.environments.maze.instructions import CONCISE, FULL
-from fedse.environments.maze.layouts import DOUBLE_T, NAMED, Cell, Layout, Place, board
+from fedse.environments.maze.layouts import ACTIONS, DOUBLE_T, NAMED, Cell, Layout, Place, board
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -38,6 +39,8 @@ MAX_TURNS = 15
 #: Moves from the farthest start of the splits ``train`` and ``test``.
 LONGEST_PATH = 12
 TIMEOUT = StepResult("Failure\n", -1.0, True)
+
+_CHOICES = f"Write one of: {', '.join(ACTIONS)}."
 
 #: Games that AgentTraj's training trajectories start from and that can still be reset.
 TRAJECTORY_GAMES = (13, 14, 15, 16, 17, 18, 19, 20, 21, 22)
@@ -58,7 +61,8 @@ class Maze(Environment):
             with short corridors and many turns.
         only: number of a generated maze, 0 to 2,474; the splits ``train`` and ``test`` are then trips in that one maze,
             and no trip of one, nor its way back, is in the other.
-        parity: also reproduce what the original server gets wrong (an empty message for game 25).
+        parity: understand only the four exact actions, as the original server does, and also reproduce what it gets
+            wrong (an empty message for game 25).
     """
 
     name: ClassVar[str] = "maze"
@@ -84,6 +88,7 @@ class Maze(Environment):
         self._style = layout
         self._only = only
         self._options = {"max_path": max_path, "layout": layout, "only": only, "parity": parity}
+        self._parity = parity
         self._layout: Layout = DOUBLE_T
         self._place: Place | None = None
         self._steps = 0
@@ -93,7 +98,7 @@ class Maze(Environment):
         """15 turns, as in AgentGym's scripts; only the goal gives a reward above 0.99."""
         return EnvironmentSpec(
             name=self.name,
-            version=1,
+            version=2,
             summary="Find the way to a goal, seeing only positions and adjacent walls (LMRL-Gym, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.99,
@@ -135,7 +140,7 @@ class Maze(Environment):
         return self._place.observation
 
     def step(self, action: str) -> StepResult:
-        """Make a move; anything but the four exact actions, and a move into a wall, stays on the spot."""
+        """Make a move; anything but the four actions, and a move into a wall, stays on the spot."""
         place = self._place
         if place is None:
             raise EnvironmentFault("maze: there is no open episode to step", "call reset with a task first")
@@ -143,7 +148,10 @@ class Maze(Environment):
             self._place = None
             return TIMEOUT
         self._steps += 1
-        place = place.exits.get(action, place)
+        move = action if self._parity else meant(action, ACTIONS)
+        if move is None:
+            return StepResult(f"{shown(action)} is no action. {_CHOICES} {place.observation}", 0.0, False)
+        place = place.exits.get(move, place)
         result = place.result
         self._place = None if result.done else place
         return result

@@ -53,7 +53,7 @@ class TextCraft(Environment):
         """20 turns, as in AgentGym's scripts; only crafting the goal gives a reward above 0.99."""
         return EnvironmentSpec(
             name=self.name,
-            version=1,
+            version=2,
             summary="Craft an item from basic things by Minecraft's recipes (ADaPT, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.99,

@@ -11,11 +11,8 @@ from fedse.environments.base import StepResult
 from fedse.environments.parts import Part
 from fedse.environments.textcraft.graph import CraftingGraph, crafting_graph
 from fedse.environments.textcraft.recipes import NAMESPACE, Recipe, spoken, written
+from fedse.environments.textcraft.wording import AMOUNT, CRAFT, GET, INVENTORY, refusal, short_of, spelled
 
-_CRAFT = re.compile(r"craft (.*) using (.*)")
-_GET = re.compile(r"get ([0-9]+) (.*)")
-_AMOUNT = re.compile(r"([0-9]+) (.*)")
-_INVENTORY = "inventory"
 #: Python refuses to read and to print numbers of more than 4,300 digits; sums of these stay below that.
 _OVERLONG = re.compile(r"[0-9]{4001}")
 #: Longer actions are understood each time anew, so that the cache stays small.
@@ -32,7 +29,7 @@ class Effect:
     #: (item, count) that it adds, in exchange for ``needs``; ``None`` if the inventory stays as it is
     made: tuple[str, int] | None = None
     needs: tuple[tuple[str, int], ...] = ()  #: (item, count) that must be carried, each entry by itself
-    lacking: StepResult = _NEVER  #: what is said if something of that is missing
+    lacking: StepResult = _NEVER  #: what the original says if something of that is missing
 
 
 class Game:
@@ -40,7 +37,8 @@ class Game:
 
     Args:
         goal: the item to craft.
-        parity: keep entries of zero items in the inventory after ``get 0 …``, as the original does.
+        parity: understand and say only what the original does, and keep entries of zero items in the inventory after
+            ``get 0 …``, as it does.
         missing: see :func:`~fedse.environments.textcraft.graph.crafting_graph`.
     """
 
@@ -55,15 +53,15 @@ class Game:
     def step(self, action: str) -> StepResult:
         """Do what an action says, or answer why not."""
         if len(action) <= _CACHED_LENGTH:
-            effect = _remembered(action, self._missing)
+            effect = _remembered(action, self._missing, self._parity)
         else:
-            effect = understand(crafting_graph(self._missing), action)
+            effect = _understood(action, self._missing, self._parity)
         if effect is None:
             return _answer(self._listing())
         inventory = self._inventory
         for item, count in effect.needs:
             if item not in inventory or inventory[item] < count:
-                return effect.lacking
+                return effect.lacking if self._parity else _answer(short_of(item, count, inventory.get(item, 0)))
         if effect.made is not None:
             self._exchange(effect.needs, *effect.made)
             if effect.made[0] == self._goal:
@@ -86,17 +84,25 @@ class Game:
         return "Inventory: " + "".join(f"[{spoken(item)}] ({count}) " for item, count in self._inventory.items())
 
 
-@functools.lru_cache(maxsize=4096)
-def _remembered(action: str, missing: Part | None) -> Effect | None:
-    return understand(crafting_graph(missing), action)
+def _understood(action: str, missing: Part | None, parity: bool) -> Effect | None:
+    graph = crafting_graph(missing)
+    if parity:
+        return understand(graph, action)
+    exact = spelled(graph, action)
+    effect = understand(graph, exact)
+    return effect if effect is None or effect.made else _only(refusal(graph, exact))
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_understood)
 
 
 def understand(graph: CraftingGraph, action: str) -> Effect | None:
     """The effect of an action; ``None`` for a look at the inventory.
 
-    As in the original, case counts and only the beginning has to match.
+    As in the original, case counts and only the beginning has to match; see :mod:`fedse.environments.textcraft.wording`
+    for what else is understood.
     """
-    craft, get = _CRAFT.match(action), _GET.match(action)
+    craft, get = CRAFT.match(action), GET.match(action)
     if (craft or get) and _OVERLONG.search(action):
         return _only(f"Could not execute {action}")
     if craft:
@@ -107,17 +113,17 @@ def understand(graph: CraftingGraph, action: str) -> Effect | None:
             return _only(f"Could not find {get[2]}")
         count = int(get[1])
         return Effect(_answer(f"Got {count} {get[2]}"), made=(name, count))
-    return None if action.startswith(_INVENTORY) else _only(f"Could not execute {action}")
+    return None if action.startswith(INVENTORY) else _only(f"Could not execute {action}")
 
 
 def _understand_craft(graph: CraftingGraph, output: str, inputs: str) -> Effect:
     needs = []
     for piece in inputs.split(","):
-        amount = _AMOUNT.match(piece.strip())
+        amount = AMOUNT.match(piece.strip())
         if not amount:
             return _only(f"Wrong item format: {piece.strip()}")
         needs.append((written(amount[2]), int(amount[1])))
-    amount = _AMOUNT.match(output)
+    amount = AMOUNT.match(output)
     name, count = (written(amount[2]), int(amount[1])) if amount else (written(output), 1)
     is_tag = name in graph.tags
     lacking = _answer(f"Could not find enough items to craft {None if is_tag else NAMESPACE + name}")

@@ -13,11 +13,12 @@ from fedse.environments.base import StepResult
 from fedse.environments.webshop.environment import WebShop
 from fedse.environments.webshop.files import read_catalogue, read_json
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
-from fedse.environments.webshop.pages import Page, Visit, parsed
+from fedse.environments.webshop.pages import Page, Visit
 from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import score
 from fedse.environments.webshop.search import MAX_RESULTS
 from fedse.environments.webshop.shop import Shop
+from fedse.environments.webshop.wording import parsed
 from fedse.errors import EnvironmentFault
 from fedse.names import unknown_name
 from fedse.seeding import python_random

@@ -49,8 +49,9 @@ class WebShop(Environment):
         max_features: most features that it asks for, 0 or more; ``None``: any number.
         page_size: products on a page of results, 1 or more; fewer make shorter episodes.
         nouns: how the reward finds the nouns of product names: ``lexicon``, or the name of an installed spaCy pipeline.
-        parity: also reproduce what the original gets wrong: how its reward compares options, and, behind the
-            AgentGym payloads, hidden searches and sessions that go on after the purchase.
+        parity: understand only actions of the exact form, as the original does, and also reproduce what it gets wrong:
+            how its reward compares options, and, behind the AgentGym payloads, hidden searches and sessions that go on
+            after the purchase.
 
     Attributes:
         shop: what is sold here, and to whom.
@@ -112,7 +113,7 @@ class WebShop(Environment):
         """Ten turns, as in AgentGym's scripts; only a purchase that fits in every point gives a reward above 0.99."""
         return EnvironmentSpec(
             name=self.name,
-            version=1,
+            version=2,
             summary="Find and buy a product that fits an instruction, in a web shop (WebShop, AgentGym).",
             max_turns=MAX_TURNS,
             success_above=0.99,

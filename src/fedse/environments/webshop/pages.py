@@ -14,6 +14,7 @@ from fedse.environments.webshop.nouns import NounExtractor
 from fedse.environments.webshop.products import Goal, Product
 from fedse.environments.webshop.reward import Score, score
 from fedse.environments.webshop.search import Ranking
+from fedse.environments.webshop.wording import parsed, refusal, spelled
 
 SEPARATOR = " [SEP] "
 #: Products on a page of results, in the original.
@@ -200,18 +201,6 @@ class Browser:
         return self.product
 
 
-def parsed(action: str) -> tuple[str, str]:
-    r"""The verb and the lower-case argument of an action; both empty if it has no such form.
-
-    What ``re.match(r"(.+)\[(.+)\]", action)`` finds in the original, in linear time: leading words and a second action
-    in the same line become part of the verb, text after the last bracket is passed over.
-    """
-    line = action.partition("\n")[0]
-    end = line.rfind("]")
-    start = line.rfind("[", 1, max(end - 1, 0))
-    return (line[:start], line[start + 1 : end].lower()) if start > 0 else ("", "")
-
-
 def _thanks(product: Product, chosen: Mapping[str, str], reward: float) -> Iterable[str]:
     """The last page: the purchase and its reward, with the original's empty fields for studies with people."""
     yield from ("Thank you for shopping with us!", "Your code:", "None", "(Paste it in your MTurk interface.)")
@@ -241,7 +230,8 @@ class Visit:
         products, ranking, page_size: see :class:`Browser`.
         goal: what the customer wants.
         nouns: for the reward.
-        parity: see :func:`~fedse.environments.webshop.reward.score` and :class:`Browser`.
+        parity: understand only actions of the exact form, and show the page again instead of any other answer; see also
+            :func:`~fedse.environments.webshop.reward.score` and :class:`Browser`.
 
     Attributes:
         goal: what the customer wants.
@@ -271,8 +261,11 @@ class Visit:
 
     def step(self, action: str) -> StepResult:
         """Follow an action; only a purchase gives a reward."""
-        self.ignored = not self.browser.act(action)
-        return StepResult(self.text, 0.0, False) if self.ignored else self._arrive()
+        offered = self.browser.clickables
+        self.ignored = not self.browser.act(action if self._parity else spelled(action, offered))
+        if not self.ignored:
+            return self._arrive()
+        return StepResult(self.text if self._parity else refusal(action, offered), 0.0, False)
 
     def show(self, found: Sequence[int]) -> StepResult:
         """Go to results that did not come from the search engine."""

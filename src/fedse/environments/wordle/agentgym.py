@@ -30,7 +30,7 @@ class WordleSession(GameSession[Wordle]):
     def answer(self, result: StepResult) -> dict[str, Any]:
         """The original sends an integer after a valid guess and a float after an invalid one."""
         self._fresh = False
-        valid = result.observation != INVALID.observation
+        valid = not result.observation.startswith(INVALID)
         return super().answer(result) | ({"reward": int(result.reward)} if valid else {})
 
     def filtered_vocab(self) -> list[str] | dict[str, Any]:
@@ -76,4 +76,4 @@ class WordleCounterpart(Counterpart[Wordle]):
             raise ConfigError(
                 f"a wordle recording names the vocabulary {record['vocab']!r}", "known: bip39_40, bip39_555"
             )
-        return WordleSession(Wordle(size=int(size)), 0, parity=True)
+        return WordleSession(Wordle(size=int(size), parity=True), 0, parity=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from fedse.environments.base import (
     TaskTraits,
     task_number,
 )
+from fedse.environments.forgiving import plain, shown
 from fedse.environments.parts import parse_part
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
@@ -34,8 +36,9 @@ from fedse.names import unknown_name
 from fedse.types import Task
 
 GREETING = "Let's start Wordle!"
-INVALID = StepResult("invalid word", 0.0, False)
-INVALID_LAST = StepResult("invalid word", 0.0, True)
+#: How the answer to anything but a word of the vocabulary begins.
+INVALID = "invalid word"
+_SEPARATORS = re.compile(r"\W")
 
 SPLITS: Mapping[str, Sequence[int]] = {
     "train": range(1000, 3000),
@@ -65,7 +68,8 @@ class Wordle(Environment):
         size: 20, 40, 200 or 555 common words.
         vocab: a text file with one word a line, instead of the built-in words.
         part: play with a part of the words only, such as ``2/4``; see :class:`~fedse.environments.parts.Part`.
-        parity: also reproduce a fault of the original server: it tells the possible words in the middle of a game.
+        parity: understand only words in small letters, as the original server does, and also reproduce a fault of it:
+            it tells the possible words in the middle of a game.
     """
 
     name: ClassVar[str] = "wordle"
@@ -86,6 +90,7 @@ class Wordle(Environment):
             raise ConfigError(f"wordle: parity must be true or false, found {parity!r}")
         if vocab is not None and size != DEFAULT_SIZE:
             raise ConfigError(f"wordle was given both vocab={vocab!r} and size={size!r}", "give one of them")
+        self._parity = parity
         self._options = {"mode": mode, "size": size, "vocab": vocab, "part": part, "parity": parity}
         self._mode: Mode = mode
         self._vocabulary: Vocabulary = common_words(size) if vocab is None else read_words(Path(vocab))
@@ -98,7 +103,7 @@ class Wordle(Environment):
         """Six turns, the server's own limit; only the right word gives a reward above 0.99."""
         return EnvironmentSpec(
             name=self.name,
-            version=1,
+            version=2,
             summary="Guess a five-letter word from feedback on its letters (LMRL-Gym, AgentGym).",
             max_turns=TRIES,
             success_above=0.99,
@@ -148,13 +153,17 @@ class Wordle(Environment):
         return GREETING
 
     def step(self, action: str) -> StepResult:
-        """Guess a word, written plainly or with spaces between the letters."""
+        """Guess a word, written plainly or with something between the letters."""
         engine = self._engine
         if engine is None or engine.done:
             raise EnvironmentFault("wordle: there is no open game to step", "call reset with a task first")
-        pattern = engine.guess(action.strip().replace(" ", ""))
+        word = action.strip().replace(" ", "")
+        if not self._parity and word not in self._vocabulary.index:
+            word = _SEPARATORS.sub("", plain(action))
+        pattern = engine.guess(word)
         if pattern is None:
-            return INVALID_LAST if engine.done else INVALID
+            why = "" if self._parity else f": {shown(action)} is not in the list. Guess a word of the list."
+            return StepResult(f"{INVALID}{why}", 0.0, engine.done)
         return (_LAST_ANSWERS if engine.done else _ANSWERS)[pattern]
 
     def use_words(self, words: Sequence[str]) -> None:
