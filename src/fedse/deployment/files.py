@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig, EndpointConfig, RunConfig
 from fedse.messages import FIELDS
 from fedse.names import did_you_mean
 from fedse.settings.loading import read_mapping, validated, with_preset
@@ -127,6 +127,7 @@ class SiteFile(_File):
     )
     folder: Path = Field(default=Path("data"), description="folder of the site's data, which never leaves it")
     device: str = Field(default="auto", description="where the base model runs: auto, cpu, cuda, cuda:1, …")
+    endpoint: EndpointConfig = EndpointConfig()
     environments: tuple[ClientConfig, ...] = Field(
         description="the site's environments, by the names that the server's file gives them under run.clients. Any "
         f"other of the keys {', '.join(OWN_FIELDS[2:])} may be added to an entry; they win over what the server "
@@ -218,6 +219,9 @@ def own_settings(client: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_sites(run: Any) -> Iterator[str]:
+    rollout = run.get("rollout") if isinstance(run, dict) else None
+    if isinstance(rollout, dict) and rollout.get("endpoint"):
+        yield "run.rollout.endpoint: is the site's own; it belongs into its file (site.yaml), as endpoint"
     clients = run.get("clients") if isinstance(run, dict) else None
     for client in clients if isinstance(clients, list) else []:
         for key in own_settings(client) if isinstance(client, dict) else ():
