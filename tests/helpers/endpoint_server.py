@@ -28,8 +28,8 @@ from fedse.errors import FedseError
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 
-#: A status to answer with; no answer in time; a connection that is lost before, or after, what was asked is done; a reply
-#: that is broken off.
+#: A status to answer with; no answer in time; a connection that is lost before, or after, what was asked is done; a
+#: reply that is broken off.
 Fault = int | Literal["hang", "cut", "lost", "abort"]
 
 
@@ -96,7 +96,7 @@ class EndpointServer:
         """Begin, or begin anew: with no adapter."""
         self.loaded = {}
         self._server = uvicorn.Server(
-            uvicorn.Config(self._app, host="127.0.0.1", port=self.port, log_level="error", ws="none")
+            uvicorn.Config(self._app, host="127.0.0.1", port=self.port, log_level="critical", lifespan="off", ws="none")
         )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()

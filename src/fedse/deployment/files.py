@@ -118,7 +118,7 @@ class SiteFile(_File):
     site: Annotated[str, AfterValidator(site_name)] = Field(
         description="name of the site, the same as in the server's file"
     )
-    server: _Address = Field(description="host:port of the server; the only address that the site connects to")
+    server: _Address = Field(description="host:port of the server; the site connects to nothing else but its endpoint, if it has one")
     authority: Path = Field(
         default=Path("ca.pem"), description="certificate of the authority that the server's certificate must be from"
     )
@@ -189,7 +189,11 @@ def load_site_file(path: Path) -> SiteFile:
         ConfigError: listing everything that is wrong.
     """
     file = _anchored(validated(SiteFile, read_mapping(path), [], origin=str(path), mend=_MEND), path)
-    return file.model_copy(update={"environments": tuple(_own_file(entry, path) for entry in file.environments)})
+    own: dict[str, Any] = {"environments": tuple(_own_file(entry, path) for entry in file.environments)}
+    if file.endpoint.adapters is not None:
+        folder = str(_below(path, Path(file.endpoint.adapters)))
+        own["endpoint"] = file.endpoint.model_copy(update={"adapters": folder})
+    return file.model_copy(update=own)
 
 
 _F = TypeVar("_F", ServerFile, SiteFile)
