@@ -160,6 +160,21 @@ class TestWhatIsPlayed:
         # Else a model's own generation_config.json would decide.
         assert (sampled["top_p"], sampled["top_k"], sampled["repetition_penalty"]) == (1.0, -1, 1.0)
 
+    def test_an_environment_that_cannot_be_made_ends_the_rollout(
+        self, vllm: EndpointServer, lora: LoraModel, renderer: Renderer, tmp_path: Path
+    ) -> None:
+        made: list[Counting] = []
+
+        def make() -> Counting:
+            if made:
+                raise IndexError("there is one only")
+            made.append(Counting())
+            return made[0]
+
+        asked = [EpisodeRequest(Task("counting", task_id), 0) for task_id in EPISODES]
+        with pytest.raises(IndexError, match="one only"):
+            player_on(vllm, lora, renderer, tmp_path).play(None, [Play(asked, Rules(make, "Count.", greedy=True))])
+
     def test_an_environments_fault_stays_one(
         self, vllm: EndpointServer, lora: LoraModel, renderer: Renderer, tmp_path: Path
     ) -> None:

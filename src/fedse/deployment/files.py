@@ -118,7 +118,9 @@ class SiteFile(_File):
     site: Annotated[str, AfterValidator(site_name)] = Field(
         description="name of the site, the same as in the server's file"
     )
-    server: _Address = Field(description="host:port of the server; the site connects to nothing else but its endpoint, if it has one")
+    server: _Address = Field(
+        description="host:port of the server; the site connects to nothing else but its endpoint, if it has one"
+    )
     authority: Path = Field(
         default=Path("ca.pem"), description="certificate of the authority that the server's certificate must be from"
     )

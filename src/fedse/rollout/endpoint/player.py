@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -85,19 +84,20 @@ class EndpointPlayer:
     def _play(self, adapter: AdapterState | None, parts: Sequence[Part]) -> None:
         # Episodes that may become long begin first, so that few are left to the end.
         longest_first = sorted(parts, key=lambda part: -part.longest)
-        waiting = deque(
-            (part, order, request) for part in longest_first for order, request in enumerate(part.play.requests)
-        )
-        left = len(waiting)
+        asked = [(part, order, request) for part in longest_first for order, request in enumerate(part.play.requests)]
+        waiting: SimpleQueue[tuple[Part, int, EpisodeRequest]] = SimpleQueue()
+        for item in asked:
+            waiting.put(item)
+        left = len(asked)
         done: SimpleQueue[tuple[Part, int, Trajectory] | BaseException] = SimpleQueue()
         stopped = threading.Event()
 
         def work() -> None:
             try:
                 while not stopped.is_set():
-                    part, order, request = waiting.popleft()
+                    part, order, request = waiting.get_nowait()
                     done.put((part, order, self._episode(adapter, part, request, stopped)))
-            except (IndexError, Stopped):  # nothing is left to play
+            except (Empty, Stopped):  # nothing is left to play
                 pass
             except BaseException as error:
                 done.put(error)

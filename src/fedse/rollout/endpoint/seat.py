@@ -110,9 +110,14 @@ class Seat:
         if not answer.good and not loaded_before:
             self._failures += answer.status == 500
             later = answer.status in LATER or answer.status >= 500
-            if later and "rank" not in answer.text and self._failures < _LOADS:
+            high = "max_lora_rank" in answer.text or "max-lora-rank" in answer.text  # vLLM says so with status 500
+            if later and not high and self._failures < _LOADS:
                 raise Unavailable(answer.words)
-            raise self._refusal(adapter, place, answer.words)
+            self._failures = 0
+            mend = f"start it with a --max-lora-rank of at least {adapter.meta.rank}" if high else self._way_to(place)
+            raise EndpointError(
+                f"the endpoint {self._connection.address} does not load the adapter: {answer.words}", mend
+            )
         self._failures = 0
         for old in list(self._loaded):
             _drop(self._connection, self._dialect, old)
@@ -122,15 +127,11 @@ class Seat:
             if other != place:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _refusal(self, adapter: AdapterState, place: Path, words: str) -> EndpointError:
-        if "rank" in words:
-            mend = f"start it with a --max-lora-rank of at least {adapter.meta.rank}"
-        else:
-            mend = (
-                f"{self._dialect.start}; it must see {place}: set rollout.endpoint.adapters to a folder that this "
-                "process and the endpoint both see under the same path"
-            )
-        return EndpointError(f"the endpoint {self._connection.address} does not load the adapter: {words}", mend)
+    def _way_to(self, place: Path) -> str:
+        return (
+            f"{self._dialect.start}; it must see {place}: set rollout.endpoint.adapters to a folder that this process "
+            "and the endpoint both see under the same path"
+        )
 
 
 def _drop(connection: Connection, dialect: Dialect, name: str, timeout: float | None = None) -> None:
