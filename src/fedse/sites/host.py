@@ -45,7 +45,7 @@ class SiteHost:
         baselines: Iterable[Path] = (),
         sites: Iterable[str] | None = None,
     ) -> None:
-        shared = SharedModel.load(config)
+        shared = SharedModel.load(config, folder=folder.endpoint)
         names = config.sites if sites is None else sites
         self._sites = {
             name: Site(config, name, shared, folder, listener=listener, baselines=baselines) for name in names
