@@ -126,6 +126,41 @@ class AgentConfig(_Section):
     prompt: Literal["concise", "full"] = Field(default="concise", description="how much the instruction explains")
 
 
+class EndpointConfig(_Section):
+    """An inference server that plays the episodes, instead of this machine.  Training stays here."""
+
+    url: str | None = Field(
+        default=None,
+        description="address of the server, as http://127.0.0.1:8000, without /v1; default: none, episodes are played "
+        "here",
+    )
+    api: Literal["vllm", "sglang"] = Field(default="vllm", description="which kind of server it is")
+    model: str | None = Field(
+        default=None, description="what the server calls the base model; default: model.name, or the model's folder"
+    )
+    api_key_env: str | None = Field(
+        default=None, description="environment variable that has the server's key; default: no key is sent"
+    )
+    adapters: str | None = Field(
+        default=None,
+        description="folder that adapters are handed over in, which the server must see under the same path; default: "
+        "endpoint/ in the run folder, or a temporary one outside of runs",
+    )
+    timeout: float = Field(default=300.0, gt=0, description="seconds to wait for the answer to a request")
+    patience: float = Field(
+        default=1800.0,
+        ge=0,
+        description="seconds without any reply from the server after which the run stops, and can be resumed",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _web_address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
+            raise ValueError("http://host:port or https://host:port")
+        return url
+
+
 class RolloutConfig(_Section):
     """How episodes are played by the model."""
 
@@ -146,6 +181,7 @@ class RolloutConfig(_Section):
         "failure; default: never",
     )
     max_response_tokens: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
+    endpoint: EndpointConfig = Field(default=EndpointConfig(), json_schema_extra={"role": "machine"})
 
 
 class TrainingConfig(_Section):

@@ -47,6 +47,13 @@ class ModelError(FedseError):
     """A base model or tokenizer is missing, damaged or unsuitable."""
 
 
+class EndpointError(FedseError):
+    """An inference server that is to play episodes refuses, or answers what cannot be used, or was away for too long.
+
+    It is never an episode's outcome.
+    """
+
+
 class AdapterError(FedseError):
     """An adapter is damaged, or does not fit the base model, rank or shapes it is combined with."""
 

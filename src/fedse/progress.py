@@ -32,6 +32,7 @@ class Event:
         seconds: time since the phase began.
         loss: last training loss; NaN outside training.
         finished: the phase is over.
+        trouble: what holds the work up, in words, as an endpoint that does not answer; empty if nothing does.
         note: what to show beside the figures, as whose adapter plays, or that training diverged.
     """
 
@@ -47,6 +48,7 @@ class Event:
     loss: float = float("nan")
     finished: bool = False
     note: str = ""
+    trouble: str = ""
 
 
 Listener = Callable[[Event], None]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from fedse.cli.progress import phase_line, shown
@@ -74,3 +75,12 @@ def test_the_bar_tells_faults_while_they_happen() -> None:
 
 def test_quiet_shows_nothing() -> None:
     assert watched([EXPLORED, TRAINED], terminal=False, quiet=True) == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_holds_a_rollout_up_has_a_line_of_its_own(terminal: bool) -> None:
+    held_up = replace(EXPLORED, done=8, finished=False, trouble="waits for the endpoint http://here: no connection")
+    text = watched([held_up, held_up, EXPLORED], terminal=terminal)
+    lines = [line for line in text.splitlines() if line.rstrip().endswith(held_up.trouble)]
+    assert len(lines) == 1
+    assert "maze" in lines[0]

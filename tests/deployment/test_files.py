@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig, EndpointConfig, RunConfig
 from fedse.deployment.files import (
     OWN_FIELDS,
     Limits,
@@ -69,6 +69,7 @@ keyz: sites
 run:
   rounds: many
   learning_rate: 1
+  rollout: {endpoint: {url: "http://10.0.0.1:8000"}}
   clients:
     - {name: maze, environment: "agentgym:http://10.0.0.1:36001", disclose: [episodes]}
     - {name: w, environment: wordle, options: {vocab: words.txt}, demonstrations_file: demos.jsonl}
@@ -76,13 +77,14 @@ run:
     with pytest.raises(ConfigError) as caught:
         server(tmp_path, text)
     told = str(caught.value)
-    assert told.startswith(f"{tmp_path / 'server.yaml'} has 9 problems:")
+    assert told.startswith(f"{tmp_path / 'server.yaml'} has 10 problems:")
     for part in (
         'listen: found "9443"; allowed: host:port, with a port from 1 to 65535',
         "reply_limit_mb: found 0; allowed: integer ≥ 1",
         'keyz: unknown key, found "sites"; did you mean keys?',
         'run.rounds: found "many"; allowed: integer ≥ 0',
         "run.learning_rate: unknown key, found 1; did you mean run.training.learning_rate?",
+        "run.rollout.endpoint: is the site's own; it belongs into its file",
         "run.clients.maze.environment: names a file or a server; it belongs into the site's own file",
         "run.clients.maze.disclose: is what a site decides",
         "run.clients.w.options: names a file or a server",
@@ -217,6 +219,26 @@ def test_the_sites_own_settings_win(tmp_path: Path) -> None:
     assert client.disclose == ("episodes",)
     assert (run.model.device, run.workers) == ("cpu", 1)
     assert run.training == proposal().training
+
+
+def test_where_episodes_are_played_is_the_sites_own_affair(tmp_path: Path) -> None:
+    there = proposal(
+        "rollout.endpoint.url=http://evil.example.org", "rollout.endpoint.api_key_env=AWS_SECRET_ACCESS_KEY"
+    )
+    assert agreed(there, site(tmp_path)).rollout.endpoint == EndpointConfig()
+    text = SITE + "endpoint: {url: 'http://127.0.0.1:8000', adapters: handed}\n"
+    endpoint = agreed(there, site(tmp_path, text)).rollout.endpoint
+    assert endpoint == EndpointConfig(url="http://127.0.0.1:8000", adapters=str(tmp_path / "handed"))
+
+
+def test_an_endpoint_moves_from_a_run_into_the_sites_files(tmp_path: Path) -> None:
+    config = proposal("rollout.endpoint.url=http://127.0.0.1:8000", "rollout.endpoint.api=sglang", "rollout.slots=3")
+    made = create(tmp_path / "federation", ["localhost"], config)
+    run = made.server_file.run
+    assert (run.rollout.slots, run.rollout.endpoint) == (3, EndpointConfig())
+    for name in config.sites:
+        found = load_site_file(made.site(name) / "site.yaml")
+        assert agreed(run, found).rollout == config.rollout
 
 
 def test_a_server_names_no_file_at_a_site(tmp_path: Path) -> None:

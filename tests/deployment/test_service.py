@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from fedse.config import EndpointConfig, RunConfig
 from fedse.deployment.files import SiteFile, load_site_file
 from fedse.deployment.folders import create
 from fedse.deployment.site import SiteService, SiteStopped
 from fedse.messages import Done, Instruction, Purpose, Refused, Reply
 from fedse.progress import silent
+from fedse.sites.shared_model import SharedModel
 from fedse.sites.site import Site
 from helpers.deployed import small_run
 
@@ -51,6 +53,24 @@ def test_a_site_outlives_any_error(file: SiteFile, monkeypatch: pytest.MonkeyPat
     assert not any("secret" in line for line in said)
     assert asked(service) == Done(), "it works on"
     assert (service.status.answered, service.status.refused) == (2, 1)
+
+
+def test_a_site_that_is_started_again_plays_where_its_file_says_now(
+    file: SiteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a run that it began elsewhere, and when the server sees no reason to let it in anew."""
+    played_on: list[str | None] = []
+    load = SharedModel.load
+
+    def noted(config: RunConfig, **options: Any) -> SharedModel:
+        played_on.append(config.rollout.endpoint.url)
+        return load(config, **options)
+
+    monkeypatch.setattr(SharedModel, "load", noted)
+    for url, purpose in ((None, Purpose.JOIN), ("http://a:1", Purpose.JOIN), ("http://b:1", Purpose.INITIAL)):
+        now = file.model_copy(update={"endpoint": EndpointConfig(url=url)})
+        assert not isinstance(asked(SiteService(now, listener=silent, told=lambda _: None), purpose), Refused)
+    assert played_on == [None, "http://a:1", "http://b:1"]
 
 
 def test_a_site_that_is_told_to_stop_does_not_refuse(file: SiteFile) -> None:

@@ -235,3 +235,11 @@ def test_a_configuration_without_shapes_is_refused(tmp_path: Any, text: str, mes
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModelError, match=message):
         architecture_of(str(tmp_path))
+
+
+def test_where_an_endpoint_plays_the_model_only_waits() -> None:
+    settings = config(rollout={"endpoint": {"url": "http://127.0.0.1:8000"}})
+    here, there = plan_of(config(), "smollm2-135m"), plan_of(settings, "smollm2-135m")
+    waiting, training = there.phases
+    assert [item.label for item in waiting.items] == ["base weights", "adapter"]
+    assert training == here.phases[1]

@@ -1,4 +1,7 @@
-"""Listeners that show a run's progress: a live bar on a terminal, one line per finished phase elsewhere."""
+"""Listeners that show a run's progress: a live bar on a terminal, one line per finished phase elsewhere.
+
+What holds the work up has a line of its own in both.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from fedse.progress import Event, Listener, Phase, silent
 from fedse.results.formatting import duration, percent
 
 _ROLLOUTS = frozenset({Phase.EXPLORE, Phase.EVALUATE})
+#: The same trouble is told again after so long.
+_TROUBLE_SECONDS = 300.0
 _UNITS = {
     Phase.DEMONSTRATE: "demonstrations",
     Phase.EXPLORE: "episodes",
@@ -30,10 +35,15 @@ def shown(rounds: int, *, quiet: bool, console: Console = stderr) -> Iterator[Li
 
     ``rounds`` is how many rounds the run has; 0 outside a run.
     """
+    told: dict[str, float] = {}
 
     def line(event: Event) -> None:
         if event.finished:
             console.print(phase_line(event, rounds), markup=False)
+        now = time.monotonic()
+        if event.trouble and now - told.get(event.trouble, -math.inf) >= _TROUBLE_SECONDS:
+            told[event.trouble] = now
+            console.print(f"{event.client or 'server':<16} {event.phase.value:<11} {event.trouble}", markup=False)
 
     if quiet:
         yield silent
@@ -74,6 +84,8 @@ class _LiveListener:
                 self._bar.remove_task(self._tasks.pop(phase))
             self._line(event)
             return
+        if event.trouble:
+            self._line(event)
         if phase not in self._tasks:
             title = f"{_round(event, self._rounds)} {event.client or 'server'} {event.phase.value}".lstrip()
             self._tasks[phase] = self._bar.add_task(title, total=event.total or None, detail="")

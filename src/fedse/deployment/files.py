@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig, EndpointConfig, RunConfig
 from fedse.messages import FIELDS
 from fedse.names import did_you_mean
 from fedse.settings.loading import read_mapping, validated, with_preset
@@ -118,7 +118,9 @@ class SiteFile(_File):
     site: Annotated[str, AfterValidator(site_name)] = Field(
         description="name of the site, the same as in the server's file"
     )
-    server: _Address = Field(description="host:port of the server; the only address that the site connects to")
+    server: _Address = Field(
+        description="host:port of the server; the site connects to nothing else but its endpoint, if it has one"
+    )
     authority: Path = Field(
         default=Path("ca.pem"), description="certificate of the authority that the server's certificate must be from"
     )
@@ -127,6 +129,7 @@ class SiteFile(_File):
     )
     folder: Path = Field(default=Path("data"), description="folder of the site's data, which never leaves it")
     device: str = Field(default="auto", description="where the base model runs: auto, cpu, cuda, cuda:1, …")
+    endpoint: EndpointConfig = EndpointConfig()
     environments: tuple[ClientConfig, ...] = Field(
         description="the site's environments, by the names that the server's file gives them under run.clients. Any "
         f"other of the keys {', '.join(OWN_FIELDS[2:])} may be added to an entry; they win over what the server "
@@ -188,7 +191,11 @@ def load_site_file(path: Path) -> SiteFile:
         ConfigError: listing everything that is wrong.
     """
     file = _anchored(validated(SiteFile, read_mapping(path), [], origin=str(path), mend=_MEND), path)
-    return file.model_copy(update={"environments": tuple(_own_file(entry, path) for entry in file.environments)})
+    own: dict[str, Any] = {"environments": tuple(_own_file(entry, path) for entry in file.environments)}
+    if file.endpoint.adapters is not None:
+        folder = str(_below(path, Path(file.endpoint.adapters)))
+        own["endpoint"] = file.endpoint.model_copy(update={"adapters": folder})
+    return file.model_copy(update=own)
 
 
 _F = TypeVar("_F", ServerFile, SiteFile)
@@ -218,6 +225,9 @@ def own_settings(client: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_sites(run: Any) -> Iterator[str]:
+    rollout = run.get("rollout") if isinstance(run, dict) else None
+    if isinstance(rollout, dict) and rollout.get("endpoint"):
+        yield "run.rollout.endpoint: is the site's own; it belongs into its file (site.yaml), as endpoint"
     clients = run.get("clients") if isinstance(run, dict) else None
     for client in clients if isinstance(clients, list) else []:
         for key in own_settings(client) if isinstance(client, dict) else ():

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedse.config import ClientConfig, RunConfig
+from fedse.config import ClientConfig, EndpointConfig, RunConfig
 from fedse.deployment import keys
 from fedse.deployment.files import (
     DEFAULT_PORT,
@@ -143,7 +143,7 @@ class FederationFolder:
                 authority = file.authority.read_bytes()
             with atomic_directory(self.site(name)) as folder:
                 folder.chmod(keys.PRIVATE_FOLDER)
-                _write_site(folder, name, address, clients, authority)
+                _write_site(folder, name, address, clients, authority, EndpointConfig())
         return self._register(file, name, public, replaced=False)
 
     def revoke(self, name: str) -> Path:
@@ -297,7 +297,7 @@ def create(
         atomic_write(made.server / "server.yaml", _server_yaml(config, [name for name, _ in addresses], port))
         for name, clients in config.sites.items():
             address = join_address(host, port)
-            _write_site(made.site(name), name, address, clients, authority.public)
+            _write_site(made.site(name), name, address, clients, authority.public, config.rollout.endpoint)
         for name, pair in pairs.items():
             _write_private(made.site(name) / "site.key", pair.private)
             atomic_write(made.server / "sites" / f"{name}.pub", pair.public)
@@ -371,7 +371,9 @@ def _entry(client: ClientConfig) -> dict[str, Any]:
 
 
 def _server_yaml(config: RunConfig, hosts: Sequence[str], port: int) -> str:
-    run: dict[str, Any] = config.model_dump(mode="json", exclude_defaults=True, exclude={"workers"})
+    run: dict[str, Any] = config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"workers": True, "rollout": {"endpoint"}}
+    )
     for name in ("rounds", "seed", "name"):  # the run would be whole without them, but one wants to see them first
         run = {name: getattr(config, name), **run}
     run["clients"] = [_proposed(client) for client in run["clients"]]
@@ -387,10 +389,18 @@ def _proposed(client: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in client.items() if key not in own}
 
 
-def _write_site(folder: Path, name: str, address: str, clients: Sequence[ClientConfig], authority: bytes) -> None:
+def _write_site(
+    folder: Path,
+    name: str,
+    address: str,
+    clients: Sequence[ClientConfig],
+    authority: bytes,
+    endpoint: EndpointConfig,
+) -> None:
     data = {
         "site": name,
         "server": address,
+        "endpoint": endpoint.model_dump(mode="json"),
         "environments": [_entry(client) for client in clients],
         "disclose": clients[0].model_dump(mode="json")["disclose"],
         "limits": Limits().model_dump(mode="json"),

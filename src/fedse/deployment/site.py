@@ -27,7 +27,7 @@ import psutil
 from fedse.config import RunConfig
 from fedse.deployment.files import SiteFile
 from fedse.deployment.keys import read_site_key
-from fedse.deployment.terms import agreed
+from fedse.deployment.terms import agreed, at_endpoint
 from fedse.errors import FedseError, MessageError, RunError, UnknownRunError
 from fedse.messages import Instruction, Purpose, Refused, Reply
 from fedse.processes import stopped_by_signals
@@ -190,7 +190,7 @@ class SiteService:
             if not place.exists():
                 raise UnknownRunError(f"run {instruction.run} is not known here", "the server lets the site in anew")
             self._host = None  # one base model at a time
-            self._host = self._built(load_config(None, place, []), folder)
+            self._host = self._built(at_endpoint(load_config(None, place, []), self._file), folder)
             self._run = instruction.run
         return self._host
 

@@ -22,7 +22,7 @@ def agreed(proposal: RunConfig, site: SiteFile) -> RunConfig:
         site: what the site decides.
 
     Returns:
-        The proposal with this site's environments alone and its own settings in them, on its own device.
+        The proposal with this site's environments alone and its own settings in them, on its own device and endpoint.
 
     Raises:
         ConfigError: listing all that the site refuses: an environment that it does not have, a base model that it does
@@ -44,7 +44,12 @@ def agreed(proposal: RunConfig, site: SiteFile) -> RunConfig:
             "agree on a run with the server's operator, or change the site's file",
         )
     model = proposal.model.model_copy(update={"device": site.device})
-    return proposal.model_copy(update={"clients": clients, "model": model, "workers": 1})
+    return at_endpoint(proposal.model_copy(update={"clients": clients, "model": model, "workers": 1}), site)
+
+
+def at_endpoint(run: RunConfig, site: SiteFile) -> RunConfig:
+    """The run with its episodes played where the site's file says now, whatever was said before."""
+    return run.model_copy(update={"rollout": run.rollout.model_copy(update={"endpoint": site.endpoint})})
 
 
 def _merged(proposed: ClientConfig, own: ClientConfig, site: SiteFile) -> ClientConfig:

@@ -91,6 +91,7 @@ def run(
         ConfigError, UnknownNameError: if the configuration names something that does not exist or cannot work.
         ModelError: if the base model cannot be loaded.
         EnvironmentFault: if an environment is broken; what was done before is kept, and the run can be resumed.
+        EndpointError: if the endpoint that plays cannot be used, or was away for too long; likewise.
         StorageError, StoreError: if a file cannot be written; likewise.
     """
     strategy_of(config)  # before anything is loaded or written

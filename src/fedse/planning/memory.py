@@ -189,7 +189,12 @@ class _Shapes:
         return Item("base weights", self.weights), Item("adapter", 4 * self.adapter)
 
     def rollout(self) -> MemoryPhase:
-        """The adapter is merged into a copy of the weights; every slot has a cache as long as the context."""
+        """The adapter is merged into a copy of the weights; every slot has a cache as long as the context.
+
+        Where an endpoint plays, the model waits for its training.
+        """
+        if self.config.rollout.endpoint.url is not None:
+            return MemoryPhase("rollout", self._model_items(), sum(item.bytes for item in self._model_items()))
         settings, model, width = self.config.rollout, self.model, self.width
         length = -(-settings.max_context // CACHE_CHUNK) * CACHE_CHUNK
         slot = 2 * model.layers * model.key * width * length

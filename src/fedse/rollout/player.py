@@ -37,13 +37,22 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class RolloutProgress:
-    """Where a rollout stands: episodes done of total, successes among them, tokens generated, seconds so far."""
+    """Where a rollout stands.
+
+    Attributes:
+        done, total: episodes.
+        successes: among those done.
+        tokens: generated so far.
+        seconds: so far.
+        trouble: what holds the rollout up, in words, as an endpoint that does not answer; empty if nothing does.
+    """
 
     done: int
     total: int
     successes: int
     tokens: int
     seconds: float
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +87,5 @@ class Player(Protocol):
         Raises:
             AdapterError: if the adapter does not fit the model.
             ModelError: if the player cannot play with the model.
+            EndpointError: if the episodes are played elsewhere, and it cannot be used or was away for too long.
         """

@@ -2,18 +2,20 @@
 
 Every field of :mod:`fedse.config` tells by its role what a difference in it means:
 
-==========  =================  ============  =======================
-role        fields             another run?  another method?
-==========  =================  ============  =======================
-label       name               no            no
-machine     workers, deadline  no            no
-repetition  seed, device       yes           no
-site        clients            yes           where both have the site
-no role     all others         yes           yes
-==========  =================  ============  =======================
+==========  ===========================  ============  =======================
+role        fields                       another run?  another method?
+==========  ===========================  ============  =======================
+label       name                         no            no
+machine     workers, deadline, endpoint  no            no
+repetition  seed, device                 yes           no
+site        clients                      yes           where both have the site
+no role     all others                   yes           yes
+==========  ===========================  ============  =======================
 
 * A name is what a run is called, and workers share the work out: no result depends on either.  For how long a server
   waits for how many sites says how a run copes with faults; it may change while the run goes on.
+* An endpoint that plays may move, come or go while the run goes on: a run is not lost with it.  It rounds and draws in
+  its own way, so a run is repeated exactly on the same one only, if on any.
 * Another device rounds differently, so its run is another one; what is done there is the same.
 * A method whose sites learn alone may be one run for each site.  Runs of one method therefore need not have the same
   sites, but a site that both have must be the same in both.

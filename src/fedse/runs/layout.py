@@ -23,6 +23,7 @@
     sites/<site>/trajectories/round-001.jsonl.gz
     sites/<site>/evaluation/round-001.jsonl.gz
     sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
+    endpoint/                                    adapters for an inference server that plays; only while it does
 
 Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft
 folders.  ``server/`` and each ``sites/<site>/`` may lie on machines of their own.  What lies below ``sites/<site>``
@@ -160,6 +161,11 @@ class RunFolder:
     def sites(self) -> Path:
         """Has the folders of the sites."""
         return self.root / "sites"
+
+    @property
+    def endpoint(self) -> Path:
+        """In which an inference server finds the adapters that it plays with."""
+        return self.root / "endpoint"
 
     def site(self, name: str) -> SiteFolder:
         """A site's folder."""

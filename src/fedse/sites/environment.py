@@ -113,6 +113,7 @@ class SiteEnvironment:
 
         Raises:
             EnvironmentFault: if every episode was lost to a fault of the environment.
+            EndpointError: if the endpoint that plays cannot be used, or was away for too long.
             AdapterError: if the adapter does not fit the model.
             StorageError, StoreError: if a file cannot be written.
         """
@@ -130,6 +131,7 @@ class SiteEnvironment:
         Raises:
             ConfigError: if the test split is empty.
             EnvironmentFault: if every episode was lost to a fault of the environment.
+            EndpointError: if the endpoint that plays cannot be used, or was away for too long.
             StorageError: if a file cannot be written.
         """
         note = f"adapter of {owner}" if owner else ""

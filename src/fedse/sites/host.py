@@ -64,7 +64,7 @@ class SiteHost:
         baselines: Iterable[Path] = (),
         sites: Iterable[str] | None = None,
     ) -> None:
-        shared = SharedModel.load(config)
+        shared = SharedModel.load(config, folder=folder.endpoint)
         self._player = shared.player
         names = config.sites if sites is None else sites
         self._sites = {

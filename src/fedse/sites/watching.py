@@ -43,6 +43,7 @@ class SiteProgress:
                 tokens=progress.tokens,
                 seconds=progress.seconds,
                 note=note,
+                trouble=progress.trouble,
             )
         )
 
