@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from fedse.environments.review import Review, Seen
 from fedse.types import Task
 
 PromptStyle = Literal["concise", "full"]
@@ -147,6 +148,10 @@ class Environment(ABC):
     @abstractmethod
     def expert(self, seed: int) -> Expert:
         """An expert for the episode that :meth:`reset` opened; ``seed`` varies its words and its choices."""
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """What can be told of each turn of an episode from its text alone; by default nothing, which is good."""
+        return [Review() for _ in turns]
 
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""

@@ -35,6 +35,7 @@ from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed, python_random
 from fedse.sites.demonstrations import import_demonstrations
 from fedse.sites.evaluation import evaluation_at, require_outcomes
+from fedse.sites.refining import shortest, turn_weights
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
@@ -81,6 +82,8 @@ class SiteEnvironment:
             self.tasks: TaskSummary = summarize(config, client, environment)
         finally:
             environment.close()
+        #: Reviews episodes; nothing is played in it.
+        self._reader = environment
 
     def check(self, part: tuple[int, int], held_out: Collection[str]) -> None:
         """Whether there is something to learn from, and nothing that any site is tested on.
@@ -166,13 +169,22 @@ class SiteEnvironment:
             learnt = store.trajectories(rounds=stored)
         if forgets and self.explores(number) and not self._on_policy(number):
             learnt += select(self._selection, self._played(number)).kept
-        return distinct([trajectory for trajectory in learnt if trajectory.turns], task_and_actions)
+        learnt = distinct([trajectory for trajectory in learnt if trajectory.turns], task_and_actions)
+        return shortest(learnt) if "shortest" in method.refine else learnt
 
     def lessons(self, number: int) -> list[Lesson]:
         """The experience of a round as examples, and with the policy gradient its attempts, won and lost."""
-        learnt = self.experience(number)
+        learnt, parts = self.experience(number), self._run.method.refine
         lessons = [
-            Lesson(Example.of(trajectory, weight, stream=_stream(trajectory, number)), task_and_actions(trajectory))
+            Lesson(
+                Example.of(
+                    trajectory,
+                    weight,
+                    turns=turn_weights(self._reader, trajectory, parts),
+                    stream=_stream(trajectory, number),
+                ),
+                task_and_actions(trajectory),
+            )
             for trajectory, weight in zip(learnt, self._weights(number, learnt), strict=True)
         ]
         if self._on_policy(number):

@@ -10,6 +10,7 @@ from fedse.environments.babyai.instructions import CONCISE, FULL
 from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
+from fedse.environments.babyai.review import review
 from fedse.environments.babyai.splits import split_tasks
 from fedse.environments.babyai.wording import spelled
 from fedse.environments.babyai.world import Scene, World
@@ -23,6 +24,7 @@ from fedse.environments.base import (
     task_number,
 )
 from fedse.environments.forgiving import shown
+from fedse.environments.review import Review, Seen
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -162,6 +164,10 @@ class BabyAI(Environment):
         if done:
             self._world = None
         return StepResult(self._perception.description + ending + self._perception.listing, self._reward, done)
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """See :mod:`fedse.environments.babyai.review`."""
+        return review(turns)
 
     def expert(self, seed: int) -> Expert:
         """A planner on MiniGrid's bot; see :class:`~fedse.environments.babyai.expert.BabyAIExpert`."""

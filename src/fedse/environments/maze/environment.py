@@ -29,6 +29,8 @@ from fedse.environments.maze.generator import (
 )
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import ACTIONS, DOUBLE_T, NAMED, Cell, Layout, Place, board
+from fedse.environments.maze.review import review
+from fedse.environments.review import Review, Seen
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -155,6 +157,10 @@ class Maze(Environment):
         result = place.result
         self._place = None if result.done else place
         return result
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """See :mod:`fedse.environments.maze.review`."""
+        return review(turns)
 
     def expert(self, seed: int) -> Expert:
         """A planner that knows the map and arrives within the turn limit."""

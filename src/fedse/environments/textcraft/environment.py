@@ -8,10 +8,12 @@ from typing import ClassVar
 
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult, TaskTraits
 from fedse.environments.parts import Part, parse_part
+from fedse.environments.review import Review, Seen
 from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import Opening, crafting_graph, goal_kinds, opening
 from fedse.environments.textcraft.instructions import CONCISE, FULL
+from fedse.environments.textcraft.review import review
 from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import did_you_mean, unknown_name
@@ -108,6 +110,10 @@ class TextCraft(Environment):
         if result.done:
             self._game = None
         return result
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """See :mod:`fedse.environments.textcraft.review`."""
+        return review(turns)
 
     def expert(self, seed: int) -> Expert:
         """A planner that knows the first observation and nothing else."""

@@ -18,12 +18,14 @@ from fedse.environments.base import (
     task_number,
 )
 from fedse.environments.parts import Part, parse_part
+from fedse.environments.review import Review, Seen
 from fedse.environments.webshop.expert import WebShopExpert
 from fedse.environments.webshop.generator import SIZES
 from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
 from fedse.environments.webshop.pages import PAGE_SIZE, Visit
 from fedse.environments.webshop.products import NO_LIMIT, Goal
+from fedse.environments.webshop.review import review
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
 from fedse.environments.webshop.taxonomy import DEPARTMENTS
@@ -181,6 +183,10 @@ class WebShop(Environment):
         if result.done:
             self._visit = None
         return result
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """See :mod:`fedse.environments.webshop.review`."""
+        return review(turns)
 
     def expert(self, seed: int) -> Expert:
         """A customer who reads the pages and knows how features may be worded."""

@@ -19,9 +19,11 @@ from fedse.environments.base import (
 )
 from fedse.environments.forgiving import plain, shown
 from fedse.environments.parts import parse_part
+from fedse.environments.review import Review, Seen
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
+from fedse.environments.wordle.review import review
 from fedse.environments.wordle.vocabulary import (
     DEFAULT_SIZE,
     PATTERNS,
@@ -176,6 +178,10 @@ class Wordle(Environment):
         """The words that agree with all feedback of the open game, in vocabulary order; all before the first game."""
         candidates = self._vocabulary.all if self._engine is None else self._engine.candidates
         return [self._vocabulary.words[candidate] for candidate in candidates]
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """See :mod:`fedse.environments.wordle.review`."""
+        return review(turns)
 
     def expert(self, seed: int) -> Expert:
         """A player that keeps the possible words and guesses the most informative of them."""

@@ -49,7 +49,7 @@ class Vocabulary:
     def _row(self, guess: int) -> bytes:
         """Feedback for ``guess`` against every word of the list, one pattern number per word."""
         word = self.words[guess]
-        return bytes(_pattern(word, target) for target in self.words)
+        return bytes(pattern_of(word, target) for target in self.words)
 
     def _groups(self, guess: int) -> dict[int, tuple[int, ...]]:
         """Pattern → the words of the whole list that would give it for ``guess``, in list order."""
@@ -91,7 +91,8 @@ class Vocabulary:
         return sorted(ranking, key=lambda entry: (-entry[0], entry[1]))
 
 
-def _pattern(guess: str, target: str) -> int:
+def pattern_of(guess: str, target: str) -> int:
+    """The number of the feedback that a guess gets where another word is the target."""
     number = 0
     for letter, other in zip(guess, target, strict=True):
         number = 3 * number + (2 if letter == other else letter in target)

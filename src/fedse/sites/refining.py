@@ -1,0 +1,54 @@
+"""Refining won episodes: what of them is worth learning.
+
+Success says that an episode ended well, not that each of its turns was good.  The parts combine:
+
+* ``shortest``: of the episodes of a task only the one with the fewest turns;
+* ``effective``: no turn whose action did nothing, or was undone later;
+* ``truthful``: no turn whose thought contradicts what was shown.
+
+The environment tells of the turns (:meth:`fedse.environments.base.Environment.review`).  A turn that is left out is
+still read, so that the turns after it have their context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from fedse.agent.parsing import parse_response
+from fedse.environments.base import Environment
+from fedse.environments.review import Review, Seen
+from fedse.types import Source, Task, Trajectory
+
+
+def reviewed(environment: Environment, trajectory: Trajectory) -> list[Review]:
+    """What the environment tells of an episode's turns."""
+    answers = [turn.observation for turn in trajectory.turns[1:]] + [trajectory.final_observation]
+    rule = environment.spec.action_rule
+    turns = [
+        Seen(turn.observation, parse_response(turn.response, rule).thought, turn.action, answer)
+        for turn, answer in zip(trajectory.turns, answers, strict=True)
+    ]
+    return environment.review(turns)
+
+
+def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collection[str]) -> list[float] | None:
+    """A factor for each turn, 0 or 1; ``None``: all one, as in demonstrations."""
+    if trajectory.source is not Source.POLICY or not {"effective", "truthful"} & set(parts):
+        return None
+    return [
+        float((review.effective or "effective" not in parts) and (review.truthful or "truthful" not in parts))
+        for review in reviewed(environment, trajectory)
+    ]
+
+
+def shortest(trajectories: Iterable[Trajectory]) -> list[Trajectory]:
+    """The demonstrations, and of the agent's own episodes the shortest of each task; in their order.
+
+    Of episodes with as many turns it is the first.
+    """
+    items = list(trajectories)
+    best: dict[Task, Trajectory] = {}
+    for one in items:
+        if one.source is Source.POLICY and (one.task not in best or len(one.turns) < len(best[one.task].turns)):
+            best[one.task] = one
+    return [one for one in items if one.source is not Source.POLICY or best[one.task] is one]
