@@ -28,13 +28,12 @@ def review(turns: Sequence[Seen]) -> list[Review]:
 
 def _truthful(turn: Seen) -> bool:
     shown = turn.observation.lower()
-    words = set(_WORD.findall(shown))
+    words = set(_WORD.findall(shown)) | _SMALL
     asked = [found[1] for found in (_WISH.match(turn.thought), _SEARCH.fullmatch(turn.action)) if found]
     option = _OPTION.match(turn.thought)
+    prices = {_number(price) for price in _PRICE.findall(shown)} | {float(limit) for limit in _LIMIT.findall(shown)}
     return (
-        all(
-            set(_WORD.findall(text.lower())) - {"with", "and", "for", "in", "a", "an", "the"} <= words for text in asked
-        )
+        all(words.issuperset(_WORD.findall(text.lower())) for text in asked)
         and all(product.lower() in shown for product in _PRODUCT.findall(turn.thought))
         and all(_number(price) in prices for price in _PRICE.findall(turn.thought))
         and (option is None or option[3].lower() in shown)
