@@ -126,7 +126,7 @@ def check(file: GgufFile, tokenizer: PreTrainedTokenizerFast) -> TokenizerCheck:
         ids += len(found)
         if found != (expected := encode(text)):
             problems.append(f"{text!r} is encoded as {_shown(found)}; the file's own rules give {_shown(expected)}")
-        back = tokenizer.decode(found, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        back = str(tokenizer.decode(found, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         if back.lstrip(" ") != text.lstrip(" ") if file.tokenizer("model") == "llama" else back != text:
             problems.append(f"{text!r} comes back as {back!r}")
     if problems:
