@@ -85,17 +85,16 @@ def configuration(file: GgufFile) -> PreTrainedConfig:
     what = f"transformers cannot read the architecture {file.architecture!r} of {file.path}"
     with boundary(ModelError, what, _FOLDER):
         config: PreTrainedConfig = AutoConfig.from_pretrained(file.path.parent, gguf_file=file.path.name)
-    said = {key.partition(".rope.")[2]: value for key, value in file.metadata.items() if ".rope." in key}
-    if (kind := said.get("scaling.type", "none")) != "none":
-        raise ModelError(f"{file.path} scales its positions ({kind}), which transformers leaves out", _FOLDER)
-    head_size = _head_size(config)
-    rotated = said.get("dimension_count", head_size)
-    if rotated != head_size:
-        raise ModelError(
-            f"{file.path} turns {rotated} of {head_size} dimensions of a head, which transformers leaves out", _FOLDER
-        )
-    if _FREQUENCIES in file.tensors:
-        _scale_as_llama3(file, config)
+        said = {key.partition(".rope.")[2]: value for key, value in file.metadata.items() if ".rope." in key}
+        if (kind := said.get("scaling.type", "none")) != "none":
+            raise ModelError(f"{file.path} scales its positions ({kind}), which transformers leaves out", _FOLDER)
+        rotated = said.get("dimension_count")
+        if rotated is not None and rotated != (size := _head_size(config)):
+            raise ModelError(
+                f"{file.path} turns {rotated} of {size} dimensions of a head, which transformers leaves out", _FOLDER
+            )
+        if _FREQUENCIES in file.tensors:
+            _scale_as_llama3(file, config)
     return config
 
 
