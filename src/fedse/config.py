@@ -25,7 +25,9 @@ class ModelConfig(_Section):
     """The frozen base model."""
 
     name: str = Field(
-        default="smollm2-135m", description="'smollm2-135m', 'nano', 'tiny', a Hugging Face id, or a local folder"
+        default="smollm2-135m",
+        description="'smollm2-135m', 'nano', 'tiny', an imported model's name, a GGUF file, a local folder, "
+        "or a Hugging Face id",
     )
     device: str = Field(
         default="auto", description="'auto', 'cpu', 'cuda', 'cuda:1', …", json_schema_extra={"role": "repetition"}

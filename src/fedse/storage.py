@@ -7,6 +7,7 @@ sees what was there before or all of the new content, also after ``kill -9`` or 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -153,10 +154,34 @@ def scratch_directory(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def recover(folder: Path) -> None:
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock of this name, then hold it; it ends with the process at the latest.
+
+    Args:
+        path: what the block makes; the lock is a file beside it, and stays there.
+
+    Raises:
+        StorageError: if the lock cannot be made.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with storage_errors("open", lock):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    with file:
+        with storage_errors("lock", lock):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def recover(folder: Path, name: str | None = None) -> None:
     """Tidy what killed processes left in a folder: half-made files go, a folder that was being replaced comes back.
 
     Call it only while nobody else writes to the folder.
+
+    Args:
+        folder: where to look.
+        name: tidy after this file or folder alone; nobody else may write to it then.
 
     Raises:
         StorageError: if the folder cannot be read or written.
@@ -164,7 +189,7 @@ def recover(folder: Path) -> None:
     with storage_errors("tidy", folder):
         for entry in sorted(folder.iterdir()):
             match = _LEFTOVER.fullmatch(entry.name)
-            if match is None:
+            if match is None or name not in (None, match["name"]):
                 continue
             place = folder / match["name"]
             if match["kind"] == "old" and not place.exists():

@@ -254,6 +254,13 @@ def test_recover_removes_leftovers_and_puts_a_stepped_aside_directory_back(tmp_p
     assert (tmp_path / "gone" / "file").read_text() == "old"
 
 
+def test_recover_of_one_name_leaves_what_others_write(tmp_path):
+    (tmp_path / ".mine.0123456789ab.tmp").mkdir()
+    (tmp_path / ".others.0123456789ab.tmp").mkdir()
+    recover(tmp_path, "mine")
+    assert names(tmp_path) == [".others.0123456789ab.tmp"]
+
+
 def test_a_killed_writer_leaves_only_whole_files_and_directories(tmp_path):
     code = """
         import sys

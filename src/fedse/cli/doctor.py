@@ -143,7 +143,7 @@ def disk() -> Iterator[Finding]:
 
 
 def models() -> Iterator[Finding]:
-    """Whether the base models of the catalogue have been fetched."""
+    """Whether the base models of the catalogue have been fetched, and which were imported."""
     from fedse.models.catalogue import installed
 
     for info in installed():

