@@ -145,10 +145,8 @@ def test_the_inventory_is_kept_in_mind() -> None:
     crafted = "Crafted 4 minecraft:oak_planks"
     turns = [
         Seen(OPENING, "", "get 1 oak log", "Got 1 oak log"),
-        Seen(
-            "Got 1 oak log", "I hold 1 oak log.", "craft 4 oak planks using 1 oak log", "Crafted 4 minecraft:oak_planks"
-        ),
-        Seen("Crafted 4 minecraft:oak_planks", "I hold 1 oak log.", "inventory", "Inventory: [oak planks] (4) "),
+        Seen("Got 1 oak log", "I hold 1 oak log.", "craft 4 oak planks using 1 oak log", crafted),
+        Seen(crafted, "I hold 1 oak log.", "inventory", "Inventory: [oak planks] (4) "),
         Seen("Inventory: [oak planks] (4) ", "I hold 4 oak planks.", "inventory", "Inventory: [oak planks] (4) "),
     ]
     told = registry.make("textcraft").review(turns)
