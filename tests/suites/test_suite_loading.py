@@ -79,6 +79,25 @@ def test_the_folder_of_a_model_without_a_name_of_its_own_is_speakable() -> None:
     assert found.cells()[0].config.model.name == "Org/Some Model"
 
 
+def test_demonstrations_are_an_axis() -> None:
+    found = suite(TINY + "demonstrations: [0, 3]\n")
+    assert [model.name for model in found.models] == ["tiny-0-demonstrations", "tiny-3-demonstrations"]
+    cells = {(cell.model, cell.method): cell.config for cell in found.cells() if cell.seed == 0}
+    # Without demonstrations FedIT has nothing to learn from, and no round waits for them.
+    assert [method for model, method in cells if model == "tiny-0-demonstrations"] == [
+        "pre-trained",
+        "fed-se",
+        "rank-8",
+    ]
+    assert [method for model, method in cells if model == "tiny-3-demonstrations"] == [
+        *("pre-trained", "fedit", "fed-se", "rank-8")
+    ]
+    for (model, _), config in cells.items():
+        assert {client.demonstrations for client in config.clients} == {0 if "-0-" in model else 3}
+        assert config.model.name == "tiny"
+    assert cells["tiny-0-demonstrations", "fed-se"].method.warmup_rounds == 0
+
+
 def test_an_entry_may_begin_from_a_shipped_method_and_set_more() -> None:
     more = "{name: long, method: fedit, label: FedIT long, set: {training: {steps: 9}, method.options.server_lr: 2}}"
     found = configs(TINY.replace("fedit", f"fedit, {more}"))

@@ -53,6 +53,8 @@ def live_table(progress: SuiteProgress) -> Table:
         if len(suite.models) > 1:
             rows.append([Text(model.name, style="bold")])
         for method in suite.all_methods:
+            if not progress.results(model.name, method.name):
+                continue
             style = "dim" if method in suite.ablations else ""
             rows.append([Text(cell, style) for cell in _row(progress, model.name, method, environments)])
     table = made_table(["method", "seeds", *environments, "mean", "at work"], rows, texts=["at work"])

@@ -65,7 +65,8 @@ def _kind(annotation: Any, bounds: str) -> str:
     if annotation in (int, float):
         return _KINDS[annotation] + bounds
     if get_origin(annotation) is tuple:
-        return f"list of {_KINDS[get_args(annotation)[0]]}"
+        item = get_args(annotation)[0]
+        return f"list of {', '.join(get_args(item)) if get_origin(item) is Literal else _KINDS[item]}"
     return "mapping" if get_origin(annotation) is dict else _KINDS[annotation]
 
 

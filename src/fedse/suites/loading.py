@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,7 @@ from fedse.names import did_you_mean, unknown_name
 from fedse.settings import Method, build_config, flat_settings, read_method
 from fedse.settings.yaml_text import dump_yaml, parse_yaml
 from fedse.suites.cells import SuiteLayout
-from fedse.suites.suite import Suite, SuiteModel, suite_error
+from fedse.suites.suite import DEMONSTRATIONS, Suite, SuiteModel, suite_error
 
 _FOLDER = resources.files("fedse") / "suites" / "presets"
 
@@ -54,6 +54,7 @@ class _File(_Part):
     preset: str | None = None
     config: dict[str, Any] = {}
     models: list[_Model] = []
+    demonstrations: list[Annotated[int, Field(ge=0)]] = []
     methods: list[_Method] = Field(min_length=1)
     ablations: list[_Method] = []
     reference: str = "fed-se"
@@ -116,10 +117,13 @@ def parse_suite(text: str, origin: str) -> Suite:
         name=found.name,
         description=found.description,
         config=config,
-        models=tuple(
-            SuiteModel(model.name, {"model.name": model.name} | flat_settings(model.set)) for model in found.models
-        )
-        or (_own_model(config),),
+        models=_by_demonstrations(
+            tuple(
+                SuiteModel(model.name, {"model.name": model.name} | flat_settings(model.set)) for model in found.models
+            )
+            or (_own_model(config),),
+            found.demonstrations,
+        ),
         methods=tuple(_method(entry, origin) for entry in found.methods),
         ablations=tuple(_method(entry, origin) for entry in found.ablations),
         reference=found.reference,
@@ -154,6 +158,18 @@ def _own_model(config: RunConfig) -> SuiteModel:
     short = config.model.name.rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", short).lstrip("._-") or "model"
     return SuiteModel(name, {"model.name": config.model.name})
+
+
+def _by_demonstrations(models: Sequence[SuiteModel], counts: Sequence[int]) -> tuple[SuiteModel, ...]:
+    """Each model with each number of demonstrations a site, if there are such; without any, no round waits for them."""
+    return tuple(
+        SuiteModel(
+            f"{model.name}-{count}-demonstrations",
+            {**model.set, DEMONSTRATIONS: count, **({} if count else {"method.warmup_rounds": 0})},
+        )
+        for model in models
+        for count in counts
+    ) or tuple(models)
 
 
 def _method(entry: _Method, origin: str) -> Method:

@@ -94,6 +94,7 @@ class SuiteResults:
             )
             for model in self.suite.models
             for at, method in enumerate(methods)
+            if self.of(model.name, method.name)
         )
 
     @property

@@ -13,10 +13,15 @@ from fedse.runs.identity import run_key
 from fedse.settings import Method, derive_config
 from fedse.suites.cells import Cell
 
+DEMONSTRATIONS = "clients.*.demonstrations"
+
 
 @dataclass(frozen=True)
 class SuiteModel:
-    """A base model of a suite, and the settings that go with it: dotted path → value, ``model.name`` among them."""
+    """A base model of a suite, and the settings that go with it: dotted path → value, ``model.name`` among them.
+
+    With demonstrations as an axis there is one for each number of them.
+    """
 
     name: str
     set: Mapping[str, Any]
@@ -55,6 +60,8 @@ class Suite:
     def cells(self) -> list[Cell]:
         """All cells: seed by seed, and within a seed model by model, so that whole comparisons are complete early.
 
+        Methods that neither explore nor have demonstrations have no cells with a model.
+
         Raises:
             ConfigError: listing every method whose configuration is not valid with a model.
         """
@@ -67,7 +74,9 @@ class Suite:
             for method, settings in sets.items():
                 own = {"name": method, "workers": 1}  # the cells themselves are done side by side
                 try:
-                    configs[model.name, method] = derive_config(self.config, model.set, settings, own)
+                    config = derive_config(self.config, model.set, settings, own)
+                    if can_learn(config):
+                        configs[model.name, method] = config
                 except ConfigError as error:
                     problems.append(f"{method} with {model.name}: {error.what}")
         if problems:
@@ -88,6 +97,12 @@ class Suite:
             for label, client in evaluators(cell.config).items():
                 places.setdefault(label, sites.index(client.name))
         return tuple(sorted(places, key=places.__getitem__))
+
+
+def can_learn(config: RunConfig) -> bool:
+    """Whether there is anything to learn from, where something is to be learnt."""
+    shown = any(client.demonstrations or client.demonstrations_file for client in config.clients)
+    return bool(shown or config.method.explore or not config.rounds)
 
 
 def suite_error(origin: str, problems: Iterable[str]) -> ConfigError:

@@ -96,7 +96,12 @@ def suite_table(results: SuiteResults) -> SuiteTable:
         lambda run: run.folder.relative_to(results.folder).as_posix(),
     )
     by_place = {(standing.group.model, standing.group.method): standing for standing in found}
-    places = [(model.name, method) for model in suite.models for method in suite.all_methods]
+    places = [
+        (model.name, method)
+        for model in suite.models
+        for method in suite.all_methods
+        if results.of(model.name, method.name)
+    ]
     return SuiteTable(
         title=f"{suite.name}: {suite.description}" if suite.description else suite.name,
         reference=next(method.label for method in suite.all_methods if method.name == suite.reference),
