@@ -17,7 +17,7 @@ from fedse.planning import MemoryPlan, architecture_of, fit, memory, plan_memory
 from fedse.planning.architecture import Architecture, known_facts
 from fedse.planning.memory import MemoryPhase
 from fedse.rollout import schedule
-from fedse.rollout.torch import cache
+from fedse.rollout.torch import cache, kernel
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.prepack import prepacked
 from helpers.memory_measuring import alike, kept_for_backward, peak, record, tiny_lora
@@ -82,7 +82,7 @@ def test_the_adapter_is_counted_as_it_is_made() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert memory.PASS_TOKENS == schedule.PASS_TOKENS
-    assert memory.CACHE_CHUNK == cache.CHUNK
+    assert memory.CACHE_BLOCK == kernel.BLOCK
     assert memory.LOGITS_AT_ONCE == loss._LOGITS_AT_ONCE
     assert (memory.ATTENTION_BLOCK, memory.KEPT_KEYS) == (attention._BLOCK, attention._KEPT_KEYS)
 
@@ -157,7 +157,7 @@ def test_a_rollout_peaks_where_the_plan_says(dtype: Any) -> None:
             decoder = SlotDecoder(model, 13, 1024)
             for slot in (0, 12):
                 decoder.forward([(slot, list(range(1024 - 768)) + [7] * 768)])
-            decoder.forward([(slot, [7] * 1024) for slot in range(1, 5)])  # as much as the engine reads at once
+            decoder.forward([(1, [7] * schedule.PASS_TOKENS)])
 
     measured = peak(read_a_prompt_into_every_slot)
     phase = plan_of(settings, device="cpu", dtype=dtype).phases[0]

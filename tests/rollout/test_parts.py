@@ -30,7 +30,7 @@ from fedse.types import Source, StopReason, Task
 from helpers.counting_environment import Counting
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.04)])
 def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
     lora: LoraModel, dtype: torch.dtype, tolerance: float
 ) -> None:
@@ -38,6 +38,7 @@ def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
     generator = np.random.default_rng(3)
     with lora.merged():
         model = copy.deepcopy(lora.base.model).to(dtype)  # type: ignore[arg-type]
+    exact = copy.deepcopy(model).float()
     with attention_implementation(model, ATTENTION_NAME):
         decoder = SlotDecoder(model, 4, 512)
         histories: list[list[int]] = [[] for _ in range(4)]
@@ -52,15 +53,15 @@ def test_mixed_passes_over_slots_give_the_logits_of_plain_forward_passes(
             logits = decoder.forward(pieces)
             for (slot, new), row in zip(pieces, logits, strict=True):
                 histories[slot] += new
-                with attention_implementation(model, "eager"), torch.no_grad():
-                    expected = model(torch.tensor([histories[slot]])).logits[0, -1]
-                torch.testing.assert_close(row, expected, rtol=tolerance, atol=tolerance)
+                with torch.no_grad():
+                    expected = exact(torch.tensor([histories[slot]])).logits[0, -1]
+                torch.testing.assert_close(row.float(), expected, rtol=tolerance, atol=tolerance)
         assert max(len(history) for history in histories) > 64, "the cache was expected to grow"
         decoder.copy(1, 2, 5)
         row = decoder.forward([(2, [7, 8])])[0]
-        with attention_implementation(model, "eager"), torch.no_grad():
-            expected = model(torch.tensor([[*histories[1][:5], 7, 8]])).logits[0, -1]
-        torch.testing.assert_close(row, expected, rtol=tolerance, atol=tolerance)
+        with torch.no_grad():
+            expected = exact(torch.tensor([[*histories[1][:5], 7, 8]])).logits[0, -1]
+        torch.testing.assert_close(row.float(), expected, rtol=tolerance, atol=tolerance)
 
 
 SMALL = {

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from fedse.errors import ConfigError
 from fedse.models.lora import LoraModel
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Play, RolloutProgress, Rules
+from fedse.rollout.schedule import Draw
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.types import Source, StopReason, Task, Trajectory
@@ -82,14 +84,14 @@ def test_the_number_of_slots_and_the_order_of_requests_change_no_episode(lora: L
 def test_every_token_is_read_once(lora: LoraModel, renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     """History is never prefilled twice and the shared prefix is computed once."""
     read = 0
-    forward = SlotDecoder.forward
+    decode = SlotDecoder.decode
 
-    def counting(self: SlotDecoder, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
+    def counting(self: SlotDecoder, pieces: Sequence[tuple[int, Sequence[int]]], draws: Sequence[Draw]) -> list[Any]:
         nonlocal read
         read += sum(len(new) for _, new in pieces)
-        return forward(self, pieces)
+        return decode(self, pieces, draws)
 
-    monkeypatch.setattr(SlotDecoder, "forward", counting)
+    monkeypatch.setattr(SlotDecoder, "decode", counting)
     episodes = play(lora, renderer, requests("3/a", "2/b", "4/c", "3/d"), slots=4)
     openings = [renderer.opening(INSTRUCTION, observation) for observation in ("left", "right")]
     prefix = next(i for i in range(len(openings[0])) if openings[0][i] != openings[1][i])

@@ -19,7 +19,7 @@ Dtype = Literal["float32", "bfloat16"]
 _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 # Limits of the code that the plan is about; a test compares them with it.
 PASS_TOKENS = 1024
-CACHE_CHUNK = 64
+CACHE_BLOCK = 32
 LOGITS_AT_ONCE = 2**23
 ATTENTION_BLOCK = 128
 KEPT_KEYS = 1024
@@ -196,8 +196,11 @@ class _Shapes:
         if self.config.rollout.endpoint.url is not None:
             return MemoryPhase("rollout", self._model_items(), sum(item.bytes for item in self._model_items()))
         settings, model, width = self.config.rollout, self.model, self.width
-        length = -(-settings.max_context // CACHE_CHUNK) * CACHE_CHUNK
-        slot = 2 * model.layers * model.key * width * length
+        length, dim = -(-settings.max_context // CACHE_BLOCK) * CACHE_BLOCK, model.head_dim
+        if self.device == "cpu":
+            dim = -(-dim // CACHE_BLOCK) * CACHE_BLOCK
+        slot = 2 * model.layers * model.kv_heads * dim * width * length
+        sites = len(self.config.clients)  # that play in one batch, each with a slot for what its prompts begin with
         logits = model.vocabulary * (width + 3 * 4)  # and float32 softmax, its sum and its argument
         items = [*self._model_items(), Item("merged copy of the adapted weights", width * self.adapted)]
         if self.device == "cpu":
@@ -206,7 +209,10 @@ class _Shapes:
             items.append(Item("weights packed for the processor", packed))
         fixed = sum(item.bytes for item in items)
         items += [
-            Item(f"key-value cache, {settings.slots} + 1 slots of {length:,} tokens", (settings.slots + 1) * slot),
+            Item(
+                f"key-value cache, {settings.slots} + {sites} slots of {length:,} tokens",
+                (settings.slots + sites) * slot,
+            ),
             Item("reading a prompt as long as the context", self._reading()),
             Item("logits of all slots", settings.slots * logits),
         ]
@@ -254,17 +260,17 @@ class _Shapes:
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.
 
-        Scores are those of one prompt that fills the context, since prompts are read one after another.
+        On a CPU the attention keeps scores of a few tokens only.  On a GPU scores are those of one prompt that fills
+        the context, since prompts are read one after another, and there are masks of all prompts.
         """
         model, context = self.model, self.config.rollout.max_context
-        # Embeddings, cosines and sines, and the masks of all prompts.
-        kept = self.width * (model.hidden + 2 * model.query // model.heads + context)
+        kept = self.width * (model.hidden + 2 * model.query // model.heads)  # embeddings, cosines and sines
         attention = self.width * (model.hidden + 2 * model.query + 2 * model.key)
         mlp = self.width * (3 * model.intermediate + 2 * model.hidden)
-        # Scores and softmax are in float32: of bfloat16 scores a GPU makes both in one step, a CPU a copy in between.
-        # Torch's own attention, which float32 on a CPU takes, keeps no scores.
-        score = {("cpu", 4): 0, ("cpu", 2): 10}.get((self.device, self.width), 8)
-        scores = min(PASS_TOKENS, context) * context * model.heads * score
+        scores = 0
+        if self.device == "cuda":
+            kept += self.width * context
+            scores = min(PASS_TOKENS, context) * context * model.heads * 8  # float32, and their softmax
         return PASS_TOKENS * kept + max(scores + PASS_TOKENS * attention, PASS_TOKENS * mlp)
 
     def _kept_per_token(self) -> int:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from fedse.rollout.schedule import Draw
-from fedse.rollout.torch.cache import Segment, SlotCache, SlotPlan
+from fedse.rollout.torch.cache import SlotCache, SlotPlan
+from fedse.rollout.torch.masked import MaskedCache
 from fedse.rollout.torch.sampling import draw
+
+#: Rows of a forward pass and of the output layer, at least.  oneDNN multiplies fewer by other kernels, which sum in
+#: another order: an episode that is alone would go another way than in company.
+LEAST_ROWS = 4
 
 
 class SlotDecoder:
     """Owns the cache of one rollout and knows how long every slot's history is.
 
     It is a :class:`~fedse.rollout.schedule.Decoder`.  The model must run under the attention function
-    :data:`~fedse.rollout.torch.cache.ATTENTION_NAME`.
+    :data:`~fedse.rollout.torch.cache.ATTENTION_NAME`.  On a CPU with the kernel, what it draws for a history depends on
+    that history alone: not on the others in a pass, nor on the number of threads.
 
     Args:
         model: plays.
@@ -28,10 +35,10 @@ class SlotDecoder:
     def __init__(self, model: PreTrainedModel, slots: int, context: int, *, min_p: float = 0.0) -> None:
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._device, self._dtype = model.device, model.dtype
+        self._device = model.device
         self._context = context
         self._min_p = min_p
-        self.cache = SlotCache(model.config, slots, device=model.device, dtype=model.dtype)
+        self.cache = _cache(model, slots, context)
         self.lengths = [0] * slots
 
     @torch.inference_mode()
@@ -40,9 +47,11 @@ class SlotDecoder:
         self.cache.copy_slot(source, target, length)
         self.lengths[target] = length
 
+    @torch.inference_mode()
     def decode(self, pieces: Sequence[tuple[int, Sequence[int]]], draws: Sequence[Draw]) -> list[tuple[int, float]]:
         """See :meth:`fedse.rollout.schedule.Decoder.decode`, and :meth:`forward` for errors."""
-        return draw(self.forward(pieces)[[one.piece for one in draws]], draws, self._min_p)
+        logits = self._forward(pieces, [one.piece for one in draws]) if draws else self._forward(pieces, [0])
+        return draw(logits, draws, self._min_p)
 
     @torch.inference_mode()
     def forward(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> torch.Tensor:
@@ -54,58 +63,43 @@ class SlotDecoder:
         Raises:
             ModelError: if the model needs something else than plain causal attention.
         """
-        plan = self._plan(pieces)
-        self.cache.plan = plan
+        return self._forward(pieces, range(len(pieces)))
+
+    def _forward(self, pieces: Sequence[tuple[int, Sequence[int]]], asked: Sequence[int]) -> torch.Tensor:
+        """Append tokens; logits after the pieces ``asked``, shape (asked, vocabulary)."""
         tokens = [token for _, new in pieces for token in new]
+        counts = np.array([len(new) for _, new in pieces])
+        ends = counts.cumsum()
+        slots = [slot for slot, _ in pieces]
+        pasts = np.array([self.lengths[slot] for slot in slots])
+        if int((pasts + counts).max()) > self._context:
+            raise IndexError(f"a history of {int((pasts + counts).max())} tokens; there is room for {self._context}")
+        plan = SlotPlan(self.cache, np.stack((ends - counts, counts, np.array(slots), pasts), axis=1), self._context)
+        self.cache.begin(plan)
+        filling = [0] * (LEAST_ROWS - len(tokens))
+        positions = np.concatenate((np.arange(len(tokens)) + np.repeat(pasts - ends + counts, counts), filling))
         hidden = self._body(
-            input_ids=torch.tensor([tokens], device=self._device),
-            position_ids=plan.positions.unsqueeze(0),
+            input_ids=torch.tensor([tokens + filling], device=self._device),
+            position_ids=torch.from_numpy(positions.astype(np.int64)).to(self._device).unsqueeze(0),
             past_key_values=self.cache,
             use_cache=True,
             slot_plan=plan,
         ).last_hidden_state[0]
-        ends = torch.tensor([len(new) for _, new in pieces], device=self._device).cumsum(0) - 1
         for slot, new in pieces:
             self.lengths[slot] += len(new)
-        logits: torch.Tensor = self._head(hidden[ends])
-        return logits
+        rows = [int(ends[piece]) - 1 for piece in asked]
+        rows += rows[:1] * (LEAST_ROWS - len(rows))
+        logits: torch.Tensor = self._head(hidden[torch.tensor(rows, device=self._device)])
+        return logits[: len(asked)]
 
-    def _plan(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> SlotPlan:
-        slots: list[int] = []
-        positions: list[int] = []
-        single: list[tuple[int, int]] = []
-        segments: list[Segment] = []
-        for slot, new in pieces:
-            start, past = len(slots), self.lengths[slot]
-            slots += [slot] * len(new)
-            positions += range(past, past + len(new))
-            if len(new) == 1:
-                single.append((start, slot))
-            else:
-                seen = torch.full((len(new), past + len(new)), float("-inf"), device=self._device, dtype=self._dtype)
-                segments.append(Segment(start, start + len(new), slot, seen.triu_(past + 1)))
-        self.cache.reserve(max(self.lengths[slot] + len(new) for slot, new in pieces))
-        return SlotPlan(
-            slots=self._index(slots),
-            positions=self._index(positions),
-            single_rows=self._index([row for row, _ in single]),
-            single_slots=self._index([slot for _, slot in single]),
-            bias=self._bias([slot for _, slot in single]),
-            pieces=tuple(segments),
-            context=self._context,
-        )
 
-    def _bias(self, slots: Sequence[int]) -> torch.Tensor:
-        used = max(slots, default=-1) + 1
-        longest = max((self.lengths[slot] + 1 for slot in slots), default=0)
-        if self._dtype != torch.float32:
-            # Parts of the cache are copied by bmm in other dtypes, which takes longer than reading all of it.
-            longest = self.cache.capacity
-        # A slot that does not decode now still needs one finite score, or its unused softmax row would be NaN.
-        lengths = torch.tensor([self.lengths[slot] + 1 for slot in range(used)], device=self._device)
-        hidden = torch.arange(longest, device=self._device).unsqueeze(0) >= lengths.unsqueeze(1)
-        bias = torch.zeros(hidden.shape, device=self._device, dtype=self._dtype)
-        return bias.masked_fill_(hidden, float("-inf"))
-
-    def _index(self, values: Sequence[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+def _cache(model: PreTrainedModel, slots: int, context: int) -> SlotCache:
+    """The kernel's on a CPU where numba is there, else that of torch's own operations."""
+    if model.device.type == "cpu" and model.dtype in (torch.float32, torch.bfloat16):
+        try:
+            from fedse.rollout.torch.kernel import KernelCache
+        except ImportError:  # numba has no wheel for every Python and system
+            pass
+        else:
+            return KernelCache(model.config, slots, context, model.dtype)
+    return MaskedCache(model.config, slots, context, device=model.device, dtype=model.dtype)

@@ -27,10 +27,15 @@ def draw(logits: torch.Tensor, draws: Sequence[Draw], min_p: float = 0.0) -> lis
         return []
     temperatures = torch.tensor([[one.temperature] for one in draws], device=logits.device)
     shares = torch.softmax(logits.float() / temperatures, dim=-1)
-    tokens = logits.argmax(dim=-1)
-    sampled = [index for index, one in enumerate(draws) if one.uniform is not None]
-    if sampled:
-        tokens[sampled] = _inverse(shares[sampled], [draws[index].uniform or 0.0 for index in sampled], min_p)
+    uniforms = [one.uniform for one in draws if one.uniform is not None]
+    # Whole vocabularies are long: what no row asks for is not computed, and what all ask for is not copied.
+    if len(uniforms) == len(draws):
+        tokens = _inverse(shares, uniforms, min_p)
+    else:
+        tokens = logits.argmax(dim=-1)
+        if uniforms:
+            sampled = [index for index, one in enumerate(draws) if one.uniform is not None]
+            tokens[sampled] = _inverse(shares[sampled], uniforms, min_p)
     logprobs = shares.gather(1, tokens.unsqueeze(1)).squeeze(1).log()
     return list(zip(tokens.tolist(), logprobs.tolist(), strict=True))
 

@@ -1,0 +1,354 @@
+"""Attention over the slots' caches on a CPU: a kernel, compiled by numba, that reads the tokens that are there.
+
+For every piece and every head of keys it computes what a row needs from that row's own slot, in an order that nothing
+else changes: neither the other rows, nor how the work is shared among threads.  Numbers are float32 throughout; a
+bfloat16 cache is widened as it is read.  The softmax has two passes, over scores that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from transformers import PreTrainedConfig
+
+from fedse.errors import ConfigError
+from fedse.rollout.torch.cache import SlotCache, SlotPlan, attention_shape
+from fedse.storage import cache_folder
+
+#: Positions of a block of the cache, and numbers that an inner loop takes at once.
+BLOCK = 32
+#: New tokens of a piece whose scores are computed together.
+_TILE = 8
+#: Multiply-adds that are worth a second thread.
+_WORTH = 1_000_000
+_LOG2_E = np.float32(1.4426950408889634)
+#: Adding it to a float32 below 2**22 leaves the nearest whole number in the low bits.
+_ROUND = np.float32(1.5 * 2**23)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float_of(_: Any, _bits: Any) -> Any:
+    """The float32 of 32 bits."""
+    return types.float32(types.int32), lambda _, builder, __, given: builder.bitcast(given[0], ir.FloatType())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_of(_: Any, _number: Any) -> Any:
+    """The 32 bits of a float32."""
+    return types.int32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _widen(_: Any, stored: Any) -> Any:
+    """A stored number as float32: an int16 holds the bits of a bfloat16, which are the upper half."""
+
+    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
+        if stored != types.int16:
+            return given[0]
+        word = ir.IntType(32)
+        return builder.bitcast(builder.shl(builder.zext(given[0], word), word(16)), ir.FloatType())
+
+    return types.float32(stored), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _narrow(_: Any, _number: Any, like: Any) -> Any:
+    """A float32 as it is stored beside ``like``; to bfloat16 it is rounded to nearest, ties to even."""
+
+    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
+        if like != types.int16:
+            return given[0]
+        word = ir.IntType(32)
+        bits = builder.bitcast(given[0], word)
+        odd = builder.and_(builder.lshr(bits, word(16)), word(1))
+        rounded = builder.add(bits, builder.add(odd, word(0x7FFF)))
+        return builder.trunc(builder.lshr(rounded, word(16)), ir.IntType(16))
+
+    return like(types.float32, like), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(_: Any, array: Any, _place: Any) -> Any:
+    """Ask the memory for the number at a place of a flattened array."""
+
+    def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
+        data = context.make_array(kind.args[0])(context, builder, given[0]).data
+        address = builder.bitcast(builder.gep(data, [given[1]]), ir.IntType(8).as_pointer())
+        word = ir.IntType(32)
+        kind_of_call = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
+        call = cgutils.get_or_insert_function(builder.module, kind_of_call, "llvm.prefetch.p0")
+        builder.call(call, [address, word(0), word(2), word(1)])  # for reading, into the second-level cache, of data
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+#: Multiply-adds may be fused; sums keep their order.
+_OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+_inlined = numba.njit(inline="always", **_OPTIONS)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on the first call; the machine code is kept in fedse's cache folder, where that can be written."""
+    compiled: Callable[..., Any]
+    before = numba.config.CACHE_DIR
+    try:
+        numba.config.CACHE_DIR = str(cache_folder() / "numba")
+        compiled = numba.njit(cache=True, **_OPTIONS)(function)
+    except (ConfigError, OSError, RuntimeError):  # numba raises the last where it finds no folder to write to
+        compiled = numba.njit(**_OPTIONS)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
+
+
+@_inlined
+def _add_weighted(result, into, weights, row, block, count, matrices, which):  # type: ignore[no-untyped-def]
+    """Add Σ weights[row, block, i] · matrices[which, i] over i < ``count`` to ``result[row, into]``, BLOCK numbers.
+
+    ``count`` is a multiple of eight.  Arrays come with indices, because numba counts the references to a slice.
+    """
+    for i in range(0, count, 8):
+        a, b = weights[row, block, i], weights[row, block, i + 1]
+        c, d = weights[row, block, i + 2], weights[row, block, i + 3]
+        e, f = weights[row, block, i + 4], weights[row, block, i + 5]
+        g, h = weights[row, block, i + 6], weights[row, block, i + 7]
+        for j in range(BLOCK):
+            # Two sums, since each waits for its last product.
+            some = result[row, into, j] + a * matrices[which, i, j]
+            others = b * matrices[which, i + 1, j]
+            some = some + c * matrices[which, i + 2, j]
+            others = others + d * matrices[which, i + 3, j]
+            some = some + e * matrices[which, i + 4, j]
+            others = others + f * matrices[which, i + 5, j]
+            some = some + g * matrices[which, i + 6, j]
+            others = others + h * matrices[which, i + 7, j]
+            result[row, into, j] = some + others
+
+
+@_inlined
+def _exponentials(scores, row, seen, blocks, lanes):  # type: ignore[no-untyped-def]
+    """Replace scores of a row by exp(score - the largest); beyond ``seen`` they become 0.  Returns their sum.
+
+    Sums and maxima are taken in BLOCK lanes, so that they depend on ``seen`` alone.  exp is 2**n times a polynomial of
+    degree six in the rest of the exponent (Taylor's, for |rest| ≤ 1/2: relative error below 2e-7).
+    """
+    for position in range(seen, blocks * BLOCK):
+        scores[row, position // BLOCK, position % BLOCK] = -np.inf
+    for j in range(BLOCK):
+        lanes[j] = -np.inf
+    for block in range(blocks):
+        for j in range(BLOCK):
+            score = scores[row, block, j]
+            lanes[j] = score if score > lanes[j] else lanes[j]
+    largest = lanes[0]
+    for j in range(BLOCK):
+        largest = max(largest, lanes[j])
+        lanes[j] = 0
+    for block in range(blocks):
+        for j in range(BLOCK):
+            exponent = (scores[row, block, j] - largest) * _LOG2_E
+            exponent = exponent if exponent > np.float32(-126) else np.float32(-126)
+            whole = exponent + _ROUND
+            rest = exponent - (whole - _ROUND)
+            power = np.float32(1.5403530393381609e-4)
+            power = power * rest + np.float32(1.3333558146428443e-3)
+            power = power * rest + np.float32(9.6181291076284772e-3)
+            power = power * rest + np.float32(5.5504108664821580e-2)
+            power = power * rest + np.float32(2.4022650695910071e-1)
+            power = power * rest + np.float32(6.9314718055994531e-1)
+            power = power * rest + np.float32(1)
+            share = _float_of(_bits_of(power) + (_bits_of(whole) << np.int32(23)))
+            scores[row, block, j] = share
+            lanes[j] += share
+    for position in range(seen, blocks * BLOCK):
+        scores[row, position // BLOCK, position % BLOCK] = 0
+    total = np.float32(0)
+    for j in range(BLOCK):
+        total += lanes[j]
+    return total
+
+
+@_compiled
+def _attend(states, tables, query, new_keys, new_values, output, pieces, first, last, scaling):  # type: ignore[no-untyped-def]
+    """Store what is new and attend, for the pairs of piece and head ``first`` to ``last``.
+
+    Args:
+        states: keys and values, shape (blocks, 2, kv heads, BLOCK · padded dim).  A block of keys has the shape (padded
+            dim, BLOCK), one of values (padded dim / BLOCK, BLOCK, BLOCK), positions first.
+        tables: of each slot its blocks, shape (slots, blocks of a context).
+        query: shape (N, heads, head dim).
+        new_keys: shape (N, kv heads, head dim).
+        new_values: like ``new_keys``.
+        output: like ``query``; written to.
+        pieces: of each its first row, new tokens, slot and tokens before them, shape (pieces, 4).
+        first: pair, of those numbered head by head, so that what pieces share is near when the next one reads it.
+        last: pair, not included.
+        scaling: of the scores.
+    """
+    kv_heads, dim = new_keys.shape[1], new_keys.shape[2]
+    groups = query.shape[1] // kv_heads
+    strips = states.shape[3] // (BLOCK * BLOCK)
+    dims = strips * BLOCK
+    line, all_pieces = 64 // states.itemsize, pieces.shape[0]
+    most = longest = 0
+    for pair in range(first, last):
+        most = max(most, min(pieces[pair % all_pieces, 1], _TILE))
+        longest = max(longest, pieces[pair % all_pieces, 1] + pieces[pair % all_pieces, 3])
+    scores = np.empty((most * groups, -(-longest // BLOCK), BLOCK), np.float32)
+    sums, lanes = np.empty(most * groups, np.float32), np.empty(BLOCK, np.float32)
+    mixed = np.empty((most * groups, strips, BLOCK), np.float32)
+    asked = np.zeros((most * groups, 1, dims), np.float32)
+    widened = np.empty(dims * BLOCK, np.float32)
+    key, value = widened.reshape(1, dims, BLOCK), widened.reshape(strips, BLOCK, BLOCK)
+    for pair in range(first, last):
+        head = pair // all_pieces
+        start, count, slot, past = pieces[pair % all_pieces]
+        next_slot, next_head = pieces[(pair + 1) % all_pieces, 2], min((pair + 1) // all_pieces, kv_heads - 1)
+        for i in range(count):
+            block, j = tables[slot, (past + i) // BLOCK], (past + i) % BLOCK
+            if j == 0:  # rows of keys beyond a head's numbers are multiplied by zeros
+                for place in range(dim * BLOCK, dims * BLOCK):
+                    states[block, 0, head, place] = 0
+            for d in range(dim):
+                states[block, 0, head, d * BLOCK + j] = new_keys[start + i, head, d]
+            for d in range(dim):
+                place = (d // BLOCK * BLOCK + j) * BLOCK + d % BLOCK
+                states[block, 1, head, place] = new_values[start + i, head, d]
+        for tile in range(0, count, _TILE):
+            tokens = min(_TILE, count - tile)
+            rows, total = tokens * groups, past + tile + tokens
+            blocks = -(-total // BLOCK)
+            for row in range(rows):
+                for d in range(dim):
+                    number = _widen(query[start + tile + row // groups, head * groups + row % groups, d])
+                    asked[row, 0, d] = number * scaling
+                for block in range(blocks):
+                    for j in range(BLOCK):
+                        scores[row, block, j] = 0
+                for strip in range(strips):
+                    for d in range(BLOCK):
+                        mixed[row, strip, d] = 0
+            for block in range(blocks):
+                stored = tables[slot, block]
+                # The memory brings the values while keys are read, and the next pair's keys while values are.
+                for place in range(0, dims * BLOCK, line):
+                    _prefetch(states, ((stored * 2 + 1) * kv_heads + head) * dims * BLOCK + place)
+                for place in range(dims * BLOCK):
+                    widened[place] = _widen(states[stored, 0, head, place])
+                for row in range(rows):
+                    _add_weighted(scores, block, asked, row, 0, dims, key, 0)
+            for row in range(rows):
+                sums[row] = _exponentials(scores, row, past + tile + row // groups + 1, blocks, lanes)
+            for block in range(blocks):
+                stored, following = tables[slot, block], tables[next_slot, block]
+                for place in range(0, dims * BLOCK, line):
+                    _prefetch(states, (following * 2 * kv_heads + next_head) * dims * BLOCK + place)
+                for place in range(dims * BLOCK):
+                    widened[place] = _widen(states[stored, 1, head, place])
+                # What was never written may be anything, and 0 · NaN is NaN.
+                for j in range(total - block * BLOCK, BLOCK):
+                    for strip in range(strips):
+                        for d in range(BLOCK):
+                            value[strip, j, d] = 0
+                for row in range(rows):
+                    for strip in range(strips):
+                        _add_weighted(mixed, strip, scores, row, block, BLOCK, value, strip)
+            for row in range(rows):
+                share = np.float32(1) / sums[row]
+                token, query_head = start + tile + row // groups, head * groups + row % groups
+                for d in range(dim):
+                    number = mixed[row, d // BLOCK, d % BLOCK] * share
+                    output[token, query_head, d] = _narrow(number, output[token, query_head, d])
+
+
+class KernelCache(SlotCache):
+    """Keys and values as the kernel reads them, in blocks of positions that slots share as long as they are the same.
+
+    Memory that no token came to fill is never touched.
+    """
+
+    def __init__(self, config: PreTrainedConfig, slots: int, context: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        shape = attention_shape(config)
+        most, dims = -(-context // BLOCK), -(-shape.dim // BLOCK) * BLOCK
+        blocks = slots * most + 1  # one more, since a slot gets its new blocks before it gives back the old ones
+        self._states = torch.empty((shape.layers, blocks, 2, shape.kv_heads, BLOCK * dims), dtype=dtype)
+        self._layers = [_array(layer) for layer in self._states]
+        self._tables = np.zeros((slots, most), np.int64)
+        self._held = [0] * slots  # blocks of each slot
+        self._owners = np.zeros(blocks, np.int64)
+        self._free = list(range(blocks - 1, -1, -1))
+        self._kv_heads, self._multiply_adds = shape.kv_heads, 2 * shape.heads * shape.dim
+        self._threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(self._threads - 1) if self._threads > 1 else None
+        self._pieces = np.empty((0, 4), np.int64)
+        self._shares: list[tuple[int, int]] = []
+
+    def copy_slot(self, source: int, target: int, length: int) -> None:
+        """See :meth:`SlotCache.copy_slot`; whole blocks are shared: nothing is written to them any more."""
+        whole, rest = divmod(length, BLOCK)
+        blocks = self._tables[source, :whole].copy()
+        self._owners[blocks] += 1
+        if rest:
+            last = self._tables[source, whole]
+            blocks = np.append(blocks, self._take())
+            self._states[:, blocks[-1]] = self._states[:, last]
+        self._give_back(target)
+        self._tables[target, : len(blocks)] = blocks
+        self._held[target] = len(blocks)
+
+    def _take(self) -> int:
+        block = self._free.pop()
+        self._owners[block] = 1
+        return block
+
+    def _give_back(self, slot: int) -> None:
+        blocks = self._tables[slot, : self._held[slot]]
+        self._owners[blocks] -= 1
+        self._free += blocks[self._owners[blocks] == 0].tolist()
+
+    def begin(self, plan: SlotPlan) -> None:  # noqa: D102
+        self._pieces = plan.pieces
+        for _, count, slot, past in plan.pieces.tolist():
+            while self._held[slot] * BLOCK < past + count:
+                self._tables[slot, self._held[slot]] = self._take()
+                self._held[slot] += 1
+        # A piece costs as much as its pairs of tokens; every thread takes pieces one after another, for about as much.
+        pairs = plan.pieces[:, 1] * (plan.pieces[:, 3] + plan.pieces[:, 1])
+        cost = np.tile(pairs, self._kv_heads).cumsum()
+        threads = self._threads if pairs.sum() * self._multiply_adds >= _WORTH else 1
+        ends = np.searchsorted(cost, cost[-1] / threads * np.arange(1, threads))
+        bounds = [0, *(int(end) for end in ends), len(cost)]
+        self._shares = [(one, two) for one, two in pairwise(bounds) if one < two]
+
+    def attend(  # noqa: D102
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float
+    ) -> torch.Tensor:
+        output = torch.empty(query.shape, dtype=query.dtype)
+        output[int(self._pieces[-1, :2].sum()) :] = 0  # rows of no piece, which only fill the pass
+        arrays = [_array(states.contiguous()) for states in (query, key, value, output)]
+
+        def work(share: tuple[int, int]) -> None:
+            _attend(self._layers[layer], self._tables, *arrays, self._pieces, *share, np.float32(scaling))
+
+        others = [self._pool.submit(work, share) for share in self._shares[1:]] if self._pool else []
+        work(self._shares[0])
+        for other in others:
+            other.result()
+        return output
+
+
+def _array(states: torch.Tensor) -> Any:
+    """The numbers as the kernel takes them; bfloat16, which numpy lacks, as its bits."""
+    return (states.view(torch.int16) if states.dtype == torch.bfloat16 else states).detach().numpy()
