@@ -22,6 +22,7 @@ from fedse.federation.run import run
 from fedse.federation.strategies.averaging import server_step
 from fedse.messages import Instruction, Purpose, Update
 from fedse.progress import Event, Phase, silent
+from fedse.rollout.together import alone
 from fedse.runs import folder as run_folder
 from fedse.runs import phases, records
 from fedse.runs.folder import locked, open_server, read_config
@@ -159,12 +160,12 @@ class TestInvariants:
         config = toy_config(toy_client("solo"), rounds=3)
         run(config, tmp_path / "federation")
         shared = SharedModel.load(config)
-        alone = Site(config, "solo", shared, RunFolder(tmp_path / "alone"), listener=silent)
-        alone.answer(Instruction(site="solo", purpose=Purpose.DEMONSTRATE))
+        site = Site(config, "solo", shared, RunFolder(tmp_path / "alone"), listener=silent)
+        alone(shared.player, site.answer(Instruction(site="solo", purpose=Purpose.DEMONSTRATE)))
         adapter = shared.initial_adapter(config)
         for round in (1, 2, 3):
             asked = Instruction(site="solo", purpose=Purpose.ROUND, round=round, adapter=adapter)
-            answer = alone.answer(asked).answer
+            answer = alone(shared.player, site.answer(asked)).answer
             assert isinstance(answer, Update)
             adapter = answer.adapter
             federated = RunFolder(tmp_path / "federation").server.global_adapter(round)

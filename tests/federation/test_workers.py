@@ -6,19 +6,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import EnvironmentFault, RunError, UnknownNameError
 from fedse.federation.run import run
-from fedse.federation.runtimes.workers import worker_runtime
+from fedse.federation.runtimes.workers import WorkerRuntime, worker_runtime
 from fedse.messages import Done, Instruction, Purpose, Reply, Update
 from fedse.progress import Event, Phase, silent
+from fedse.rollout.player import Play
+from fedse.rollout.torch.player import TorchPlayer
 from fedse.runs.layout import RunFolder
 from fedse.runs.records import read_records
 from fedse.settings import dump_config
+from fedse.types import Trajectory
 from helpers.subprocesses import HELPERS, environment
 from helpers.toy_runs import fingerprint, toy_client, toy_config
 
@@ -124,3 +129,31 @@ def _is_alive(process: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_sites_of_one_process_play_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[list[int]] = []
+    play = TorchPlayer.play
+
+    def watched(self: TorchPlayer, adapter: AdapterState | None, plays: Sequence[Play]) -> list[list[Trajectory]]:
+        batches.append([len(one.requests) for one in plays])
+        return play(self, adapter, plays)
+
+    monkeypatch.setattr(TorchPlayer, "play", watched)
+    config = toy_run(evaluation={"tasks": 2, "every": 1})
+    run(config, tmp_path)
+    explored = [client.episodes_per_round for client in config.clients]
+    # The evaluation before, what the three sites explore, and the evaluation after.
+    assert batches == [[2], explored, [2]]
+
+
+def test_the_sites_are_divided_by_what_they_took_the_last_time() -> None:
+    runtime = WorkerRuntime([None, None], silent)  # type: ignore[list-item]
+    asked = [(site, b"") for site in ("alpha", "beta", "gamma", "delta")]
+
+    def shares() -> list[list[str]]:
+        return [[one.site for one in share] for share in runtime._divided(asked)]
+
+    assert [len(share) for share in shares()] == [2, 2]
+    runtime._seconds |= {"alpha": 1.0, "beta": 6.0, "gamma": 2.0, "delta": 3.0}
+    assert shares() == [["beta"], ["delta", "gamma", "alpha"]]

@@ -205,8 +205,9 @@ class SiteEnvironment:
         return self.explores(number) and self._run.training.objective == "policy_gradient"
 
     def _played(self, number: int) -> list[Trajectory]:
-        """What was played in a round; nothing in rounds without exploration."""
-        return read_trajectories(self._folder.trajectories(number)) if number and self.explores(number) else []
+        """What was played in a round; nothing in rounds without exploration, or in which the site was away."""
+        path = self._folder.trajectories(number)
+        return read_trajectories(path) if number and self.explores(number) and path.exists() else []
 
     def _weights(self, number: int, learnt: Sequence[Trajectory]) -> list[float]:
         weights = [self._selection(one).weight for one in learnt]
@@ -302,7 +303,7 @@ class SiteEnvironment:
             number,
             seed=derive_seed(self._run.seed, self.name, "tasks"),
             attempts=self._run.method.attempts,
-            before=outcomes_by_task(self._played(number - 1)),
+            before=outcomes_by_task(self._played(number - 1)) if self._run.method.attempts > 1 else {},
         )
         rules = Rules(
             self._make_environment,
