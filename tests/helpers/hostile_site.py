@@ -95,8 +95,8 @@ def main(config: Path) -> None:
     replies: list[Reply] = []
     honest = Site.answer
 
-    def noted(self: Site, instruction: Instruction) -> Reply:
-        replies.append(honest(self, instruction))
+    async def noted(self: Site, instruction: Instruction) -> Reply:
+        replies.append(await honest(self, instruction))
         return replies[-1]
 
     Site.answer = noted  # type: ignore[method-assign]
