@@ -14,6 +14,7 @@ from hypothesis import settings
 # Before torch is imported: the tiny model's matrices are too small to share between threads, and on a busy machine
 # threads that wait for each other cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # No test may depend on the hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -10,8 +10,13 @@ The file ``__init__.pyi`` lists the names.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from importlib import import_module
+
+# Read when torch is loaded.  Threads that have nothing to do sleep instead of spinning: beside a busy process two that
+# spin were nineteen times slower than two that sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @cache

@@ -73,14 +73,14 @@ def said(played: Sequence[Sequence[Trajectory]]) -> dict[Any, Any]:
 def test_an_episode_is_played_alike_in_any_company(model: str, dtype: str) -> None:
     if dtype == "bfloat16" and not has_fast_bfloat16(torch.device("cpu")):
         pytest.skip("this processor has no bfloat16")
-    turns = [random.Random(number).randint(1, 4) for number in range(15)]
+    turns = [random.Random(number).randint(1, 4) for number in range(9)]
     requests = [EpisodeRequest(Task("counting", f"{count}/{n}"), n) for n, count in enumerate(turns)]
 
     torch.set_num_threads(1)
     alone, adapter = player(model, dtype, 1)
     expected = said([[alone.play(adapter, [Play([one], rules)])[0][0] for one in requests] for rules in RULES])
-    assert len({ids for ids, _ in expected.values()}) > 30, "the episodes were expected to differ"
-    for number, (slots, threads) in enumerate([(1, 2), (3, 1), (40, 2), (40, 1)]):
+    assert len({ids for ids, _ in expected.values()}) > 20, "the episodes were expected to differ"
+    for number, (slots, threads) in enumerate([(3, 1), (40, 2), (20, 3)]):
         torch.set_num_threads(threads)
         together, _ = player(model, dtype, slots)
         shuffled = [random.Random(number).sample(requests, len(requests)) for _ in RULES]

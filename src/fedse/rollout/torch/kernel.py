@@ -93,6 +93,46 @@ def _prefetch(_: Any, array: Any, _place: Any) -> Any:
     return types.void(array, types.int64), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _add_weighted(
+    _: Any, result: Any, _into: Any, weights: Any, _start: Any, _count: Any, matrix: Any, _first: Any
+) -> Any:
+    """Add Σ weights[start + i] · matrix[first + i · BLOCK :][:BLOCK] over i < count to result[into:][:BLOCK].
+
+    Arrays are float32 and taken as flat; ``count`` is even.  Written in vectors of BLOCK, which are split into
+    what the processor has, and whose sums stay in registers; two of them, since each waits for its last product.
+    """
+
+    def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
+        to, by, rows = (context.make_array(kind.args[i])(context, builder, given[i]).data for i in (0, 2, 5))
+        into, start, count, first = (given[i] for i in (1, 3, 4, 6))
+        number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), BLOCK)
+        same = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+        kind_of_call = ir.FunctionType(vector, [vector] * 3)
+        multiply_add = cgutils.get_or_insert_function(builder.module, kind_of_call, f"llvm.fma.v{BLOCK}f32")
+
+        def vector_at(data: Any, place: Any) -> Any:
+            return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+
+        target = vector_at(to, into)
+        sums = [cgutils.alloca_once(builder, vector) for _ in range(2)]
+        builder.store(builder.load(target, align=4), sums[0])
+        builder.store(ir.Constant(vector, [0.0] * BLOCK), sums[1])
+        with cgutils.for_range(builder, builder.lshr(count, number(1))) as loop:
+            for odd, total in enumerate(sums):
+                i = builder.add(builder.shl(loop.index, number(1)), number(odd))
+                weight = builder.load(builder.gep(by, [builder.add(start, i)]))
+                lone = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
+                weight = builder.shuffle_vector(lone, lone, same)
+                row = builder.load(vector_at(rows, builder.add(first, builder.mul(i, number(BLOCK)))), align=4)
+                builder.store(builder.call(multiply_add, [weight, row, builder.load(total)]), total)
+        builder.store(builder.fadd(*(builder.load(total) for total in sums)), target, align=4)
+        return context.get_dummy_value()
+
+    place = types.int64
+    return types.void(result, place, weights, place, place, matrix, place), generate
+
+
 #: Multiply-adds may be fused; sums keep their order.
 _OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _inlined = numba.njit(inline="always", **_OPTIONS)
@@ -110,30 +150,6 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     finally:
         numba.config.CACHE_DIR = before
     return compiled
-
-
-@_inlined
-def _add_weighted(result, into, weights, row, block, count, matrices, which):  # type: ignore[no-untyped-def]
-    """Add Σ weights[row, block, i] · matrices[which, i] over i < ``count`` to ``result[row, into]``, BLOCK numbers.
-
-    ``count`` is a multiple of eight.  Arrays come with indices, because numba counts the references to a slice.
-    """
-    for i in range(0, count, 8):
-        a, b = weights[row, block, i], weights[row, block, i + 1]
-        c, d = weights[row, block, i + 2], weights[row, block, i + 3]
-        e, f = weights[row, block, i + 4], weights[row, block, i + 5]
-        g, h = weights[row, block, i + 6], weights[row, block, i + 7]
-        for j in range(BLOCK):
-            # Two sums, since each waits for its last product.
-            some = result[row, into, j] + a * matrices[which, i, j]
-            others = b * matrices[which, i + 1, j]
-            some = some + c * matrices[which, i + 2, j]
-            others = others + d * matrices[which, i + 3, j]
-            some = some + e * matrices[which, i + 4, j]
-            others = others + f * matrices[which, i + 5, j]
-            some = some + g * matrices[which, i + 6, j]
-            others = others + h * matrices[which, i + 7, j]
-            result[row, into, j] = some + others
 
 
 @_inlined
@@ -205,12 +221,12 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
     for pair in range(first, last):
         most = max(most, min(pieces[pair % all_pieces, 1], _TILE))
         longest = max(longest, pieces[pair % all_pieces, 1] + pieces[pair % all_pieces, 3])
-    scores = np.empty((most * groups, -(-longest // BLOCK), BLOCK), np.float32)
+    most_blocks = -(-longest // BLOCK)
+    scores = np.empty((most * groups, most_blocks, BLOCK), np.float32)
     sums, lanes = np.empty(most * groups, np.float32), np.empty(BLOCK, np.float32)
     mixed = np.empty((most * groups, strips, BLOCK), np.float32)
-    asked = np.zeros((most * groups, 1, dims), np.float32)
+    asked = np.zeros((most * groups, dims), np.float32)
     widened = np.empty(dims * BLOCK, np.float32)
-    key, value = widened.reshape(1, dims, BLOCK), widened.reshape(strips, BLOCK, BLOCK)
     for pair in range(first, last):
         head = pair // all_pieces
         start, count, slot, past = pieces[pair % all_pieces]
@@ -232,7 +248,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
             for row in range(rows):
                 for d in range(dim):
                     number = _widen(query[start + tile + row // groups, head * groups + row % groups, d])
-                    asked[row, 0, d] = number * scaling
+                    asked[row, d] = number * scaling
                 for block in range(blocks):
                     for j in range(BLOCK):
                         scores[row, block, j] = 0
@@ -247,7 +263,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
                 for place in range(dims * BLOCK):
                     widened[place] = _widen(states[stored, 0, head, place])
                 for row in range(rows):
-                    _add_weighted(scores, block, asked, row, 0, dims, key, 0)
+                    _add_weighted(scores, (row * most_blocks + block) * BLOCK, asked, row * dims, dims, widened, 0)
             for row in range(rows):
                 sums[row] = _exponentials(scores, row, past + tile + row // groups + 1, blocks, lanes)
             for block in range(blocks):
@@ -260,10 +276,11 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
                 for j in range(total - block * BLOCK, BLOCK):
                     for strip in range(strips):
                         for d in range(BLOCK):
-                            value[strip, j, d] = 0
+                            widened[(strip * BLOCK + j) * BLOCK + d] = 0
                 for row in range(rows):
                     for strip in range(strips):
-                        _add_weighted(mixed, strip, scores, row, block, BLOCK, value, strip)
+                        into, weights = (row * strips + strip) * BLOCK, (row * most_blocks + block) * BLOCK
+                        _add_weighted(mixed, into, scores, weights, BLOCK, widened, strip * BLOCK * BLOCK)
             for row in range(rows):
                 share = np.float32(1) / sums[row]
                 token, query_head = start + tile + row // groups, head * groups + row % groups

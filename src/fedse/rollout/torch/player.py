@@ -16,6 +16,7 @@ from fedse.rollout.schedule import Schedule
 from fedse.rollout.torch.cache import ATTENTION_NAME
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.prepack import prepacked
+from fedse.rollout.torch.steady import steady
 from fedse.types import Trajectory
 
 
@@ -52,6 +53,11 @@ class TorchPlayer:
         model, slots = self._lora.base.model, min(self._config.slots, episodes)
         # A fresh adapter has a zero factor B: with it the model is the bare base model.
         self._lora.load(self._lora.initial_state(0) if adapter is None else adapter)
-        with self._lora.merged(), prepacked(model, slots), attention_implementation(model, ATTENTION_NAME):
+        with (
+            self._lora.merged(),
+            prepacked(model, slots),
+            steady(model),
+            attention_implementation(model, ATTENTION_NAME),
+        ):
             decoder = SlotDecoder(model, slots + len(plays), self._config.max_context, min_p=self._config.min_p)
             return Schedule(decoder, self._renderer, self._config, plays).play()
