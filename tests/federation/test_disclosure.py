@@ -52,7 +52,7 @@ def one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SharedModel, "load", staticmethod(_model))
 
 
-def _model(config: RunConfig) -> SharedModel:
+def _model(config: RunConfig, **_: object) -> SharedModel:
     return _loaded(config.model.name, config.lora.rank, config.lora.alpha)
 
 
