@@ -15,7 +15,12 @@ from fedse.report.charts_sites import (
     traffic_figures,
     transfer_figures,
 )
-from fedse.report.charts_success import ablation_figures, difference_figures, success_figures
+from fedse.report.charts_success import (
+    ablation_figures,
+    demonstration_figures,
+    difference_figures,
+    success_figures,
+)
 from fedse.report.figures import Figure
 from fedse.report.study import Study
 from fedse.report.timeline import timeline_figures
@@ -36,6 +41,7 @@ def all_figures(study: Study, standings: Sequence[Standing]) -> dict[str, list[F
     parts = {
         "differences": difference_figures(of_methods, "difference"),
         "success": success_figures(study.methods),
+        "demonstrations": demonstration_figures(of_methods),
         "ablations": of_ablations + ablation_figures(study.ablations, study.references),
         "bytes": bytes_figures(standings),
         "transfer": transfer_figures(study.groups),

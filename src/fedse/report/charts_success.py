@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from fedse.evaluation import macro_average
+from fedse.evaluation.bootstrap import Estimate
 from fedse.evaluation.rates import MEANS
 from fedse.report.drawing import Curve, curve_figure, pages, ranges
 from fedse.report.figures import PALETTE, Figure, slug
@@ -64,6 +65,36 @@ def difference_figures(standings: Sequence[Standing], part: str) -> list[Figure]
             draw = partial(draw_differences, differences=gains, xlabel=f"points against {label}, 95 % interval")
             figures.append(Figure(slug(part, label), title, draw, headings, rows, height=1.0 + 0.33 * len(gains)))
     return figures
+
+
+def demonstration_figures(standings: Sequence[Standing]) -> list[Figure]:
+    """The mean of the environments after the last round, over the demonstrations of a site, where these differ."""
+    curves: dict[str, Curve] = {}
+    rates: dict[tuple[str, int], Estimate] = {}
+    for standing in standings:
+        mean, group = standing.means.macro, standing.group
+        if mean is None:
+            continue
+        label = group.label.removesuffix(f" · {group.model}")
+        count = max(client.demonstrations for client in group.runs[0].config.clients)
+        rates[label, count] = mean.times(100)
+        curves.setdefault(label, Curve(label, {}, group.colour, {}))
+    for label, curve in curves.items():
+        own = {count: rate for (name, count), rate in sorted(rates.items()) if name == label}
+        values, bands = (
+            {n: rate.value for n, rate in own.items()},
+            {n: (rate.low, rate.high) for n, rate in own.items()},
+        )
+        curves[label] = replace(curve, values=values, bands=bands)
+    shown = [curve for curve in curves.values() if len(curve.values) > 1][: len(PALETTE)]
+
+    def cells(curve: Curve, number: int) -> list[str]:
+        rate = rates[curve.label, number]
+        return [f"{rate.value:.1f} %", f"{rate.low:.1f}–{rate.high:.1f} %"]
+
+    headings = ("series and demonstrations", "success", "95 % interval")
+    name, title = ("success", "demonstrations"), f"{MEAN}: by demonstrations a site"
+    return curve_figure(name, title, shown, headings, cells, xlabel="demonstrations", **_SUCCESS)
 
 
 def pages_of_models(groups: Sequence[Group], size: int = len(PALETTE)) -> list[tuple[str, Sequence[Group]]]:

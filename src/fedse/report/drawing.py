@@ -51,12 +51,13 @@ def curve_figure(
     cells: Callable[[Curve, int], Sequence[str]],
     **drawing: Any,
 ) -> list[Figure]:
-    """A panel of curves over the rounds, at most as many as there are colours; none without curves.
+    """A panel of curves over the rounds, or what ``xlabel`` names; none without curves, at most as many as colours.
 
     The first of the ``headings`` is that of curve and round; ``cells`` gives the numbers of a curve in a round, under
     the others.  Further arguments are those of :func:`draw_curves`.
     """
-    rows = [[f"{curve.label}, round {number}", *cells(curve, number)] for curve in curves for number in curve.values]
+    xlabel = drawing.get("xlabel", "round")
+    rows = [[f"{curve.label}, {xlabel} {number}", *cells(curve, number)] for curve in curves for number in curve.values]
     draw = partial(draw_curves, curves=curves, **drawing)
     return [Figure(slug(*name), title, draw, headings, rows, label_room(curves))] if curves else []
 
@@ -89,7 +90,13 @@ def stack_figure(
 
 
 def draw_curves(
-    axes: Axes, curves: Sequence[Curve], *, ylabel: str, unit: str = "", limits: tuple[float, float] | None = None
+    axes: Axes,
+    curves: Sequence[Curve],
+    *,
+    ylabel: str,
+    unit: str = "",
+    limits: tuple[float, float] | None = None,
+    xlabel: str = "round",
 ) -> None:
     """Lines over the rounds, each with its band, its single runs, and its label and last value at its end.
 
@@ -117,6 +124,7 @@ def draw_curves(
         ends.append((values[-1], f"{name}{_number(values[-1])}{unit}", colour))
     axes.set_ylim(limits or (0, max(axes.get_ylim()[1], 1e-9)))
     _rounds_below(axes, [round for curve in curves for round in curve.values])
+    axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel, parse_math=False)
     axes.grid(axis="y")
     _label_ends(axes, ends)

@@ -45,6 +45,10 @@ _PARTS = {  # part of charts.all_figures → heading, and what to know to read i
         "are measured, lines only join them; a dotted line is a method without rounds. Of a method with complete runs "
         "there are these; while none is complete, there are the rounds that all of its runs have.",
     ),
+    "demonstrations": (
+        "Success by demonstrations",
+        "Success after the last round, with 95 % intervals, by how many demonstrations a site begins with.",
+    ),
     "ablations": ("", f"Each ablation changes one thing in the reference. {_BARS_NOTE}"),
     "bytes": (
         "Success against bytes",
@@ -186,7 +190,9 @@ def _results(study: Study, standings: Sequence[Standing], parts: Mapping[str, Se
         return _section("results", headline(group), course, before_and_after([group]))
     table = methods_table(study, _of(standings, study.methods), "Methods: success on held-out tasks")
     unfolded = element("details", element("summary", "Before and after, run by run"), before_and_after(study.methods))
-    return _section("results", table, _note(_TABLE_NOTE), unfolded, *bars, course)
+    shown = parts["demonstrations"]
+    by_demonstrations = [_part("demonstrations", shown, with_heading=True)] if shown else []
+    return _section("results", table, _note(_TABLE_NOTE), unfolded, *bars, *by_demonstrations, course)
 
 
 def _of(standings: Sequence[Standing], groups: Iterable[Group]) -> list[Standing]:
