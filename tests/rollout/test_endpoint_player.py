@@ -296,7 +296,7 @@ class TestFaults:
         [found] = player.play(adapter, [Play(asked, rules, lambda progress: seen.append(progress.trouble))])
         restarting.join()
         assert found == expected
-        assert len(server.asked("/load_lora_adapter")) == 2
+        assert len(server.asked("/load_lora_adapter")) >= 2  # a request to load may be lost with the server
         assert any("waits for the endpoint" in trouble for trouble in seen)
 
     def test_an_endpoint_that_stays_away_ends_the_rollout_without_an_outcome(
