@@ -240,6 +240,14 @@ class TrainingConfig(_Section):
         default=None, ge=0, le=1, description="share of this round's episodes in every batch; default: as they come"
     )
 
+    @field_validator("recent_share")
+    @classmethod
+    def _one_whole(cls, recent: float | None, info: ValidationInfo) -> float | None:
+        shown = info.data.get("demonstration_share") or 0.0
+        if recent is not None and shown + recent > 1:
+            raise ValueError(f"at most 1 together with demonstration_share, which is {shown:g}")
+        return recent
+
     @field_validator("steps")
     @classmethod
     def _one_budget(cls, steps: int | None, info: ValidationInfo) -> int | None:

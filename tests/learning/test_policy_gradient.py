@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional
 
 from fedse.config import TrainingConfig
@@ -17,7 +17,7 @@ from fedse.experience.credit import advantages
 from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.examples import Example, Stream
 from fedse.learning.packing import mixed_batches, pack
-from fedse.learning.update import accumulate_gradients, local_update
+from fedse.learning.update import _shares, accumulate_gradients, local_update
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
@@ -133,9 +133,29 @@ def test_a_stream_with_little_in_it_gives_what_it_has() -> None:
         assert len(batch) == 4
 
 
-def test_shares_of_streams_that_are_empty_go_to_the_others() -> None:
-    lora = tiny_lora()
-    settings = TrainingConfig(steps=2, batch_size=2, demonstration_share=0.25, recent_share=0.5)
-    stats = local_update(lora, [Example(record) for record in RECORDS], settings, seed=0)
-    assert stats.steps == 2
-    assert math.isfinite(stats.last_loss)
+@pytest.mark.parametrize(
+    ("streams", "settings", "expected"),
+    [
+        ("drre", {}, {}),
+        ("drre", {"demonstration_share": 0.25}, {"d": 0.25, "r": 0.375, "e": 0.375}),
+        ("drre", {"demonstration_share": 0.25, "recent_share": 0.5}, {"d": 0.25, "r": 0.5, "e": 0.25}),
+        ("rre", {"demonstration_share": 0.25, "recent_share": 0.5}, {"r": 0.5, "e": 0.5}),
+        ("dd", {"demonstration_share": 0.25, "recent_share": 0.5}, {"d": 1.0}),
+        ("dre", {"demonstration_share": 0.0}, {"r": 0.5, "e": 0.5}),
+        ("dd", {"demonstration_share": 0.0}, {"d": 1.0}),
+        ("dr", {"demonstration_share": 0.25, "recent_share": 0.25}, {"d": 0.5, "r": 0.5}),
+    ],
+)
+def test_what_a_stream_that_is_not_there_would_have_goes_to_the_others(
+    streams: str, settings: dict[str, float], expected: dict[str, float]
+) -> None:
+    names = {"d": Stream.DEMONSTRATION, "r": Stream.RECENT, "e": Stream.EARLIER}
+    examples = [Example(RECORDS[0], stream=names[letter]) for letter in streams]
+    assert _shares(examples, TrainingConfig(**settings)) == pytest.approx(
+        {names[letter]: share for letter, share in expected.items()}
+    )
+
+
+def test_more_than_a_whole_batch_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"at most 1 together with demonstration_share, which is 0\.6"):
+        TrainingConfig(demonstration_share=0.6, recent_share=0.5)

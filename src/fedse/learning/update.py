@@ -183,15 +183,16 @@ def _shares(examples: Sequence[Example], config: TrainingConfig) -> dict[Stream,
     What is configured for a stream that is empty goes to the others.
     """
     wanted = {Stream.DEMONSTRATION: config.demonstration_share, Stream.RECENT: config.recent_share}
-    if not any(wanted.values()):
+    if all(share is None for share in wanted.values()):
         return {}
     here = {example.stream for example in examples}
-    given = {stream: share for stream, share in wanted.items() if share is not None and stream in here}
-    rest = [stream for stream in Stream if stream in here and wanted.get(stream) is None]
-    left = max(0.0, 1.0 - sum(given.values()))
-    shares = given | {stream: left / len(rest) for stream in rest}
+    shares = {stream: share for stream, share in wanted.items() if share is not None and stream in here}
+    others = [stream for stream in Stream if stream in here and stream not in shares]
+    shares |= {stream: (1.0 - sum(shares.values())) / len(others) for stream in others}
     total = sum(shares.values())
-    return {stream: share / total for stream, share in shares.items()}
+    if not total:  # nothing is here but what was to have no share
+        return dict.fromkeys(here, 1.0 / len(here))
+    return {stream: share / total for stream, share in shares.items() if share}
 
 
 def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch], clip: float = 0.2) -> float:
