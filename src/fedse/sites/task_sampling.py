@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from fedse.experience.credit import Outcomes
 from fedse.seeding import python_random
@@ -22,9 +23,9 @@ def exploration_tasks(
 
     Half of the episodes at most go to tasks that were won sometimes in the round before, ``attempts`` each: there the
     attempts differ, and so teach what makes the difference.  The others are a window of an endless row of shuffles of
-    all tasks, with as many attempts at each.  So tasks are drawn without replacement until all have been drawn, across
-    rounds, and then anew in another order.  A pure function: a resumed run draws what the uninterrupted one would have
-    drawn.
+    all tasks, with as many attempts at each; several attempts are at different tasks while there are enough.  So tasks
+    are drawn without replacement until all have been drawn, across rounds, and then anew in another order.  A pure
+    function: a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
         tasks: the training split, not empty.
@@ -42,14 +43,24 @@ def exploration_tasks(
             if 0 < found.wins < found.attempts
         )
         again = [task for _, _, task in contested[: count // 2 // attempts]]
-    stride = -(-count // attempts)
-    shuffles: dict[int, list[Task]] = {}
-    fresh: list[Task] = []
-    for position in range((round - 1) * stride, round * stride):
-        number, index = divmod(position, len(tasks))
-        if number not in shuffles:
-            shuffles[number] = list(tasks)
-            python_random(seed, "shuffle", number).shuffle(shuffles[number])
-        fresh.append(shuffles[number][index])
-    chosen = [*again, *(task for task in fresh if task not in again)]
+    places = -(-count // attempts)
+    row = _row(tasks, seed, start=(round - 1) * places)
+    if attempts == 1 or places > len(tasks):
+        chosen = again + list(islice(row, places - len(again)))
+    else:
+        chosen = list(again)
+        while len(chosen) < places:
+            task = next(row)
+            if task not in chosen:
+                chosen.append(task)
     return [task for task in chosen for _ in range(attempts)][:count]
+
+
+def _row(tasks: Sequence[Task], seed: int, *, start: int) -> Iterator[Task]:
+    """The endless row of shuffles from a place on."""
+    number, index = divmod(start, len(tasks))
+    while True:
+        shuffled = list(tasks)
+        python_random(seed, "shuffle", number).shuffle(shuffled)
+        yield from shuffled[index:]
+        number, index = number + 1, 0
