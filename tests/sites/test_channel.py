@@ -61,6 +61,15 @@ class TestReceived:
             channel(tmp_path).decode(sent(SECOND, SECOND))
         assert len(list((tmp_path / "received").glob("*.safetensors"))) == 2
 
+    def test_what_a_killed_process_did_not_remove_is_removed_when_it_is_asked_again(self, tmp_path: Path) -> None:
+        for before, adapter in ((None, FIRST), (FIRST, SECOND), (SECOND, THIRD)):
+            channel(tmp_path).decode(sent(adapter, before))
+        received = tmp_path / "received"
+        kept = sorted(received.glob("*.safetensors"))
+        (received / f"{FIRST.digest}.safetensors").write_bytes(kept[0].read_bytes())
+        channel(tmp_path).decode(sent(THIRD, THIRD))
+        assert sorted(received.glob("*.safetensors")) == kept
+
     def test_the_initial_one_need_not_be_sent(self, tmp_path: Path) -> None:
         assert channel(tmp_path).decode(sent(INITIAL, INITIAL)).adapter is not None
         assert channel(tmp_path).decode(sent(FIRST, INITIAL)).adapter is not None

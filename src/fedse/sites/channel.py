@@ -92,13 +92,14 @@ class SiteChannel:
     def _keep(self, adapter: AdapterState) -> None:
         self._last = adapter
         order = self._order()
-        if order[:1] == [adapter.digest] or adapter.digest == self._initial().digest:
+        if adapter.digest == self._initial().digest:
             return
-        order = [adapter.digest, *(digest for digest in order if digest != adapter.digest)][:_KEPT]
-        atomic_write(self._file(adapter.digest), weights_bytes(adapter))
-        write_json(self._folder.received / _ORDER, {"schema_version": _SCHEMA, "digests": order})
+        if order[:1] != [adapter.digest]:
+            order = [adapter.digest, *(digest for digest in order if digest != adapter.digest)][:_KEPT]
+            atomic_write(self._file(adapter.digest), weights_bytes(adapter))
+            write_json(self._folder.received / _ORDER, {"schema_version": _SCHEMA, "digests": order})
         kept = {self._file(digest) for digest in order}
-        for path in self._folder.received.glob("*.safetensors"):
+        for path in self._folder.received.glob("*.safetensors"):  # also what a process left that was killed right here
             if path not in kept:
                 path.unlink(missing_ok=True)  # another process of the site may have been faster
 
