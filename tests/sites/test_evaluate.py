@@ -11,11 +11,16 @@ from fedse.config import LoraConfig, ModelConfig, RolloutConfig
 from fedse.environments import make
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.rollout.episode import EpisodeRequest
-from fedse.rollout.player import Play, Rules
+from fedse.rollout.player import Play, Player, Rules
+from fedse.rollout.together import alone
 from fedse.sites.evaluation import evaluate, held_out_tasks
-from fedse.types import Source, StopReason, Task, Trajectory
+from fedse.types import Source, StopReason, SuccessRate, Task, Trajectory
 
 TASKS = held_out_tasks(make("maze"), "test", 3)
+
+
+def evaluated(player: Player, *arguments: Any, **options: Any) -> tuple[SuccessRate, list[Trajectory]]:
+    return alone(player, evaluate(*arguments, **options))
 
 
 class ScriptedPlayer:
@@ -66,7 +71,7 @@ class TestHeldOutTasks:
 class TestEvaluate:
     def test_greedy_plays_each_task_once(self) -> None:
         player = ScriptedPlayer([True, False, True])
-        rate, trajectories = evaluate(player, None, "maze", TASKS, samples=5)
+        rate, trajectories = evaluated(player, None, "maze", TASKS, samples=5)
         assert [request.task for request in player.requests] == TASKS
         assert player.rules.greedy is True
         assert (rate.successes, rate.episodes, rate.errors) == (2, 3, 0)
@@ -74,7 +79,7 @@ class TestEvaluate:
 
     def test_sampled_plays_each_task_several_times_with_other_seeds(self) -> None:
         player = ScriptedPlayer()
-        rate, _ = evaluate(player, None, "maze", TASKS, decoding="sampled", samples=4)
+        rate, _ = evaluated(player, None, "maze", TASKS, decoding="sampled", samples=4)
         assert player.rules.greedy is False
         assert [request.task for request in player.requests] == [task for task in TASKS for _ in range(4)]
         assert len({request.seed for request in player.requests}) == rate.episodes == 12
@@ -82,7 +87,7 @@ class TestEvaluate:
     def test_seeds_belong_to_tasks_so_that_adapters_compare(self) -> None:
         def seeds(tasks: Sequence[Task], seed: int) -> dict[Task, int]:
             player = ScriptedPlayer()
-            evaluate(player, None, "maze", tasks, seed=seed)
+            evaluated(player, None, "maze", tasks, seed=seed)
             return {request.task: request.seed for request in player.requests}
 
         assert seeds(TASKS[1:], 0).items() <= seeds(TASKS, 0).items()
@@ -91,26 +96,26 @@ class TestEvaluate:
     @pytest.mark.parametrize("prompt", ["concise", "full"])
     def test_options_and_prompt_reach_the_episodes(self, prompt: Any) -> None:
         player = ScriptedPlayer()
-        evaluate(player, None, "maze", TASKS, options={"parity": True}, prompt=prompt)
+        evaluated(player, None, "maze", TASKS, options={"parity": True}, prompt=prompt)
         assert player.rules.instruction == system_prompt(make("maze", parity=True), prompt)
         assert player.rules.make_environment().spec.options["parity"] is True
 
     def test_some_faults_are_counted(self) -> None:
-        rate, _ = evaluate(ScriptedPlayer([True, None, False]), None, "maze", TASKS)
+        rate, _ = evaluated(ScriptedPlayer([True, None, False]), None, "maze", TASKS)
         assert (rate.successes, rate.episodes, rate.errors) == (1, 2, 1)
 
     def test_faults_alone_are_no_rate(self) -> None:
         with pytest.raises(EnvironmentFault, match=r"all 3 episodes were lost .* the line is dead") as caught:
-            evaluate(ScriptedPlayer([None, None, None]), None, "maze", TASKS)
+            evaluated(ScriptedPlayer([None, None, None]), None, "maze", TASKS)
         assert "--resume" not in caught.value.mend  # which fedse eval does not have
 
     def test_no_tasks_are_no_rate(self) -> None:
         with pytest.raises(ConfigError, match="there are no tasks of maze"):
-            evaluate(ScriptedPlayer(), None, "maze", [])
+            evaluated(ScriptedPlayer(), None, "maze", [])
 
     def test_an_unknown_environment_is_told(self) -> None:
         with pytest.raises(UnknownNameError, match="mzae"):
-            evaluate(ScriptedPlayer(), None, "mzae", TASKS)
+            evaluated(ScriptedPlayer(), None, "mzae", TASKS)
 
     def test_the_real_player_plays_it(self) -> None:
         from fedse.agent import renderer_for
@@ -121,6 +126,6 @@ class TestEvaluate:
         lora = LoraModel(load_base(ModelConfig(name="tiny", device="cpu")), LoraConfig(rank=2))
         limits = RolloutConfig(slots=2, max_turns=2, max_response_tokens=4)
         player = TorchPlayer(lora, renderer_for(lora.base.tokenizer), limits)
-        rate, trajectories = evaluate(player, None, "maze", TASKS)
+        rate, trajectories = evaluated(player, None, "maze", TASKS)
         assert rate.episodes == 3
         assert [trajectory.task for trajectory in trajectories] == TASKS

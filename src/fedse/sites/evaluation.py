@@ -12,7 +12,7 @@ from fedse.errors import ConfigError, EnvironmentFault
 from fedse.evaluation.rates import success_rate
 from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Play, Rules
-from fedse.rollout.together import Wanted, alone, together
+from fedse.rollout.together import Wanted, together
 from fedse.seeding import derive_seed
 from fedse.types import StopReason, SuccessRate, Task, Trajectory
 
@@ -31,8 +31,7 @@ def held_out_tasks(environment: Environment, split: str, n: int | None) -> list[
     return list(environment.tasks(split)[:n])
 
 
-def evaluate(
-    player: Player,
+async def evaluate(
     adapter: AdapterState | None,
     environment: str,
     tasks: Sequence[Task],
@@ -45,14 +44,13 @@ def evaluate(
     max_turns: int | None = None,
     on_progress: Callable[[RolloutProgress], None] | None = None,
 ) -> tuple[SuccessRate, list[Trajectory]]:
-    """Play every task and count successes.
+    """Play every task and count successes; work that plays together with others, see :mod:`fedse.rollout.together`.
 
     The episodes' seeds depend on ``seed``, the task and the sample alone, so that two adapters are compared on equal
     random streams.
 
     Args:
-        player: plays.
-        adapter: with this; ``None`` is the bare base model.
+        adapter: plays; ``None`` is the bare base model.
         environment: a registered name.
         tasks: what to play.
         options: the environment's options.
@@ -71,35 +69,6 @@ def evaluate(
         ConfigError: if there are no tasks.
         EnvironmentFault: if every episode was lost to a fault.
     """
-    work = evaluation(
-        adapter,
-        environment,
-        tasks,
-        options=options,
-        prompt=prompt,
-        decoding=decoding,
-        samples=samples,
-        seed=seed,
-        max_turns=max_turns,
-        on_progress=on_progress,
-    )
-    return alone(player, work)
-
-
-async def evaluation(
-    adapter: AdapterState | None,
-    environment: str,
-    tasks: Sequence[Task],
-    *,
-    options: Mapping[str, Any] | None = None,
-    prompt: PromptStyle = "concise",
-    decoding: Literal["greedy", "sampled"] = "greedy",
-    samples: int = 1,
-    seed: int = 0,
-    max_turns: int | None = None,
-    on_progress: Callable[[RolloutProgress], None] | None = None,
-) -> tuple[SuccessRate, list[Trajectory]]:
-    """The same as work that plays together with others; see :mod:`fedse.rollout.together`."""
     if not tasks:
         raise ConfigError(f"there are no tasks of {environment} to evaluate on", "choose another split, or more tasks")
     episodes = samples if decoding == "sampled" else 1
@@ -142,7 +111,7 @@ async def evaluation_at(
         tasks = held_out_tasks(environment, site.test_split, settings.tasks)
     finally:
         environment.close()
-    return await evaluation(
+    return await evaluate(
         adapter,
         site.environment,
         tasks,
