@@ -28,6 +28,7 @@ from fedse.messages import (
     SiteReport,
     TaskSummary,
     Update,
+    Work,
 )
 from fedse.messages.report import task_digest
 from fedse.progress import Event, Phase, silent
@@ -318,7 +319,7 @@ class TestStrategies:
         assert records[2].adapters == {"global": random_state(1).digest, "state": random_state(3).digest}
         assert GLOBAL not in state(tmp_path, 2).adapters
 
-    def test_further_settings_and_tensors_reach_the_site(self, tmp_path: Path) -> None:
+    def test_what_is_to_be_done_and_further_tensors_reach_the_site(self, tmp_path: Path) -> None:
         from fedse.federation.strategies import Sent
 
         @dataclass(frozen=True)
@@ -328,7 +329,7 @@ class TestStrategies:
 
             def instruct(self, state: State, site: str) -> Sent:
                 more = {"x": np.arange(3, dtype=np.float32)}
-                return Sent(state.adapter(), tensors=more, settings={"for": site, "weights": [1, 2.5]})
+                return Sent(state.adapter(), tensors=more, work=Work(proximal=0.5))
 
             def absorb(self, state: State, updates: Mapping[str, Update]) -> State:
                 return state
@@ -336,7 +337,7 @@ class TestStrategies:
         register(Generous)
         runtime, _ = serve(tmp_path, {"a": sends_update(1)}, strategy="generous")
         asked = {asked.site: asked for asked in runtime.asked if asked.purpose is Purpose.ROUND}
-        assert asked["b"].settings == {"for": "b", "weights": [1, 2.5]}
+        assert asked["b"].work == Work(proximal=0.5)
         assert asked["b"].tensors["x"].tolist() == [0, 1, 2]
 
 

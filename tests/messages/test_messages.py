@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedse.adapters.codec import pack, unpack
+from fedse.adapters.parts import Trained
 from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import MessageError
 from fedse.messages import (
@@ -29,6 +30,7 @@ from fedse.messages import (
     SiteReport,
     TaskSummary,
     Update,
+    Work,
 )
 from fedse.messages.report import FileSummary, task_digest, tasks_digest
 from fedse.progress import Phase
@@ -72,7 +74,7 @@ INSTRUCTION = Instruction(
     adapter=random_state(1),
     start=random_state(2),
     tensors={"x": np.arange(3, dtype=np.float32)},
-    settings={"a": [1, 2.5, None, {"b": True}]},
+    work=Work(trained=Trained(("B",), (1,)), proximal=0.5, moments=8),
     needs=("examples",),
     held_out=(DIGEST,),
     parts={"alpha": (0, 2)},
@@ -349,10 +351,10 @@ def test_what_is_not_declared_cannot_be_sent(make: Callable[[], Any]) -> None:
         make()
 
 
-def test_settings_that_are_no_json_cannot_be_sent() -> None:
-    for value in (object(), float("nan"), float("inf"), {1, 2}):
-        with pytest.raises(ValidationError):
-            Instruction(site="a", purpose=Purpose.ROUND, settings={"x": value})
+@pytest.mark.parametrize("ranks", [(), (2, 1), (1, 1), (-1,), (0, 4)])
+def test_a_part_that_the_adapter_has_not_cannot_be_asked_for(ranks: tuple[int, ...]) -> None:
+    with pytest.raises(ValidationError, match="of an adapter of rank 2"):
+        Instruction(site="a", purpose=Purpose.ROUND, adapter=random_state(1), work=Work(trained=Trained(ranks=ranks)))
 
 
 def test_an_update_is_little_more_than_its_weights() -> None:
@@ -382,9 +384,11 @@ class TestReport:
         assert set(values) <= {None}
 
     def test_all_fields_are_declared_in_one_place_with_what_they_tell(self) -> None:
-        assert set(PhaseSummary.model_fields) | set(TaskSummary.model_fields) | {"rates", "errors_in_words"} == set(
-            FIELDS
-        )
+        assert set(PhaseSummary.model_fields) | set(TaskSummary.model_fields) | {
+            "rates",
+            "moments",
+            "errors_in_words",
+        } == set(FIELDS)
         assert all(FIELDS.values())
         assert set(FIELDS) - DEFAULT_FIELDS == {"errors_in_words"}
 

@@ -16,7 +16,7 @@ from fedse.adapters.codec import MANIFEST_LIMIT, VERSION, pack, unpack
 from fedse.adapters.deltas import CODECS, decode, encode
 from fedse.adapters.state import AdapterState
 from fedse.errors import MessageError, UnknownAdapterError
-from fedse.messages import Instruction, Purpose, Reply, Update
+from fedse.messages import Instruction, Purpose, Reply, Update, Work
 from fedse.messages.wire import Delta
 from fedse.types import CodecName
 from helpers.small_adapters import META, random_state
@@ -33,7 +33,7 @@ def told(codec: CodecName, base: AdapterState = BASE) -> tuple[AdapterState, Del
 
 def instruction(codec: CodecName = "bf16") -> bytes:
     adapter, delta = told(codec)
-    fields: dict[str, Any] = {"tensors": {"x": np.arange(3, dtype=np.float32)}, "settings": {"a": [1, None]}}
+    fields: dict[str, Any] = {"tensors": {"x": np.arange(3, dtype=np.float32)}, "work": Work(proximal=0.5)}
     message = Instruction(site="a", purpose=Purpose.ROUND, round=3, adapter=adapter, start=START, codec=codec, **fields)
     return message.encode({adapter.digest: delta, START.digest: Delta(START.digest)})
 

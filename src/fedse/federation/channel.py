@@ -152,7 +152,7 @@ class Channel:
         Raises:
             MessageError: if it is none.
         """
-        base = instruction.start or instruction.adapter
+        base = instruction.base
         reply = Reply.decode(
             data, lambda digest: base if base is not None and base.digest == digest else None, codec=self._codec
         )
@@ -220,7 +220,7 @@ def read_reply(strategy: Strategy, folder: ServerFolder, number: int, site: str)
 
     def find(digest: str) -> AdapterState | None:
         sent = strategy.instruct(load_state(folder, number - 1), site)
-        base = sent.start or sent.adapter
+        base = sent.base
         return base if base.digest == digest else None
 
     return Reply.decode(data, find)

@@ -376,7 +376,7 @@ class Server:
     def _update(self, path: Path, state: State) -> Update:
         """The update that a site sent when the state was this."""
         sent = self._strategy.instruct(state, path.name)
-        base = sent.start or sent.adapter
+        base = sent.base
         answer = Reply.decode(path.read_bytes(), {base.digest: base}.get).answer
         assert isinstance(answer, Update)  # nothing else was noted as one
         return answer
@@ -389,7 +389,7 @@ class Server:
         earlier = load_state(self._folder, made_in - 1)
         update = self._update(self._folder.reply(made_in, site), earlier)
         then, now = self._strategy.instruct(earlier, site), self._strategy.instruct(state, site)
-        adapter = moved(update.adapter, then.start or then.adapter, now.start or now.adapter)
+        adapter = moved(update.adapter, then.base, now.base)
         return update.model_copy(update={"adapter": adapter})
 
     def _check(self, state: State) -> None:
@@ -486,7 +486,7 @@ class Server:
         """An instruction with what the strategy sends."""
         if purpose is Purpose.ROUND:
             fields["needs"] = self._needs
-        fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "settings": sent.settings}
+        fields |= {"adapter": sent.adapter, "start": sent.start, "tensors": sent.tensors, "work": sent.work}
         return self._instruction(purpose, number, site, **fields)
 
     def _with_tasks(self, purpose: Purpose, site: str, **fields: Any) -> Instruction:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fedse.adapters.parts import Trained, factor_of
 from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
@@ -97,6 +98,8 @@ def local_update(
     config: TrainingConfig,
     *,
     seed: int,
+    trained: Trained | None = None,
+    proximal: float = 0.0,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrainingStats:
     """Fine-tune the loaded adapter in place on the agent's tokens of the examples (Fed-SE, fine-tuning phase).
@@ -110,6 +113,9 @@ def local_update(
         examples: each optimizer step takes a batch of them; those without loss are left out.
         config: learning rate, budget and batch.
         seed: of the order of the examples, and of dropout.
+        trained: the part of the adapter that is trained, default: all; the rest keeps its bits.
+        proximal: μ of FedProx (Li et al. 2020, arXiv 1812.06127), decoupled from AdamW as its weight decay is: after
+            every step θ ← θ − lr·μ·(θ − θ₀), where θ₀ is the adapter that the update began from.
         on_step: called after every optimizer step; must not change the model.
 
     Raises:
@@ -130,6 +136,7 @@ def local_update(
     costs, size = batch_costs(learnable, config)
     steps = planned_steps(costs, size, config, seed=seed)
     optimizer = _optimizer(lora, config)
+    anchor = _Anchor(lora, trained or Trained(), proximal)
     losses: list[float] = []
     tokens = computed_tokens = loss_tokens = 0
     model = lora.base.model
@@ -138,6 +145,7 @@ def local_update(
             batch = pack([learnable[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
             loss = accumulate_gradients(lora, batch, config.clip)
+            anchor.mask_gradients()
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise DivergenceError(
@@ -148,6 +156,7 @@ def local_update(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["ratio"]
             optimizer.step()
+            anchor.pull(rate, config.b_ratio)
             losses.append(loss)
             tokens += sum(micro.tokens for micro in batch)
             computed_tokens += sum(micro.ids.shape[1] for micro in batch)
@@ -193,6 +202,43 @@ def _shares(examples: Sequence[Example], config: TrainingConfig) -> dict[Stream,
     if not total:  # nothing is here but what was to have no share
         return dict.fromkeys(here, 1.0 / len(here))
     return {stream: share / total for stream, share in shares.items() if share}
+
+
+class _Anchor:
+    """Where an update began: what is frozen stays there, and what is trained is pulled towards it."""
+
+    def __init__(self, lora: LoraModel, trained: Trained, proximal: float) -> None:
+        self._parameters = lora.parameters()
+        self._masks = {} if trained.whole else {n: _mask(trained, n, p) for n, p in self._parameters.items()}
+        self._proximal = proximal
+        keeps = bool(self._masks or proximal)
+        self._start = {n: p.detach().clone() for n, p in self._parameters.items()} if keeps else {}
+
+    def mask_gradients(self) -> None:
+        """What is frozen has no gradient, and so no share in the norm that is clipped."""
+        for name, mask in self._masks.items():
+            gradient = self._parameters[name].grad
+            assert gradient is not None
+            gradient.mul_(mask)
+
+    @torch.no_grad()
+    def pull(self, rate: float, b_ratio: float) -> None:
+        """After a step; weight decay moves what is frozen, and this takes it back."""
+        for name, start in self._start.items():
+            parameter = self._parameters[name]
+            if self._proximal:
+                pace = rate * (b_ratio if factor_of(name) == "B" else 1.0)
+                parameter.lerp_(start, min(1.0, pace * self._proximal))
+            if name in self._masks:
+                parameter.copy_(torch.where(self._masks[name], parameter, start))
+
+
+def _mask(trained: Trained, name: str, parameter: nn.Parameter) -> torch.Tensor:
+    mask = torch.zeros_like(parameter, dtype=torch.bool)
+    index = trained.index(name)
+    if index is not None:
+        mask[index] = True
+    return mask
 
 
 def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch], clip: float = 0.2) -> float:

@@ -7,6 +7,7 @@ also inside one process, so that the tests of what leaves a site test the channe
 from fedse.messages.instruction import Instruction, Purpose
 from fedse.messages.reply import SCALARS, Diverged, Done, Rates, Refused, Reply, Update
 from fedse.messages.report import DEFAULT_FIELDS, FIELDS, PhaseSummary, SiteReport, TaskSummary
+from fedse.messages.work import Work
 
 __all__ = [
     "DEFAULT_FIELDS",
@@ -23,4 +24,5 @@ __all__ = [
     "SiteReport",
     "TaskSummary",
     "Update",
+    "Work",
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, JsonValue, NonNegativeInt
+from pydantic import AfterValidator, Field, JsonValue, NonNegativeInt, model_validator
 
+from fedse.adapters.state import AdapterState
 from fedse.messages.report import Digest
 from fedse.messages.wire import Adapter, Packed, Tensors
+from fedse.messages.work import Work
 from fedse.types import CodecName
 
 #: Tells the runs of a server apart, where its sites are elsewhere; empty where server and sites share a run folder.
@@ -53,7 +55,7 @@ class Instruction(Packed):
             the site takes them from its last adapter, and sends only those back that it was sent.
         start: where the local update begins, if not at ``adapter``.
         tensors: what else the strategy sends to this site.
-        settings: the strategy's settings for this site.
+        work: how the local update is done, and what is sent back of it.
         codec: how the site tells its trained adapter by the one that it began from; by default it sends it whole.
         needs: names of the scalars that the update must carry.
         held_out: digests of tasks that are held out anywhere; see :func:`fedse.messages.report.task_digest`.
@@ -71,7 +73,7 @@ class Instruction(Packed):
     adapter: Adapter | None = None
     start: Adapter | None = None
     tensors: Tensors = Field(default_factory=dict)
-    settings: Mapping[str, JsonValue] = Field(default_factory=dict)
+    work: Work = Work()
     codec: CodecName | None = None
     needs: tuple[str, ...] = ()
     held_out: tuple[Digest, ...] = ()
@@ -79,3 +81,15 @@ class Instruction(Packed):
     proposal: Mapping[str, JsonValue] = Field(default_factory=dict)
     environment: NameOrNone = ""
     owner: NameOrNone = ""
+
+    @model_validator(mode="after")
+    def _has_the_part(self) -> Self:
+        if self.adapter is not None and (problem := self.work.trained.problem(self.adapter.meta)):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def base(self) -> AdapterState | None:
+        """What the update is told by: the part that is trained, where the local update begins."""
+        begins = self.start or self.adapter
+        return None if begins is None else self.work.trained.of(begins)

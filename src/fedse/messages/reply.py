@@ -20,7 +20,7 @@ class Update(Part):
     """The trained adapter, with what the strategy asked for.
 
     Attributes:
-        adapter: as many tensors as the site was sent.
+        adapter: the part that was to be trained, of the tensors that the site was sent.
         scalars: those of the instruction's ``needs``, finite and ≥ 0.
         tensors: further tensors that the strategy asked for.
     """

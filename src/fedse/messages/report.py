@@ -64,6 +64,7 @@ FIELDS: Mapping[str, str] = {
     name: field.description or "" for part in (PhaseSummary, TaskSummary) for name, field in part.model_fields.items()
 } | {
     "rates": "success rates on held-out tasks",
+    "moments": "second moments of the layers' inputs in a few directions, where the strategy asks for them",
     "errors_in_words": "the words of an error, which may quote the environment",
 }
 #: What a site tells unless its configuration says otherwise.

@@ -45,18 +45,20 @@ def reply_problems(reply: Reply, instruction: Instruction, names: Collection[str
         f"it tells of {name!r}, which is not at this site"
         for name in sorted((reply.report.phases.keys() | reply.report.tasks.keys()) - set(names))
     ]
-    if isinstance(reply.answer, Update) and instruction.adapter is not None:
+    if isinstance(reply.answer, Update) and instruction.base is not None:
         problems += _update_problems(reply.answer, instruction)
     return problems
 
 
 def _update_problems(update: Update, instruction: Instruction) -> list[str]:
-    sent, found = instruction.adapter, update.adapter
+    sent, found = instruction.base, update.adapter
     assert sent is not None
     problems = meta_problems(found.meta, sent.meta) + shape_problems(found, sent) + finite_problems(found)
     problems += [
         f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
     ]
+    if update.tensors and not instruction.work.moments:
+        problems.append("it has tensors that were not asked for")
     return problems + _scalar_problems(update, set(instruction.needs))
 
 

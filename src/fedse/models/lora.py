@@ -86,6 +86,15 @@ class LoraModel:
         """The names of the adapter's tensors, as in :meth:`state`."""
         return self._parameters.keys()
 
+    @property
+    def names_of_layers(self) -> Mapping[str, str]:
+        """Name of a layer in an adapter, its tensors' without the factor → path of the layer in the model."""
+        return {f"{_PREFIX}{path}": path for path in sorted(self.layers)}
+
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Name of a tensor, as in :meth:`state` → its parameter, float32."""
+        return self._parameters
+
     def trainable(self) -> list[nn.Parameter]:
         """The adapter's parameters, float32, in the order of their names in :meth:`state`."""
         return [self._parameters[name] for name in sorted(self._parameters)]

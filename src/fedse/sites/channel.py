@@ -62,7 +62,7 @@ class SiteChannel:
             RunError: if what was kept is damaged.
             StorageError: if it cannot be read or written.
         """
-        answer, base = reply.answer, instruction.start or instruction.adapter
+        answer, base = reply.answer, instruction.base
         if instruction.codec is None or base is None or not isinstance(answer, Update):
             return reply.encode()
         if not alike(base, answer.adapter):

@@ -14,6 +14,8 @@ from fedse.adapters.files import load_adapter, save_adapter
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, ConfigError, DivergenceError, RunError
+from fedse.learning.examples import Example
+from fedse.learning.moments import input_moments
 from fedse.messages import (
     DEFAULT_FIELDS,
     FIELDS,
@@ -27,6 +29,7 @@ from fedse.messages import (
     Reply,
     SiteReport,
     Update,
+    Work,
 )
 from fedse.names import unknown_name
 from fedse.progress import Listener, Phase
@@ -37,9 +40,12 @@ from fedse.seeding import derive_seed
 from fedse.sites.baseline import adopt_baseline
 from fedse.sites.environment import SiteEnvironment
 from fedse.sites.shared_model import SharedModel
-from fedse.sites.training import distinct, fine_tune, round_settings
+from fedse.sites.training import Lesson, distinct, fine_tune, round_settings
 from fedse.sites.watching import SiteProgress
+from fedse.types import FloatArray
 
+#: The field of what a site discloses.
+_MOMENTS = "moments"
 _Answer = Update | Diverged | Rates | Done
 _Told = Mapping[str, Mapping[Phase, PhaseReport]]
 
@@ -146,7 +152,7 @@ class Site:
         start = self._completed(instruction.start or sent, number - 1)
         trained = await once(
             self._folder.marker(number, Phase.TRAIN),
-            lambda: self._train(number, start),
+            lambda: self._train(number, start, instruction.work),
             adapter=start.digest,
             clock=own_seconds,
         )
@@ -157,11 +163,12 @@ class Site:
         if failure:
             return Diverged(), _report(done)
         updated = load_adapter(self._folder.adapter(number))
-        kept = {name: updated.tensors[name] for name in sent.tensors}
+        kept = AdapterState({name: updated.tensors[name] for name in sent.tensors}, updated.meta)
         for name in instruction.needs:
             self._check_scalar(name)
         scalars = {name: float(trained.metrics[name]) for name in instruction.needs}
-        return Update(adapter=AdapterState(kept, updated.meta), scalars=scalars), _report(done)
+        tensors = self._moments(number, start, instruction.work)
+        return Update(adapter=instruction.work.trained.of(kept), scalars=scalars, tensors=tensors), _report(done)
 
     async def _evaluate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         name, number = instruction.environment, instruction.round
@@ -174,15 +181,14 @@ class Site:
         told = PhaseReport({}, report.seconds)  # what it found is the answer
         return Rates(**report.metrics), _report({name: {Phase.EVALUATE: told}})
 
-    async def _train(self, number: int, start: AdapterState) -> Mapping[str, Any]:
+    async def _train(self, number: int, start: AdapterState, work: Work) -> Mapping[str, Any]:
         """The local update on the experience of all environments of the site, in as many steps as they would take."""
         environments = [self._environments[name] for name in sorted(self._environments)]
         lessons = [environment.lessons(number) for environment in environments]
         steps = sum(
             environment.planned_steps(number, own) for environment, own in zip(environments, lessons, strict=True)
         )
-        taught = distinct([lesson for own in lessons for lesson in own], lambda lesson: lesson.identity)
-        examples = [lesson.example for lesson in taught]
+        examples = _distinct_examples(lessons)
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
         try:
             updated, metrics = fine_tune(
@@ -191,12 +197,26 @@ class Site:
                 examples,
                 round_settings(self._run, number, steps or None),
                 seed=derive_seed(self._run.seed, stream, number, Phase.TRAIN.value),
+                work=work,
                 on_step=self._progress.steps(number),
             )
         except DivergenceError as failure:
             return {"examples": len(examples), "steps": 0, "diverged": failure.what}
         save_adapter(updated, self._folder.adapter(number), base_name=self._shared.lora.base.name)
         return metrics
+
+    def _moments(self, number: int, start: AdapterState, work: Work) -> Mapping[str, FloatArray]:
+        """What the strategy asked for of the layers' inputs; made anew where an instruction is repeated."""
+        if not work.moments:
+            return {}
+        if _MOMENTS not in self.disclosed:
+            raise ConfigError(
+                f"the strategy needs moments of the layers' inputs, but site {self.name!r} does not disclose them",
+                f"let the site disclose {_MOMENTS} (clients.*.disclose), or choose another method.strategy",
+            )
+        examples = _distinct_examples([self._environments[name].lessons(number) for name in sorted(self._environments)])
+        self._shared.lora.load(start)
+        return input_moments(self._shared.lora, examples, work.moments, self._run.training.max_tokens)
 
     def _completed(self, sent: AdapterState, number: int) -> AdapterState:
         """The whole adapter: what was sent, and where the server left tensors out, the site's own after a round."""
@@ -228,6 +248,12 @@ class Site:
         trained = [path for n in range(1, number + 1) if (path := self._folder.adapter(n)).is_dir()]
         for path in trained[:-2]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _distinct_examples(lessons: Iterable[Iterable[Lesson]]) -> list[Example]:
+    """What the environments of a site teach together, each thing once."""
+    taught = distinct([lesson for own in lessons for lesson in own], lambda lesson: lesson.identity)
+    return [lesson.example for lesson in taught]
 
 
 def _report(done: _Told) -> SiteReport:

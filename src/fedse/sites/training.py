@@ -13,6 +13,7 @@ from fedse.errors import DivergenceError
 from fedse.learning.examples import Example
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
+from fedse.messages import Work
 from fedse.models.lora import LoraModel
 
 _T = TypeVar("_T")
@@ -41,6 +42,7 @@ def fine_tune(
     settings: TrainingConfig,
     *,
     seed: int,
+    work: Work,
     on_step: Callable[[StepReport], None],
 ) -> tuple[AdapterState, dict[str, Any]]:
     """Load an adapter and update it on examples; without any it stays as it is.
@@ -51,6 +53,7 @@ def fine_tune(
         examples: what to learn from.
         settings: of the update.
         seed: see :func:`fedse.learning.update.local_update`.
+        work: which part is trained, and how.
         on_step: likewise.
 
     Returns:
@@ -63,7 +66,15 @@ def fine_tune(
     lora.load(start)
     metrics: dict[str, Any] = {"examples": len(examples), "steps": 0}
     if examples:
-        stats = local_update(lora, examples, settings, seed=seed, on_step=on_step)
+        stats = local_update(
+            lora,
+            examples,
+            settings,
+            seed=seed,
+            trained=work.trained,
+            proximal=work.proximal,
+            on_step=on_step,
+        )
         metrics |= {
             "steps": stats.steps,
             "tokens": stats.tokens,

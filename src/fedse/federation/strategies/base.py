@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from pydantic import JsonValue
-
 from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.updates import Updates
+from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
 from fedse.types import FloatArray
 
@@ -29,13 +28,18 @@ class Sent:
             keeps them to itself, and sends only those back that it was sent.
         start: where the local update begins, if not at ``adapter``.
         tensors: further tensors.
-        settings: further settings.
+        work: how the local update is done, and what is sent back of it.
     """
 
     adapter: AdapterState
     start: AdapterState | None = None
     tensors: Mapping[str, FloatArray] = field(default_factory=dict)
-    settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
+
+    @property
+    def base(self) -> AdapterState:
+        """Where the update of the part that is trained begins."""
+        return self.work.trained.of(self.start or self.adapter)
 
 
 class Strategy(ABC):
@@ -74,9 +78,9 @@ class Strategy(ABC):
 
         Args:
             state: after the round before.
-            updates: site → its update, sound and in the shape that the site was sent; at least one, in the order of the
-                sites' names.  Each is read from disk when it is asked for: hold one at a time, and memory does not grow
-                with the number of sites.
+            updates: site → its update, sound and in the shape of what the site was to train; at least one, in the order
+                of the sites' names.  Each is read from disk when it is asked for: hold one at a time, and memory does
+                not grow with the number of sites.
         """
 
     def adapter(self, state: State, site: str = "") -> AdapterState:

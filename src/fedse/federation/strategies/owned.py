@@ -1,0 +1,150 @@
+"""Shared and owned blocks: what sites have in common is averaged, what is a site's own is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from fedse.adapters.moments import directions, separating, widths
+from fedse.adapters.parts import Trained, side_by_side
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
+from fedse.errors import ConfigError
+from fedse.federation.strategies.averaging import Mean, average, server_step
+from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.updates import Updates
+from fedse.messages import Work
+from fedse.runs.rounds import GLOBAL, State
+from fedse.seeding import numpy_generator
+from fedse.types import FloatArray
+
+#: In the state's arrays: the sum of the moments of a layer over the sites that told them.
+_SUM = "moments/"
+#: In the state's numbers, where no site has such a name: components that are shared, how many sites told moments, and
+#: that a site's block has its rows.  Under a site's own name it has the first component of the block.
+_SHARED, _TOLD, _HAS = "_shared", "_told", "_has/"
+#: √E‖row‖² of a fresh A, whose values are uniform within ±1/√in.
+_ROW_LENGTH = 3**-0.5
+
+
+@dataclass(frozen=True)
+class Owned(Mean):
+    """W = W₀ + s(B_s A_s + Σ_k B_k A_k): all sites train the shared block s, and site k its own block k beside it.
+
+    The other sites' blocks are active and frozen while a site plays and trains.  The server averages the shared block
+    and takes every owner's block whole, so that nothing that one site alone has learnt is diluted.
+
+    Blocks of random A disturb each other as whole updates do: at any input, all of them answer.  So a block waits until
+    its owner has told second moments of its layers' inputs, in the first round that it takes part in.  The rows of A_k
+    then are the directions in which the inputs of site k are large beside those of all sites
+    (:func:`fedse.adapters.moments.separating`).  Orthogonal parameters are not enough, inputs decide: OSRM (arXiv
+    2505.22934).
+
+    A site sends ``lora.rank`` components a round, as with the mean.  The global adapter has
+    ``lora.rank − own + sites · own``.
+
+    Attributes:
+        own: components of a block that a site owns; the others of ``lora.rank`` are shared.
+        moments: random directions in which inputs are told; 0: blocks begin with random A.
+        server_lr: the server's step on the shared block.
+    """
+
+    own: int = 8
+    moments: int = 64
+
+    name: ClassVar[str] = "owned"
+    citation: ClassVar[str] = "fedse; after OSRM (arXiv 2505.22934) and FedALT (arXiv 2503.11880)"
+
+    def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
+        """The shared block of the adapter, and a block without effect for every site."""
+        shared = adapter.meta.rank - self.own
+        if not (self.own > 0 < shared) or self.restart:
+            raise ConfigError(
+                f"strategy 'owned' cannot own {self.own} of {adapter.meta.rank} components, nor restart",
+                "set method.options.own to at least 1 and less than lora.rank",
+            )
+        sites = sorted(ranks)
+        blocks = [_block(adapter, self.own, _random_rows(adapter, site, self.own)) for site in sites]
+        begins = {site: float(shared + index * self.own) for index, site in enumerate(sites)}
+        whole = side_by_side([Trained(ranks=tuple(range(shared))).of(adapter), *blocks])
+        return State({GLOBAL: whole}, numbers={_SHARED: float(shared), **begins})
+
+    def instruct(self, state: State, site: str) -> Sent:
+        """The whole adapter, of which the site trains the shared block and its own."""
+        shared = self._shared(state)
+        if self._waits(state, site):
+            return Sent(state.adapter(), work=Work(trained=shared, moments=self.moments))
+        assert shared.ranks is not None
+        own = self._owned(state, site).ranks
+        assert own is not None
+        return Sent(state.adapter(), work=Work(trained=Trained(ranks=shared.ranks + own)))
+
+    def absorb(self, state: State, updates: Updates) -> State:
+        """The server's step on the shared block; of every owner's block the owner's."""
+        adapter = state.adapter()
+        shared = self._shared(state)
+        own: dict[str, AdapterState] = {}
+        told: dict[str, Mapping[str, FloatArray]] = {}
+
+        def shared_parts() -> Iterator[tuple[float, AdapterState]]:
+            for site, update in updates.items():
+                if self._waits(state, site):
+                    told[site] = update.tensors
+                else:
+                    rank = update.adapter.meta.rank
+                    own[site] = Trained(ranks=tuple(range(rank - self.own, rank))).of(update.adapter)
+                yield 1.0, shared.of(update.adapter)
+
+        mean = average(shared_parts())
+        after = shared.into(adapter, server_step(shared.of(adapter), mean, self.server_lr))
+        for site, block in own.items():
+            after = self._owned(state, site).into(after, block)
+        stepped = replace(state, adapters={GLOBAL: after})
+        return self._separated(stepped, told) if told else stepped
+
+    def _separated(self, state: State, told: Mapping[str, Mapping[str, FloatArray]]) -> State:
+        """The state with rows of A for the blocks of the sites that told moments."""
+        count = state.numbers.get(_TOLD, 0.0) + len(told)
+        sums = dict(state.arrays)
+        for moments in told.values():
+            for layer, array in moments.items():
+                sums[_SUM + layer] = sums.get(_SUM + layer, np.zeros_like(array)) + array
+        adapter = state.adapter()
+        for site, moments in told.items():
+            rows = {}
+            for layer, width in widths(adapter).items():
+                basis = separating(moments[layer], sums[_SUM + layer] / count, self.own)
+                rows[layer] = np.float32(_ROW_LENGTH) * (basis @ directions(layer, width, self.moments))
+            adapter = self._owned(state, site).into(adapter, _block(adapter, self.own, rows))
+        numbers = {**state.numbers, _TOLD: count, **{_HAS + site: 1.0 for site in told}}
+        return State({GLOBAL: adapter}, sums, numbers)
+
+    def _waits(self, state: State, site: str) -> bool:
+        return bool(self.moments) and _HAS + site not in state.numbers
+
+    def _shared(self, state: State) -> Trained:
+        return Trained(ranks=tuple(range(int(state.numbers[_SHARED]))))
+
+    def _owned(self, state: State, site: str) -> Trained:
+        begin = int(state.numbers[site])
+        return Trained(ranks=tuple(range(begin, begin + self.own)))
+
+
+def _random_rows(adapter: AdapterState, site: str, own: int) -> dict[str, FloatArray]:
+    """Layer → rows of a fresh A, shape (own, in), uniform within ±1/√in."""
+    return {
+        layer: numpy_generator("owned", site, layer).uniform(-1, 1, (own, width)).astype(np.float32) / np.sqrt(width)
+        for layer, width in widths(adapter).items()
+    }
+
+
+def _block(like: AdapterState, rank: int, rows: Mapping[str, FloatArray]) -> AdapterState:
+    """A block with these rows of A, whose B is zero."""
+    meta = replace(like.meta, rank=rank, alpha=like.meta.scaling * rank)
+    tensors: dict[str, FloatArray] = {}
+    for layer, factor_a in rows.items():
+        tensors[layer + SUFFIX_A] = np.asarray(factor_a, dtype=np.float32)
+        tensors[layer + SUFFIX_B] = np.zeros((like.tensors[layer + SUFFIX_B].shape[0], rank), dtype=np.float32)
+    return AdapterState(tensors, meta)

@@ -1,0 +1,25 @@
+"""What a strategy asks of a site beside playing and training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from fedse.adapters.parts import Trained
+from fedse.messages.wire import Part
+
+
+class Work(Part):
+    """How a site's local update differs from training the whole adapter, and what it tells beside the result.
+
+    Attributes:
+        trained: the part of the adapter that is trained and sent back; the rest is frozen.
+        proximal: μ of FedProx: every step is followed by one back to where the update began, by lr·μ of the way.
+        moments: also send the second moments of every adapted layer's inputs, as :mod:`fedse.adapters.moments` has
+            them: in so many random directions, or seen through the adapter's own A.  0: none.
+    """
+
+    trained: Trained = Trained()
+    proximal: NonNegativeFloat = 0.0
+    moments: Annotated[int, Field(ge=0, le=4096)] | Literal["adapter"] = 0
