@@ -29,6 +29,16 @@ def test_what_is_put_back_is_the_part_and_nothing_else(part: Trained) -> None:
     assert part.into(whole, part.of(whole)).digest == whole.digest
 
 
+def test_of_some_components_only_b_may_be_trained() -> None:
+    part, whole, other = Trained(ranks=(0, 1), b_only=(1,)), random_state(1), random_state(2)
+    mixed = part.into(whole, part.of(other))
+    assert Trained(ranks=(0,)).of(mixed).digest == Trained(ranks=(0,)).of(other).digest
+    assert Trained(("A",), (1,)).of(mixed).digest == Trained(("A",), (1,)).of(whole).digest
+    assert Trained(("B",), (1,)).of(mixed).digest == Trained(("B",), (1,)).of(other).digest
+    with pytest.raises(AdapterError, match="not among"):
+        Trained(ranks=(0,), b_only=(1,)).of(whole)
+
+
 def test_a_block_keeps_the_scaling() -> None:
     block = Trained(ranks=(1,)).of(random_state(1))
     assert (block.meta.rank, block.meta.scaling) == (1, random_state(1).meta.scaling)

@@ -70,12 +70,15 @@ def test_the_shared_block_is_averaged_and_a_block_is_its_owners() -> None:
     assert [trains(owned, state, site).ranks for site in SITES] == [(0, 1), (0, 2), (0, 3)]
     assert not any(owned.instruct(state, site).work.moments for site in SITES)
     after, updates = absorbed(owned, state, SITES, 2)
+    wholes = {s: trains(owned, state, s).into(state.adapter(), u.adapter) for s, u in updates.items()}
     for site, index in zip(SITES, (1, 2, 3), strict=True):
-        own = Trained(ranks=(1,)).of(updates[site].adapter)
-        assert Trained(ranks=(index,)).of(after.adapter()).digest == own.digest
+        own = Trained(ranks=(index,))
+        assert own.of(after.adapter()).digest == own.of(wholes[site]).digest
+        rows = Trained(("A",), (index,))
+        assert rows.of(after.adapter()).digest == rows.of(state.adapter()).digest, "the A of a block stays"
     for name, array in Trained(ranks=(0,)).of(after.adapter()).tensors.items():
         start = Trained(ranks=(0,)).of(state.adapter()).tensors[name]
-        mean = np.mean([Trained(ranks=(0,)).of(u.adapter).tensors[name] for u in updates.values()], axis=0)
+        mean = np.mean([Trained(ranks=(0,)).of(whole).tensors[name] for whole in wholes.values()], axis=0)
         np.testing.assert_allclose(array, start + 2.0 * (mean - start), rtol=1e-5)
 
 
@@ -121,8 +124,8 @@ class TestRuns:
         assert [state.adapter().meta.rank for state in states] == [3] * 4
         assert [update(tmp_path, number, "alpha").meta.rank for number in (1, 2, 3)] == [1, 2, 2]
         for index, site in enumerate(("alpha", "beta")):
-            own = Trained(ranks=(1 + index,)).of(states[3].adapter())
-            assert own.digest == Trained(ranks=(1,)).of(update(tmp_path, 3, site)).digest
+            own = Trained(("B",), (1 + index,)).of(states[3].adapter())
+            assert own.digest == Trained(("B",), (1,)).of(update(tmp_path, 3, site)).digest
 
     def test_a_site_that_keeps_its_moments_to_itself_is_told_what_to_disclose(self, tmp_path: Path) -> None:
         sites = toy_client("alpha", disclose=("examples",)), toy_client("beta")

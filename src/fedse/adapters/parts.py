@@ -24,10 +24,12 @@ class Trained:
     Attributes:
         factors: one of them, or both.
         ranks: indices of the components, ascending; None: all.
+        b_only: those of ``ranks`` of which B is trained and A is not.
     """
 
     factors: tuple[Factor, ...] = FACTORS
     ranks: tuple[int, ...] | None = None
+    b_only: tuple[int, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -43,6 +45,8 @@ class Trained:
             ranks and list(ranks) == sorted(set(ranks)) and ranks[0] >= 0 and ranks[-1] < meta.rank
         ):
             return f"components {list(ranks)} of an adapter of rank {meta.rank}"
+        if not set(self.b_only) <= set(ranks or ()):
+            return f"components {list(self.b_only)} of which B is trained are not among {list(ranks or ())}"
         return ""
 
     def index(self, name: str) -> tuple[slice | Sequence[int], ...] | None:
@@ -52,7 +56,9 @@ class Trained:
             return None
         if self.ranks is None:
             return (slice(None),)
-        return (list(self.ranks),) if factor == "A" else (slice(None), list(self.ranks))
+        if factor == "B":
+            return slice(None), list(self.ranks)
+        return ([rank for rank in self.ranks if rank not in self.b_only],)
 
     def of(self, adapter: AdapterState) -> AdapterState:
         """The part alone, with the scaling of the whole.

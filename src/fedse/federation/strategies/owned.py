@@ -52,7 +52,7 @@ class Owned(Mean):
     """
 
     own: int = 8
-    moments: int = 64
+    moments: int = 192
 
     name: ClassVar[str] = "owned"
     citation: ClassVar[str] = "fedse; after OSRM (arXiv 2505.22934) and FedALT (arXiv 2503.11880)"
@@ -73,29 +73,23 @@ class Owned(Mean):
 
     def instruct(self, state: State, site: str) -> Sent:
         """The whole adapter, of which the site trains the shared block and its own."""
-        shared = self._shared(state)
-        if self._waits(state, site):
-            return Sent(state.adapter(), work=Work(trained=shared, moments=self.moments))
-        assert shared.ranks is not None
-        own = self._owned(state, site).ranks
-        assert own is not None
-        return Sent(state.adapter(), work=Work(trained=Trained(ranks=shared.ranks + own)))
+        moments = self.moments if self._waits(state, site) else 0
+        return Sent(state.adapter(), work=Work(trained=self._part(state, site), moments=moments))
 
     def absorb(self, state: State, updates: Updates) -> State:
         """The server's step on the shared block; of every owner's block the owner's."""
-        adapter = state.adapter()
-        shared = self._shared(state)
+        adapter, shared = state.adapter(), self._shared(state)
         own: dict[str, AdapterState] = {}
         told: dict[str, Mapping[str, FloatArray]] = {}
 
         def shared_parts() -> Iterator[tuple[float, AdapterState]]:
             for site, update in updates.items():
+                whole = self._part(state, site).into(adapter, update.adapter)
                 if self._waits(state, site):
                     told[site] = update.tensors
                 else:
-                    rank = update.adapter.meta.rank
-                    own[site] = Trained(ranks=tuple(range(rank - self.own, rank))).of(update.adapter)
-                yield 1.0, shared.of(update.adapter)
+                    own[site] = self._owned(state, site).of(whole)
+                yield 1.0, shared.of(whole)
 
         mean = average(shared_parts())
         after = shared.into(adapter, server_step(shared.of(adapter), mean, self.server_lr))
@@ -103,6 +97,16 @@ class Owned(Mean):
             after = self._owned(state, site).into(after, block)
         stepped = replace(state, adapters={GLOBAL: after})
         return self._separated(stepped, told) if told else stepped
+
+    def _part(self, state: State, site: str) -> Trained:
+        """What a site trains.  The A of its own block stay where they tell its inputs from others'."""
+        shared = self._shared(state)
+        if self._waits(state, site):
+            return shared
+        own = self._owned(state, site).ranks
+        assert shared.ranks is not None
+        assert own is not None
+        return Trained(ranks=shared.ranks + own, b_only=own if self.moments else ())
 
     def _separated(self, state: State, told: Mapping[str, Mapping[str, FloatArray]]) -> State:
         """The state with rows of A for the blocks of the sites that told moments."""
