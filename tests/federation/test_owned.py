@@ -25,7 +25,7 @@ LAYERS = {"base_model.model.layers.0.q_proj": 5, "base_model.model.layers.0.k_pr
 
 
 def strategy(**options: Any) -> Strategy:
-    return make_strategy("owned", {"own": 1, "moments": TOLD} | options)
+    return make_strategy("owned", {"own": 0.5, "moments": TOLD} | options)
 
 
 def trains(strategy: Strategy, state: State, site: str) -> Trained:
@@ -109,16 +109,16 @@ def test_without_moments_blocks_are_trained_from_the_first_round() -> None:
     assert len({row.digest for row in rows}) == 3
 
 
-@pytest.mark.parametrize("own", [0, 2, 5])
-def test_there_is_a_shared_block_and_one_of_its_own(own: int) -> None:
-    with pytest.raises(ConfigError, match="cannot own"):
+@pytest.mark.parametrize("own", [0.0, 0.2, 0.8, 1.0])
+def test_there_is_a_shared_block_and_one_of_its_own(own: float) -> None:
+    with pytest.raises(ConfigError, match="nothing to own, or nothing to share"):
         strategy(own=own).initial(random_state(0), dict.fromkeys(SITES, 2))
 
 
 @pytest.mark.usefixtures("toy", "without_flushing")
 class TestRuns:
     def test_sites_send_what_they_train_and_the_rest_is_untouched(self, tmp_path: Path) -> None:
-        config = toy_config(rounds=3, method={"strategy": "owned", "options": {"own": 1, "moments": 4}})
+        config = toy_config(rounds=3, method={"strategy": "owned", "options": {"own": 0.5, "moments": 4}})
         run(config, tmp_path)
         states = [load_state(RunFolder(tmp_path).server, number) for number in range(4)]
         assert [state.adapter().meta.rank for state in states] == [3] * 4
@@ -129,6 +129,6 @@ class TestRuns:
 
     def test_a_site_that_keeps_its_moments_to_itself_is_told_what_to_disclose(self, tmp_path: Path) -> None:
         sites = toy_client("alpha", disclose=("examples",)), toy_client("beta")
-        config = toy_config(*sites, method={"strategy": "owned", "options": {"own": 1}})
+        config = toy_config(*sites, method={"strategy": "owned", "options": {"own": 0.5}})
         with pytest.raises((ConfigError, RunError), match="moments"):
             run(config, tmp_path)

@@ -22,9 +22,9 @@ from fedse.types import FloatArray
 
 #: In the state's arrays: the sum of the moments of a layer over the sites that told them.
 _SUM = "moments/"
-#: In the state's numbers, where no site has such a name: components that are shared, how many sites told moments, and
-#: that a site's block has its rows.  Under a site's own name it has the first component of the block.
-_SHARED, _TOLD, _HAS = "_shared", "_told", "_has/"
+#: In the state's numbers, where no site has such a name: components that are shared, those of a block, how many sites
+#: told moments, and that a site's block has its rows.  Under a site's own name it has the first component of the block.
+_SHARED, _OWN, _TOLD, _HAS = "_shared", "_own", "_told", "_has/"
 #: √E‖row‖² of a fresh A, whose values are uniform within ±1/√in.
 _ROW_LENGTH = 3**-0.5
 
@@ -42,16 +42,19 @@ class Owned(Mean):
     (:func:`fedse.adapters.moments.separating`).  Orthogonal parameters are not enough, inputs decide: OSRM (arXiv
     2505.22934).
 
-    A site sends ``lora.rank`` components a round, as with the mean.  The global adapter has
-    ``lora.rank − own + sites · own``.
+    Sent up: A and B of the shared block, and B of the own one; once, in the first round, the moments.  Returned: all
+    blocks.  Cost: that of the mean, and once O(moments³) a site and layer.  With k components in a block the global
+    adapter has ``lora.rank`` + (sites − 1) · k.
+
+    Only B of a block is trained: within a few rounds the rows of a trained A would turn away from where they separate.
 
     Attributes:
-        own: components of a block that a site owns; the others of ``lora.rank`` are shared.
+        own: share of the ``lora.rank`` components that are a site's own; the others are shared.
         moments: random directions in which inputs are told; 0: blocks begin with random A.
         server_lr: the server's step on the shared block.
     """
 
-    own: int = 8
+    own: float = 0.75
     moments: int = 192
 
     name: ClassVar[str] = "owned"
@@ -59,17 +62,18 @@ class Owned(Mean):
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
         """The shared block of the adapter, and a block without effect for every site."""
-        shared = adapter.meta.rank - self.own
-        if not (self.own > 0 < shared) or self.restart:
+        rank = adapter.meta.rank
+        own = round(self.own * rank)
+        if not 0 < own < rank:
             raise ConfigError(
-                f"strategy 'owned' cannot own {self.own} of {adapter.meta.rank} components, nor restart",
-                "set method.options.own to at least 1 and less than lora.rank",
+                f"a share of {self.own} of {rank} components leaves nothing to own, or nothing to share",
+                "raise lora.rank, or set method.options.own nearer to 0.5",
             )
         sites = sorted(ranks)
-        blocks = [_block(adapter, self.own, _random_rows(adapter, site, self.own)) for site in sites]
-        begins = {site: float(shared + index * self.own) for index, site in enumerate(sites)}
-        whole = side_by_side([Trained(ranks=tuple(range(shared))).of(adapter), *blocks])
-        return State({GLOBAL: whole}, numbers={_SHARED: float(shared), **begins})
+        blocks = [_block(adapter, own, _random_rows(adapter, site, own)) for site in sites]
+        begins = {site: float(rank - own + index * own) for index, site in enumerate(sites)}
+        whole = side_by_side([Trained(ranks=tuple(range(rank - own))).of(adapter), *blocks])
+        return State({GLOBAL: whole}, numbers={_SHARED: float(rank - own), _OWN: float(own), **begins})
 
     def instruct(self, state: State, site: str) -> Sent:
         """The whole adapter, of which the site trains the shared block and its own."""
@@ -115,13 +119,13 @@ class Owned(Mean):
         for moments in told.values():
             for layer, array in moments.items():
                 sums[_SUM + layer] = sums.get(_SUM + layer, np.zeros_like(array)) + array
-        adapter = state.adapter()
+        adapter, own = state.adapter(), int(state.numbers[_OWN])
         for site, moments in told.items():
             rows = {}
             for layer, width in widths(adapter).items():
-                basis = separating(moments[layer], sums[_SUM + layer] / count, self.own)
+                basis = separating(moments[layer], sums[_SUM + layer] / count, own)
                 rows[layer] = np.float32(_ROW_LENGTH) * (basis @ directions(layer, width, self.moments))
-            adapter = self._owned(state, site).into(adapter, _block(adapter, self.own, rows))
+            adapter = self._owned(state, site).into(adapter, _block(adapter, own, rows))
         numbers = {**state.numbers, _TOLD: count, **{_HAS + site: 1.0 for site in told}}
         return State({GLOBAL: adapter}, sums, numbers)
 
@@ -133,7 +137,7 @@ class Owned(Mean):
 
     def _owned(self, state: State, site: str) -> Trained:
         begin = int(state.numbers[site])
-        return Trained(ranks=tuple(range(begin, begin + self.own)))
+        return Trained(ranks=tuple(range(begin, begin + int(state.numbers[_OWN]))))
 
 
 def _random_rows(adapter: AdapterState, site: str, own: int) -> dict[str, FloatArray]:
