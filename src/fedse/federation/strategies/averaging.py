@@ -9,6 +9,7 @@ Sums are formed in float64 and rounded once to float32, so that the mean of equa
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -16,21 +17,42 @@ from typing import ClassVar
 import numpy as np
 
 from fedse.adapters.checks import in_words, shape_problems
+from fedse.adapters.parts import Trained
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
 from fedse.federation.strategies.base import Sent, Strategy
 from fedse.federation.strategies.updates import Updates
+from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
 from fedse.types import FloatArray
 
 #: The adapter that the run began with; no site's name begins so.
 INITIAL = "_initial"
+#: In a state's numbers: how much a truncated SVD cut off in the last round, over the norm of what it was to fit.
+CUT = "_cut"
 
 _Float64Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
-class Mean(Strategy):
+class Stepping(Strategy):
+    """A server that goes a step from where the updates began towards what it makes of them.
+
+    Attributes:
+        server_lr: the step; 1 takes what is made of the updates as it is.
+    """
+
+    server_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.server_lr < math.inf:
+            raise ConfigError(
+                f"server_lr is {self.server_lr}", "set method.options.server_lr to a finite number above 0"
+            )
+
+
+@dataclass(frozen=True)
+class Mean(Stepping):
     """Fed-SE: every site counts the same, (1/K) Σ_k φ_k, whatever its number of successes.
 
     Attributes:
@@ -39,17 +61,10 @@ class Mean(Strategy):
             exploration plays with the current adapter either way.
     """
 
-    server_lr: float = 1.0
     restart: bool = False
 
     name: ClassVar[str] = "mean"
     citation: ClassVar[str] = "Fed-SE: Chen et al. 2025, arXiv 2512.08870"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.server_lr < math.inf:
-            raise ConfigError(
-                f"server_lr is {self.server_lr}", "set method.options.server_lr to a finite number above 0"
-            )
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:  # noqa: ARG002
         """The initial adapter; kept for good where updates restart from it."""
@@ -90,6 +105,26 @@ class WeightedMean(Mean):
         """The numbers of trajectories, over the largest: equal weights are exactly 1, and huge ones cannot overflow."""
         largest = max(told["examples"] for told in scalars.values())
         return {site: told["examples"] / largest if largest else 1.0 for site, told in scalars.items()}
+
+
+@dataclass(frozen=True)
+class MeanOfPart(Stepping):
+    """The server's step on the mean of one part of the adapter; the rest stays as it is."""
+
+    @abstractmethod
+    def trained(self, state: State) -> Trained:
+        """The part that all sites train in the next round, and send back."""
+
+    def instruct(self, state: State, site: str) -> Sent:
+        """The adapter, of which the site trains the part."""
+        return Sent(state.adapter(site), work=Work(trained=self.trained(state)))
+
+    def absorb(self, state: State, updates: Updates) -> State:
+        """The step on the part."""
+        adapter, part = state.adapter(), self.trained(state)
+        mean = average((1.0, update.adapter) for update in updates.values())
+        stepped = server_step(part.of(adapter), mean, self.server_lr)
+        return replace(state, adapters={**state.adapters, GLOBAL: part.into(adapter, stepped)})
 
 
 def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
