@@ -66,7 +66,7 @@ class Trained:
             raise AdapterError(f"an adapter has no such part: {problem}", "mend the strategy")
         indices = {name: self.index(name) for name in adapter.tensors}
         tensors = {name: adapter.tensors[name][index] for name, index in indices.items() if index is not None}
-        return AdapterState(tensors, adapter.meta if self.ranks is None else _of_rank(adapter.meta, len(self.ranks)))
+        return AdapterState(tensors, adapter.meta if self.ranks is None else of_rank(adapter.meta, len(self.ranks)))
 
     def into(self, adapter: AdapterState, part: AdapterState) -> AdapterState:
         """The adapter with this part replaced; the inverse of :meth:`of`."""
@@ -108,9 +108,23 @@ def side_by_side(blocks: Iterable[AdapterState]) -> AdapterState:
     tensors = {
         name: np.concatenate([part.tensors[name] for part in parts], axis=rank_axis(name)) for name in first.tensors
     }
-    return AdapterState(tensors, _of_rank(first.meta, sum(part.meta.rank for part in parts)))
+    return AdapterState(tensors, of_rank(first.meta, sum(part.meta.rank for part in parts)))
 
 
-def _of_rank(meta: AdapterMeta, rank: int) -> AdapterMeta:
+def resized(adapter: AdapterState, rank: int) -> AdapterState:
+    """The first components of an adapter, or all of them and zeros behind; the scaling stays."""
+    if rank == adapter.meta.rank:
+        return adapter
+    if rank < adapter.meta.rank:
+        return Trained(ranks=tuple(range(rank))).of(adapter)
+    more = (0, rank - adapter.meta.rank)
+    tensors = {
+        name: np.pad(array, [more if axis == rank_axis(name) else (0, 0) for axis in (0, 1)])
+        for name, array in adapter.tensors.items()
+    }
+    return AdapterState(tensors, of_rank(adapter.meta, rank))
+
+
+def of_rank(meta: AdapterMeta, rank: int) -> AdapterMeta:
     """Another rank with the same scaling."""
     return replace(meta, rank=rank, alpha=meta.scaling * rank)
