@@ -84,7 +84,7 @@ class TestAuto:
             return update(ord(site))
 
         strategy = make_strategy("mean", {"server_lr": "auto"})
-        strategy.absorb(strategy.initial(BEFORE, {}), Updates(dict.fromkeys("abc", {}), load))
+        strategy.absorb(strategy.initial(BEFORE, {}), Updates({site: {} for site in "abc"}, load))
         assert loaded == dict.fromkeys("abc", 1)
 
     def test_the_shared_block_of_owners_has_it_too(self) -> None:

@@ -20,7 +20,7 @@ from fedse.adapters.checks import in_words, shape_problems
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
 from fedse.federation.strategies.base import Sent
-from fedse.federation.strategies.stepping import INITIAL, Stepping, flat, server_step, unflat
+from fedse.federation.strategies.stepping import INITIAL, Central, flat, server_step, unflat
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
@@ -29,7 +29,7 @@ __all__ = ["INITIAL", "FedProx", "Mean", "Sum", "WeightedMean", "average", "serv
 
 
 @dataclass(frozen=True)
-class Mean(Stepping):
+class Mean(Central):
     """Fed-SE: every site counts the same, (1/K) Σ_k φ_k, whatever its number of successes.
 
     Sent and returned: both factors.  Cost: K·P additions.

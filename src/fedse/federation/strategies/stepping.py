@@ -23,10 +23,12 @@ from fedse.types import FloatArray
 INITIAL = "_initial"
 #: In the state's numbers, where the step chooses itself: κ of the round, and the step that was made.
 KAPPA, STEP = "_kappa", "_server_lr"
+#: Likewise: how much a truncated SVD cut off in the round, over the norm of what it was to fit.
+CUT = "_cut"
 
 
 @dataclass(frozen=True)
-class Stepping(Strategy):
+class Central(Strategy):
     """Sites begin from one adapter φ, and the server steps from it towards what the updates make together.
 
     Attributes:
