@@ -36,7 +36,6 @@ toy = helpers.toy_environment:Toy
 whispering = helpers.toy_environment:Whispering
 [fedse.strategies]
 mixed_ranks = helpers.own_strategies:MixedRanks
-momentum = helpers.own_strategies:Momentum
 private_b = helpers.own_strategies:PrivateB
 """
     )

@@ -202,7 +202,7 @@ def test_what_int4_loses_on_the_way_down_is_kept_in_the_state(finished: Finished
 
 
 @pytest.mark.parametrize("codec", ["bf16", "int4"])
-@pytest.mark.parametrize("strategy", ["isolated", "momentum", "private_b", "mixed_ranks"])
+@pytest.mark.parametrize("strategy", ["isolated", "fedavgm", "private_b", "mixed_ranks"])
 def test_other_strategies_send_what_they_have_too(codec: CodecName, strategy: str, tmp_path: Path) -> None:
     """Adapters of single sites, parts of adapters, and adapters of other ranks; also with sites that forget."""
     ranks = {"lora": {"rank": 4, "alpha": 8.0}} if strategy == "mixed_ranks" else {}

@@ -37,7 +37,7 @@ from helpers.toy_runs import toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy", "without_flushing", "one_model")
 
-STRATEGIES = ("mean", "weighted_mean", "isolated", "momentum", "private_b", "mixed_ranks")
+STRATEGIES = ("mean", "weighted_mean", "isolated", "fedavgm", "private_b", "mixed_ranks")
 SETTINGS: dict[str, list[str] | None] = {
     "default": None,
     "nothing": [],

@@ -41,7 +41,7 @@ def toy_run(**changes: object) -> RunConfig:
     return toy_config(*SITES, rounds=1, **changes)
 
 
-@pytest.mark.parametrize("strategy", ["mean", "isolated", "momentum", "private_b", "mixed_ranks"])
+@pytest.mark.parametrize("strategy", ["mean", "isolated", "fedavgm", "private_b", "mixed_ranks"])
 def test_workers_change_no_result(tmp_path: Path, strategy: str) -> None:
     events: list[Event] = []
     clients = [*SITES[:2], SITES[2] | {"rank": 1 if strategy == "mixed_ranks" else None}]

@@ -1,5 +1,4 @@
-"""Three strategies as a package of its own writes them: with state at the server, with state at the sites, and for
-sites of different ranks."""
+"""Two strategies as a package of its own writes them: with state at the sites, and for sites of different ranks."""
 
 from __future__ import annotations
 
@@ -16,26 +15,6 @@ from fedse.federation.strategies.averaging import average
 
 def mean_of(adapters: Iterable[AdapterState]) -> AdapterState:
     return average((1.0, adapter) for adapter in adapters)
-
-
-@dataclass(frozen=True)
-class Momentum(Strategy):
-    """FedAvgM: the server moves by a running sum of the mean changes, v ← βv + (φ̄ − φ), φ ← φ + v."""
-
-    beta: float = 0.5
-
-    name: ClassVar[str] = "momentum"
-    citation: ClassVar[str] = "Hsu et al. 2019, arXiv 1909.06335"
-
-    def absorb(self, state: State, updates: Updates) -> State:
-        start, mean = state.adapter(), mean_of(update.adapter for update in updates.values())
-        velocity = {
-            name: self.beta * state.arrays.get(name, np.zeros_like(array)) + (mean.tensors[name] - array)
-            for name, array in start.tensors.items()
-        }
-        moved = {name: array + velocity[name] for name, array in start.tensors.items()}
-        rounds = state.numbers.get("rounds", 0.0) + 1
-        return State({GLOBAL: AdapterState(moved, start.meta)}, velocity, {"rounds": rounds})
 
 
 @dataclass(frozen=True)
