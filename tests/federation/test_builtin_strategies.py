@@ -37,6 +37,16 @@ BUILTIN = sorted(
     name for name, points in installed(GROUP).items() if any(point.value.startswith("fedse.") for point in points)
 )
 OPTIONS: Mapping[str, Mapping[str, Any]] = {"owned": {"own": 1, "moments": 4}}
+#: Those that make something else of equal updates, and what.
+AMPLIFYING = {
+    "cagrad": "up to 1 + c times as long",
+    "dare": "some values dropped, the others larger",
+    "fedadam": "every value moves by about the step",
+    "fedavgm": "a step of 0.2 at first",
+    "fedyogi": "every value moves by about the step",
+    "sum": "K times as long",
+    "ties": "the largest values only",
+}
 every_strategy = pytest.mark.parametrize("name", BUILTIN)
 
 
@@ -68,6 +78,21 @@ def computed(adapter: AdapterState) -> dict[str, np.ndarray]:
     return {layer: adapter.meta.scaling * b @ a for layer in layers(adapter) for b, a in [factors_of(adapter, layer)]}
 
 
+@pytest.mark.parametrize("name", sorted(set(BUILTIN) - AMPLIFYING.keys()))
+def test_where_all_sites_send_the_same_it_is_taken(name: str) -> None:
+    strategy = strategy_of(toy_config(method={"strategy": name, "options": OPTIONS.get(name, {})}))
+    sites = ("a", "b", "c")
+    state = strategy.initial(beginning(), dict.fromkeys(sites, 2))
+    sent = strategy.instruct(state, "a")
+    update = trained(sent.base, sent.work, sent.adapter, 1)
+    after = strategy.absorb(state, Updates.of(dict.fromkeys(sites, update)))
+    whole = sent.work.trained.into(sent.adapter, update.adapter)
+    for site in sites:
+        found = computed(strategy.instruct(after, site).adapter)
+        for layer, matrix in computed(whole).items():
+            np.testing.assert_allclose(found[layer], matrix, rtol=1e-5, atol=1e-5 * np.abs(matrix).max())
+
+
 @every_strategy
 class TestServer:
     def test_the_order_of_replies_changes_no_bit(self, name: str, tmp_path: Path) -> None:
@@ -81,19 +106,6 @@ class TestServer:
             }
             assert (one.numbers, one.arrays.keys()) == (other.numbers, other.arrays.keys())
             assert all(array.tobytes() == other.arrays[key].tobytes() for key, array in one.arrays.items())
-
-    def test_where_all_sites_send_the_same_it_is_taken(self, name: str) -> None:
-        strategy = strategy_of(toy_config(method={"strategy": name, "options": OPTIONS.get(name, {})}))
-        sites = ("a", "b", "c")
-        state = strategy.initial(beginning(), dict.fromkeys(sites, 2))
-        sent = strategy.instruct(state, "a")
-        update = trained(sent.base, sent.work, sent.adapter, 1)
-        after = strategy.absorb(state, Updates.of(dict.fromkeys(sites, update)))
-        whole = sent.work.trained.into(sent.adapter, update.adapter)
-        for site in sites:
-            found = computed(strategy.instruct(after, site).adapter)
-            for layer, matrix in computed(whole).items():
-                np.testing.assert_allclose(found[layer], matrix, rtol=1e-5, atol=1e-5 * np.abs(matrix).max())
 
     def test_a_site_may_join_late_and_another_stay_away(self, name: str, tmp_path: Path) -> None:
         config = config_of(name, "a", "b", "c", rounds=4, exchange={"deadline": 60.0})
@@ -130,7 +142,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path) -
 
 
 @every_strategy
-@pytest.mark.usefixtures("toy", "without_flushing")
+@pytest.mark.usefixtures("toy", "without_flushing", "warm_workers")
 class TestRuns:
     def test_interrupted_and_resumed_it_ends_with_the_same_bytes(
         self, name: str, finished: dict[str, Path], tmp_path: Path

@@ -11,9 +11,10 @@ import numpy as np
 from fedse.adapters.algebra import factors_of, layers
 from fedse.adapters.lowrank import Term
 from fedse.adapters.state import AdapterState
-from fedse.federation.strategies.averaging import average, server_step
+from fedse.federation.strategies.averaging import average
 from fedse.federation.strategies.base import Sent
 from fedse.federation.strategies.frozen import TRAINED, WithFrozen
+from fedse.federation.strategies.stepping import server_step
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State

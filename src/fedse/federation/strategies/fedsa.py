@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedse.adapters.parts import Trained
-from fedse.federation.strategies.averaging import MeanOfPart
+from fedse.federation.strategies.averaging import Mean
 from fedse.federation.strategies.base import Sent
 from fedse.runs.rounds import State
 
 
 @dataclass(frozen=True)
-class FedSa(MeanOfPart):
+class FedSa(Mean):
     """FedSA-LoRA: sites train A and B; A is averaged, and no B leaves its site.
 
     Sent up and returned: A, about half of the adapter.  There is no common product to be exact about: site k computes
@@ -29,6 +29,7 @@ class FedSa(MeanOfPart):
         """The A factors: what is sent is trained, and B beside it."""
         return Trained(("A",))
 
-    def instruct(self, state: State, site: str) -> Sent:  # noqa: ARG002
+    def instruct(self, state: State, site: str) -> Sent:
         """A; B is the site's own, and trained as well."""
-        return Sent(self.trained(state).of(state.adapter()))
+        whole, shared = super().instruct(state, site), self.trained(state)
+        return Sent(shared.of(whole.adapter), start=whole.start and shared.of(whole.start))

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedse.adapters.parts import Trained
-from fedse.federation.strategies.averaging import MeanOfPart
+from fedse.federation.strategies.averaging import Mean
 from fedse.runs.rounds import State
 
 
 @dataclass(frozen=True)
-class Ffa(MeanOfPart):
+class Ffa(Mean):
     """FFA-LoRA: all sites train B under one A, which stays as it was drawn.
 
     Sent up: B, about half of the adapter.  Returned: B; A once.  Exact: mean(B_k) A = mean(B_k A).  The server's cost

@@ -9,15 +9,15 @@ from typing import ClassVar
 from fedse.adapters.lowrank import nearest, products
 from fedse.adapters.parts import resized
 from fedse.adapters.state import AdapterState
-from fedse.federation.strategies.averaging import CUT, Stepping
 from fedse.federation.strategies.base import Sent
 from fedse.federation.strategies.ranks import as_numbers
+from fedse.federation.strategies.stepping import CUT, ProductStep
 from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 
 
 @dataclass(frozen=True)
-class FlexLora(Stepping):
+class FlexLora(ProductStep):
     """FlexLoRA: the server takes the best adapter of rank ``lora.rank`` for the mean product, by truncated SVD.
 
     A site of rank r has its first r components, which are the best adapter of that rank.

@@ -15,7 +15,7 @@ from fedse.adapters.lowrank import Term, nearest, products
 from fedse.adapters.parts import Trained, side_by_side
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
 from fedse.errors import ConfigError
-from fedse.federation.strategies.averaging import CUT, Stepping
+from fedse.federation.strategies.stepping import CUT, ProductStep
 from fedse.runs.rounds import GLOBAL, State
 
 #: In the state's numbers: how many components are trained.
@@ -23,7 +23,7 @@ TRAINED = "_trained"
 
 
 @dataclass(frozen=True)
-class WithFrozen(Stepping):
+class WithFrozen(ProductStep):
     """Trained components in front, frozen ones behind.
 
     Attributes:

@@ -11,15 +11,15 @@ import numpy as np
 from fedse.adapters.algebra import Matrix, factors_of, layers, product_inner
 from fedse.adapters.parts import Trained, rank_axis, resized
 from fedse.adapters.state import AdapterState
-from fedse.federation.strategies.averaging import Stepping, server_step
 from fedse.federation.strategies.base import Sent
 from fedse.federation.strategies.ranks import as_numbers
+from fedse.federation.strategies.stepping import Central
 from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 
 
 @dataclass(frozen=True)
-class HetLora(Stepping):
+class HetLora(Central):
     """HetLoRA: a site of rank r has the first r components of the global adapter; each is averaged by who has it.
 
     alpha / rank is the same at every site, so that a component counts the same everywhere.  A site weighs as the norm
@@ -41,15 +41,15 @@ class HetLora(Stepping):
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
         """The adapter, and the rank of every site."""
-        return State({GLOBAL: adapter}, numbers=as_numbers(ranks, adapter))
+        return replace(super().initial(adapter, ranks), numbers=as_numbers(ranks, adapter))
 
     def instruct(self, state: State, site: str) -> Sent:
         """As many components as the site has."""
-        return Sent(resized(state.adapter(), int(state.numbers[site])))
+        whole, rank = super().instruct(state, site), int(state.numbers[site])
+        return Sent(resized(whole.adapter, rank), start=whole.start and resized(whole.start, rank))
 
-    def absorb(self, state: State, updates: Updates) -> State:
-        """The step on the means of the components; one that no site sent stays as it is."""
-        start = state.adapter()
+    def combine(self, state: State, start: AdapterState, updates: Updates) -> State:
+        """The means of the components; one that no site sent stays as it is."""
         sums: dict[str, Matrix] = {name: np.zeros(array.shape) for name, array in start.tensors.items()}
         totals = np.zeros(start.meta.rank)
         for update in updates.values():
@@ -64,8 +64,7 @@ class HetLora(Stepping):
             axis, index = rank_axis(name), sent.index(name)
             assert index is not None  # both factors are in it
             means[name][index] = total[index] / np.expand_dims(totals[totals > 0], 1 - axis)
-        stepped = server_step(start, AdapterState(means, start.meta), self.server_lr)
-        return replace(state, adapters={GLOBAL: stepped})
+        return replace(state, adapters={GLOBAL: AdapterState(means, start.meta)})
 
 
 def _norm(adapter: AdapterState) -> float:

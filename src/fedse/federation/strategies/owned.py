@@ -12,8 +12,9 @@ from fedse.adapters.moments import directions, separating, widths
 from fedse.adapters.parts import Trained, fresh_block, random_rows, side_by_side
 from fedse.adapters.state import AdapterState
 from fedse.errors import ConfigError
-from fedse.federation.strategies.averaging import Mean, average, server_step
+from fedse.federation.strategies.averaging import Mean, average
 from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.stepping import distance, server_step, server_step_size
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
@@ -86,6 +87,7 @@ class Owned(Mean):
         shared = self._shared(state)
         own: dict[str, AdapterState] = {}
         told: dict[str, Mapping[str, FloatArray]] = {}
+        start, lengths = shared.of(adapter), list[float]()
 
         def shared_parts() -> Iterator[tuple[float, AdapterState]]:
             for site, update in updates.items():
@@ -94,13 +96,17 @@ class Owned(Mean):
                 else:
                     rank = update.adapter.meta.rank
                     own[site] = Trained(ranks=tuple(range(rank - self.own, rank))).of(update.adapter)
-                yield 1.0, shared.of(update.adapter)
+                part = shared.of(update.adapter)
+                if self.server_lr == "auto":
+                    lengths.append(distance(start, part))
+                yield 1.0, part
 
         mean = average(shared_parts())
-        after = shared.into(adapter, server_step(shared.of(adapter), mean, self.server_lr))
+        step, noted = server_step_size(self.server_lr, lengths, start, mean)
+        after = shared.into(adapter, server_step(start, mean, step))
         for site, block in own.items():
             after = self._owned(state, site).into(after, block)
-        stepped = replace(state, adapters={GLOBAL: after})
+        stepped = replace(state, adapters={GLOBAL: after}, numbers={**state.numbers, **noted})
         return self._separated(stepped, told) if told else stepped
 
     def _separated(self, state: State, told: Mapping[str, Mapping[str, FloatArray]]) -> State:

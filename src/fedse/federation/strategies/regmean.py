@@ -11,8 +11,9 @@ import numpy as np
 from fedse.adapters.algebra import Matrix, layers
 from fedse.adapters.parts import Trained
 from fedse.adapters.state import SUFFIX_B, AdapterState
-from fedse.federation.strategies.averaging import MeanOfPart, average, server_step
+from fedse.federation.strategies.averaging import average
 from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.stepping import Central
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
@@ -22,7 +23,7 @@ _UNSEEN = 1e-6
 
 
 @dataclass(frozen=True)
-class RegMean(MeanOfPart):
+class RegMean(Central):
     """LoRM: B that answers best to the inputs of all sites, B* = (Σ B_k G_k)(Σ G_k)⁺ with G_k = A E_k[x xᵀ] Aᵀ.
 
     It minimises Σ_k E_k‖(B − B_k) A x‖², so that a site decides on the directions in which its inputs lie.  In
@@ -52,10 +53,9 @@ class RegMean(MeanOfPart):
         sent = super().instruct(state, site)
         return replace(sent, work=Work(trained=sent.work.trained, moments="adapter"))
 
-    def absorb(self, state: State, updates: Updates) -> State:
-        """The step on the mean of A and on B*."""
-        adapter, part = state.adapter(), self.trained(state)
-        names = layers(adapter)
+    def combine(self, state: State, start: AdapterState, updates: Updates) -> State:  # noqa: ARG002
+        """The mean of A, and B*."""
+        names = layers(state.adapter())
         answers: dict[str, Matrix] = dict.fromkeys(names, np.zeros(()))
         moments: dict[str, Matrix] = dict.fromkeys(names, np.zeros(()))
 
@@ -75,5 +75,4 @@ class RegMean(MeanOfPart):
             best[layer + SUFFIX_B] = (factor_b + (answers[layer] - factor_b @ moments[layer]) @ inverse).astype(
                 np.float32
             )
-        stepped = server_step(part.of(adapter), AdapterState(best, mean.meta), self.server_lr)
-        return replace(state, adapters={GLOBAL: part.into(adapter, stepped)})
+        return replace(state, adapters={GLOBAL: AdapterState(best, mean.meta)})
