@@ -44,7 +44,7 @@ def test_the_weighted_mean_weighs_by_examples() -> None:
         np.testing.assert_allclose(array, (one + 3 * three) / 4, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["mean", "weighted_mean", "isolated", "momentum"])
+@pytest.mark.parametrize("name", ["mean", "weighted_mean", "isolated", "fedavgm"])
 @pytest.mark.usefixtures("toy")
 def test_the_order_of_replies_does_not_matter_bit_for_bit(name: str) -> None:
     # Values that cancel, so that the order of the sum shows even after rounding to float32.

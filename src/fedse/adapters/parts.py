@@ -6,14 +6,16 @@ be cut along its rank into blocks, and blocks put side by side are one adapter (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedse.adapters.algebra import FACTORS, Factor
-from fedse.adapters.state import SUFFIX_A, AdapterMeta, AdapterState
+from fedse.adapters.moments import widths
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.errors import AdapterError
+from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
 
 
@@ -72,7 +74,7 @@ class Trained:
             raise AdapterError(f"an adapter has no such part: {problem}", "mend the strategy")
         indices = {name: self.index(name) for name in adapter.tensors}
         tensors = {name: adapter.tensors[name][index] for name, index in indices.items() if index is not None}
-        return AdapterState(tensors, adapter.meta if self.ranks is None else _of_rank(adapter.meta, len(self.ranks)))
+        return AdapterState(tensors, adapter.meta if self.ranks is None else of_rank(adapter.meta, len(self.ranks)))
 
     def into(self, adapter: AdapterState, part: AdapterState) -> AdapterState:
         """The adapter with this part replaced; the inverse of :meth:`of`."""
@@ -114,9 +116,47 @@ def side_by_side(blocks: Iterable[AdapterState]) -> AdapterState:
     tensors = {
         name: np.concatenate([part.tensors[name] for part in parts], axis=rank_axis(name)) for name in first.tensors
     }
-    return AdapterState(tensors, _of_rank(first.meta, sum(part.meta.rank for part in parts)))
+    return AdapterState(tensors, of_rank(first.meta, sum(part.meta.rank for part in parts)))
 
 
-def _of_rank(meta: AdapterMeta, rank: int) -> AdapterMeta:
+def random_rows(like: AdapterState, rank: int, *stream: str | int) -> dict[str, FloatArray]:
+    """Layer → rows of a fresh A, shape (rank, in), uniform within ±1/√in.
+
+    Args:
+        like: has the layers.
+        rank: how many rows.
+        stream: names what is random, so that it is the same wherever it is drawn.
+    """
+    return {
+        layer: numpy_generator(*stream, layer).uniform(-1, 1, (rank, width)).astype(np.float32) / np.sqrt(width)
+        for layer, width in widths(like).items()
+    }
+
+
+def fresh_block(like: AdapterState, rows: Mapping[str, FloatArray]) -> AdapterState:
+    """A block with these rows of A and a B of zero, so that it changes nothing yet; the scaling is that of ``like``."""
+    tensors: dict[str, FloatArray] = {}
+    for layer, factor_a in rows.items():
+        tensors[layer + SUFFIX_A] = np.asarray(factor_a, dtype=np.float32)
+        tensors[layer + SUFFIX_B] = np.zeros((len(like.tensors[layer + SUFFIX_B]), len(factor_a)), dtype=np.float32)
+    [rank] = {len(factor_a) for factor_a in rows.values()}
+    return AdapterState(tensors, of_rank(like.meta, rank))
+
+
+def resized(adapter: AdapterState, rank: int) -> AdapterState:
+    """The first components of an adapter, or all of them and zeros behind; the scaling stays."""
+    if rank == adapter.meta.rank:
+        return adapter
+    if rank < adapter.meta.rank:
+        return Trained(ranks=tuple(range(rank))).of(adapter)
+    more = (0, rank - adapter.meta.rank)
+    tensors = {
+        name: np.pad(array, [more if axis == rank_axis(name) else (0, 0) for axis in (0, 1)])
+        for name, array in adapter.tensors.items()
+    }
+    return AdapterState(tensors, of_rank(adapter.meta, rank))
+
+
+def of_rank(meta: AdapterMeta, rank: int) -> AdapterMeta:
     """Another rank with the same scaling."""
     return replace(meta, rank=rank, alpha=meta.scaling * rank)

@@ -1,9 +1,10 @@
-"""Element-wise averages of the A and the B factors, and the server's step.
+"""Element-wise averages of the A and the B factors, and their sum.
 
 The mean of the factors is not the factors of the mean: with drifts A_k − Ā and B_k − B̄ of the sites,
 Σ p_k B_k A_k − B̄ Ā = Σ p_k (B_k − B̄)(A_k − Ā), which is of second order in the drift.  Fed-SE accepts this error.
 
 Sums are formed in float64 and rounded once to float32, so that the mean of equal adapters is that adapter, bit for bit.
+All of them go over the updates once, and hold one sum and one update.
 """
 
 from __future__ import annotations
@@ -18,61 +19,34 @@ import numpy as np
 from fedse.adapters.checks import in_words, shape_problems
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
-from fedse.federation.strategies.base import Sent, Strategy
+from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.stepping import INITIAL, Central, flat, server_step, unflat
 from fedse.federation.strategies.updates import Updates
+from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
-from fedse.types import FloatArray
 
-#: The adapter that the run began with; no site's name begins so.
-INITIAL = "_initial"
-
-_Float64Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+__all__ = ["INITIAL", "FedProx", "Mean", "Sum", "WeightedMean", "average", "server_step"]
 
 
 @dataclass(frozen=True)
-class Mean(Strategy):
+class Mean(Central):
     """Fed-SE: every site counts the same, (1/K) Σ_k φ_k, whatever its number of successes.
 
-    Attributes:
-        server_lr: the server's step on the mean change; 1 takes the mean as it is.
-        restart: local updates begin from the initial adapter in every round, and the server's step with them;
-            exploration plays with the current adapter either way.
+    Sent and returned: both factors.  Cost: K·P additions.
     """
-
-    server_lr: float = 1.0
-    restart: bool = False
 
     name: ClassVar[str] = "mean"
     citation: ClassVar[str] = "Fed-SE: Chen et al. 2025, arXiv 2512.08870"
 
-    def __post_init__(self) -> None:
-        if not 0 < self.server_lr < math.inf:
-            raise ConfigError(
-                f"server_lr is {self.server_lr}", "set method.options.server_lr to a finite number above 0"
-            )
-
-    def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:  # noqa: ARG002
-        """The initial adapter; kept for good where updates restart from it."""
-        return State({GLOBAL: adapter} | ({INITIAL: adapter} if self.restart else {}))
-
-    def instruct(self, state: State, site: str) -> Sent:
-        """The global adapter, and where the update begins."""
-        return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
-
-    def absorb(self, state: State, updates: Updates) -> State:
-        """The server's step towards the weighted mean of the updates."""
-        start = state.adapters[INITIAL if self.restart else GLOBAL]
+    def combine(self, state: State, start: AdapterState, updates: Updates) -> State:  # noqa: ARG002
+        """The weighted mean of the updates."""
         weights = self.weights(updates.scalars)
-        combined = average((weights[site], update.adapter) for site, update in updates.items())
-        return replace(state, adapters={**state.adapters, GLOBAL: server_step(start, combined, self.server_lr)})
+        mean = average((weights[site], update.adapter) for site, update in updates.items())
+        return replace(state, adapters={GLOBAL: mean})
 
     def weights(self, scalars: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
         """One for every site."""
         return dict.fromkeys(scalars, 1.0)
-
-    def begins_at(self, number: int) -> int:
-        """The beginning where updates restart, else the round before."""
-        return 0 if self.restart else number - 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +66,49 @@ class WeightedMean(Mean):
         return {site: told["examples"] / largest if largest else 1.0 for site, told in scalars.items()}
 
 
+@dataclass(frozen=True)
+class Sum(Mean):
+    """Task arithmetic: φ + server_lr · Σ_k D_k, which is the mean with a step of K.
+
+    Nothing that one site alone has learnt is diluted, and what K sites have learnt alike counts K times.
+    """
+
+    name: ClassVar[str] = "sum"
+    citation: ClassVar[str] = "Task arithmetic: Ilharco et al. 2023, arXiv 2212.04089"
+
+    def combine(self, state: State, start: AdapterState, updates: Updates) -> State:
+        """The sum of the changes."""
+        mean = super().combine(state, start, updates).adapter()
+        return replace(state, adapters={GLOBAL: server_step(start, mean, float(len(updates)))})
+
+
+@dataclass(frozen=True)
+class FedProx(Mean):
+    """The mean of updates that are pulled back to where they began: each site minimises f_k(θ) + μ/2 ‖θ − φ‖².
+
+    AdamW normalises gradients and would normalise the pull away, so it is decoupled, as weight decay is: after every
+    step θ ← θ − lr·μ·(θ − φ).  Over the steps of an update with learning rates lr_t a drift so shrinks by a factor of
+    about exp(−μ Σ lr_t), if nothing renews it.
+
+    Attributes:
+        mu: μ; 0 is the mean.  With Σ lr_t = 10⁻², a value of 10 is a pull of a tenth.
+    """
+
+    mu: float = 10.0
+
+    name: ClassVar[str] = "fedprox"
+    citation: ClassVar[str] = "FedProx: Li et al. 2020, arXiv 1812.06127"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.mu < math.inf:
+            raise ConfigError(f"mu is {self.mu}", "set method.options.mu to a finite number, 0 or more")
+
+    def instruct(self, state: State, site: str) -> Sent:
+        """The global adapter, and the pull."""
+        return replace(super().instruct(state, site), work=Work(proximal=self.mu))
+
+
 def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     """Σ w_k φ_k / Σ w_k, summed in the order of the terms.
 
@@ -106,7 +123,7 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     rest = iter(terms)
     total, first = next(rest)
     # Begun with the first term rather than with zero, which would turn −0 into +0.
-    exact = _flat(first)
+    exact = flat(first)
     exact *= total
     term = np.empty_like(exact)
     for weight, adapter in rest:
@@ -116,52 +133,9 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
                 f"these adapters have no mean: {in_words(problems)}", "bring all to the same names and shapes first"
             )
         total += weight
-        _flat(adapter, out=term)
+        flat(adapter, out=term)
         if weight != 1.0:
             term *= weight
         exact += term
     exact /= total
-    ends = np.cumsum([tensor.size for tensor in first.tensors.values()])
-    averaged = {
-        name: _to_float32(name, part.reshape(tensor.shape))
-        for (name, tensor), part in zip(first.tensors.items(), np.split(exact, ends[:-1]), strict=True)
-    }
-    return AdapterState(averaged, first.meta)
-
-
-def _flat(adapter: AdapterState, out: _Float64Array | None = None) -> _Float64Array:
-    """All values in the order of the names, in one array: many small tensors would each cost a call."""
-    tensors = [tensor.reshape(-1) for tensor in adapter.tensors.values()]
-    return np.concatenate(tensors, dtype=np.float64) if out is None else np.concatenate(tensors, out=out)
-
-
-def server_step(start: AdapterState, combined: AdapterState, server_lr: float) -> AdapterState:
-    """The next adapter, φ + server_lr · (φ̄ − φ); a step of 1 gives exactly ``combined``.
-
-    The mean delta seen as a pseudo-gradient is from Reddi et al. 2021, "Adaptive Federated Optimization",
-    arXiv 2003.00295; a step above 1 counters the dilution of early updates by averaging.
-
-    Args:
-        start: φ, the adapter that the updates began from.
-        combined: φ̄, with the same names and shapes.
-        server_lr: the step, > 0.
-
-    Raises:
-        AdapterError: if the step leaves the range of float32.
-    """
-    if server_lr == 1.0:
-        return combined
-    stepped: dict[str, FloatArray] = {}
-    for name, tensor in start.tensors.items():
-        exact = tensor.astype(np.float64)
-        exact += server_lr * (combined.tensors[name].astype(np.float64) - exact)
-        stepped[name] = _to_float32(name, exact)
-    return AdapterState(stepped, combined.meta)
-
-
-def _to_float32(name: str, exact: _Float64Array) -> FloatArray:
-    with np.errstate(over="ignore"):
-        rounded = exact.astype(np.float32)
-    if not np.isfinite(rounded).all():
-        raise AdapterError(f"{name} leaves the range of float32 in aggregation", "lower method.options.server_lr")
-    return rounded
+    return unflat(exact, first)

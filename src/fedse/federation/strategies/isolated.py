@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedse.adapters.state import AdapterState
-from fedse.federation.strategies.averaging import INITIAL
 from fedse.federation.strategies.base import Sent, Strategy
+from fedse.federation.strategies.stepping import INITIAL
 from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import GLOBAL, State
 

@@ -9,15 +9,15 @@ from typing import ClassVar
 import numpy as np
 
 from fedse.adapters.moments import directions, separating, widths
-from fedse.adapters.parts import Trained, side_by_side
-from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
+from fedse.adapters.parts import Trained, fresh_block, random_rows, side_by_side
+from fedse.adapters.state import AdapterState
 from fedse.errors import ConfigError
-from fedse.federation.strategies.averaging import Mean, average, server_step
+from fedse.federation.strategies.averaging import Mean, average
 from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.stepping import distance, server_step, server_step_size
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
-from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
 
 #: In the state's arrays: the sum of the moments of a layer over the sites that told them.
@@ -70,7 +70,7 @@ class Owned(Mean):
                 "raise lora.rank, or set method.options.own nearer to 0.5",
             )
         sites = sorted(ranks)
-        blocks = [_block(adapter, own, _random_rows(adapter, site, own)) for site in sites]
+        blocks = [fresh_block(adapter, random_rows(adapter, own, "owned", site)) for site in sites]
         begins = {site: float(rank - own + index * own) for index, site in enumerate(sites)}
         whole = side_by_side([Trained(ranks=tuple(range(rank - own))).of(adapter), *blocks])
         return State({GLOBAL: whole}, numbers={_SHARED: float(rank - own), _OWN: float(own), **begins})
@@ -85,6 +85,7 @@ class Owned(Mean):
         adapter, shared = state.adapter(), self._shared(state)
         own: dict[str, AdapterState] = {}
         told: dict[str, Mapping[str, FloatArray]] = {}
+        start, lengths = shared.of(adapter), list[float]()
 
         def shared_parts() -> Iterator[tuple[float, AdapterState]]:
             for site, update in updates.items():
@@ -93,13 +94,17 @@ class Owned(Mean):
                     told[site] = update.tensors
                 else:
                     own[site] = self._owned(state, site).of(whole)
-                yield 1.0, shared.of(whole)
+                part = shared.of(whole)
+                if self.server_lr == "auto":
+                    lengths.append(distance(start, part))
+                yield 1.0, part
 
         mean = average(shared_parts())
-        after = shared.into(adapter, server_step(shared.of(adapter), mean, self.server_lr))
+        step, noted = server_step_size(self.server_lr, lengths, start, mean)
+        after = shared.into(adapter, server_step(start, mean, step))
         for site, block in own.items():
             after = self._owned(state, site).into(after, block)
-        stepped = replace(state, adapters={GLOBAL: after})
+        stepped = replace(state, adapters={GLOBAL: after}, numbers={**state.numbers, **noted})
         return self._separated(stepped, told) if told else stepped
 
     def _part(self, state: State, site: str) -> Trained:
@@ -125,7 +130,7 @@ class Owned(Mean):
             for layer, width in widths(adapter).items():
                 basis = separating(moments[layer], sums[_SUM + layer] / count, own)
                 rows[layer] = np.float32(_ROW_LENGTH) * (basis @ directions(layer, width, self.moments))
-            adapter = self._owned(state, site).into(adapter, _block(adapter, own, rows))
+            adapter = self._owned(state, site).into(adapter, fresh_block(adapter, rows))
         numbers = {**state.numbers, _TOLD: count, **{_HAS + site: 1.0 for site in told}}
         return State({GLOBAL: adapter}, sums, numbers)
 
@@ -138,21 +143,3 @@ class Owned(Mean):
     def _owned(self, state: State, site: str) -> Trained:
         begin = int(state.numbers[site])
         return Trained(ranks=tuple(range(begin, begin + int(state.numbers[_OWN]))))
-
-
-def _random_rows(adapter: AdapterState, site: str, own: int) -> dict[str, FloatArray]:
-    """Layer → rows of a fresh A, shape (own, in), uniform within ±1/√in."""
-    return {
-        layer: numpy_generator("owned", site, layer).uniform(-1, 1, (own, width)).astype(np.float32) / np.sqrt(width)
-        for layer, width in widths(adapter).items()
-    }
-
-
-def _block(like: AdapterState, rank: int, rows: Mapping[str, FloatArray]) -> AdapterState:
-    """A block with these rows of A, whose B is zero."""
-    meta = replace(like.meta, rank=rank, alpha=like.meta.scaling * rank)
-    tensors: dict[str, FloatArray] = {}
-    for layer, factor_a in rows.items():
-        tensors[layer + SUFFIX_A] = np.asarray(factor_a, dtype=np.float32)
-        tensors[layer + SUFFIX_B] = np.zeros((like.tensors[layer + SUFFIX_B].shape[0], rank), dtype=np.float32)
-    return AdapterState(tensors, meta)
