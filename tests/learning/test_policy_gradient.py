@@ -133,6 +133,14 @@ def test_a_stream_with_little_in_it_gives_what_it_has() -> None:
         assert len(batch) == 4
 
 
+def test_a_batch_is_never_empty_however_long_its_examples_are() -> None:
+    """One that is longer than two batches uses up the shares of the next; every optimizer step still has something."""
+    streams = [Stream.DEMONSTRATION, Stream.DEMONSTRATION]
+    made = list(islice(mixed_batches([250, 30], streams, {Stream.DEMONSTRATION: 1.0}, 100, seed=0), 20))
+    assert all(made)
+    assert {index for batch in made for index in batch} == {0, 1}
+
+
 @pytest.mark.parametrize(
     ("streams", "settings", "expected"),
     [

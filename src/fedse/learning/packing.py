@@ -157,6 +157,7 @@ def mixed_batches(
 
     Each stream goes through passes without replacement of its own.  Over the batches the costs that were drawn of a
     stream keep to its share of ``size``; no index comes twice in a batch, so a stream with little in it gives less.
+    No batch is empty.
 
     Args:
         costs: of each example.
@@ -180,7 +181,8 @@ def mixed_batches(
                     drawn[stream] += costs[index]
             drawn[stream] = max(drawn[stream], due)  # what a stream with little in it could not give is not made up for
             batch += seen
-        yield sorted(batch)
+        if batch:  # examples that are longer than a batch may have used up the shares of the next one, too
+            yield sorted(batch)
 
 
 def _endless(indices: Sequence[int], seed: int, stream: Stream) -> Iterator[int]:
