@@ -28,7 +28,7 @@ def test_separating_directions_see_the_owner_and_not_the_others() -> None:
     sites = [shared + moments_of(slice(8 + 4 * k, 12 + 4 * k)) for k in range(4)]
     mean = np.mean(sites, axis=0)
     for k, own in enumerate(sites):
-        rows = separating(own, mean, 4)
+        rows = separating(own, mean, 4, ridge=0.01)
         np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)
         seen = [float(np.trace(rows @ site @ rows.T)) for site in sites]
         assert seen[k] > 0.9 * 4
@@ -36,5 +36,5 @@ def test_separating_directions_see_the_owner_and_not_the_others() -> None:
 
 
 def test_without_a_difference_any_directions_do() -> None:
-    rows = separating(moments_of(slice(0, 8)), moments_of(slice(0, 8)), 4)
+    rows = separating(moments_of(slice(0, 8)), moments_of(slice(0, 8)), 4, ridge=0.01)
     np.testing.assert_allclose(rows @ rows.T, np.eye(4), atol=1e-5)

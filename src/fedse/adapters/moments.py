@@ -25,7 +25,7 @@ def directions(layer: str, width: int, count: int) -> FloatArray:
     return found
 
 
-def separating(own: FloatArray, all_sites: FloatArray, rank: int, *, ridge: float = 1e-2) -> FloatArray:
+def separating(own: FloatArray, all_sites: FloatArray, rank: int, *, ridge: float) -> FloatArray:
     """Directions in which a site's inputs are large beside those of all sites, orthonormal, shape (rank, m).
 
     They span the leading generalised eigenvectors of (M_own, M_all + ridge · mean(diag M_all) · 1).  A block whose A

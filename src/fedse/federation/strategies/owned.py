@@ -51,11 +51,13 @@ class Owned(Mean):
     Attributes:
         own: share of the ``lora.rank`` components that are a site's own; the others are shared.
         moments: random directions in which inputs are told; 0: blocks begin with random A.
+        ridge: the larger it is, the more of its owner's inputs a block sees, and the more of others'.
         server_lr: the server's step on the shared block.
     """
 
     own: float = 0.75
     moments: int = 192
+    ridge: float = 0.1
 
     name: ClassVar[str] = "owned"
     citation: ClassVar[str] = "fedse; after OSRM (arXiv 2505.22934) and FedALT (arXiv 2503.11880)"
@@ -128,7 +130,7 @@ class Owned(Mean):
         for site, moments in told.items():
             rows = {}
             for layer, width in widths(adapter).items():
-                basis = separating(moments[layer], sums[_SUM + layer] / count, own)
+                basis = separating(moments[layer], sums[_SUM + layer] / count, own, ridge=self.ridge)
                 rows[layer] = np.float32(_ROW_LENGTH) * (basis @ directions(layer, width, self.moments))
             adapter = self._owned(state, site).into(adapter, fresh_block(adapter, rows))
         numbers = {**state.numbers, _TOLD: count, **{_HAS + site: 1.0 for site in told}}
