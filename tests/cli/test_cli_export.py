@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fedse.adapters.files import load_adapter
 from fedse.storage import read_json
 from helpers.cli_calls import Cli
 
@@ -33,6 +34,18 @@ def test_an_adapter_and_a_model_are_exported_with_their_cards(cli: Cli, run: Pat
     assert "# tiny, round 1" in (tmp_path / "model" / "README.md").read_text()
 
 
+def test_an_adapter_is_compressed_and_its_card_says_that_it_was_not_measured(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    result = cli("export", run, "-o", tmp_path, "--rank", 2)
+    assert result.exit_code == 0, result.output
+    assert "Compressed to rank 2" in result.stdout
+    assert load_adapter(tmp_path).meta.rank == read_json(tmp_path / "adapter_config.json")["r"] == 2
+    card = (tmp_path / "README.md").read_text()
+    assert "was compressed to rank 2" in card
+    assert "success_rate" not in card
+
+
 def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="needs pyarrow: fedse[parquet]")
     pytest.importorskip("tensorboard", reason="needs tensorboard: fedse[tensorboard]")
@@ -55,6 +68,8 @@ def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Pat
         (("--tensorboard", "logs", "--base", "x"), "--base has no effect without --out"),
         (("-o", "out", "--round", 7), "has no round 7"),
         (("-o", "out", "--client", "site"), "leave --client out"),
+        (("-o", "out", "--rank", 99), "cannot be compressed to rank 99"),
+        (("--metrics", "metrics.csv", "--rank", 2), "--rank has no effect without --out"),
         (("-o", "out", "--merged", "--base", "x"), "--base is a field of an adapter"),
     ],
 )

@@ -14,6 +14,7 @@ import numpy as np
 from fedse.adapters.algebra import Matrix, factors_of, layers
 from fedse.adapters.parts import of_rank
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
+from fedse.errors import AdapterError
 from fedse.types import FloatArray
 
 #: Factors B, shape (out, r), and A, shape (r, in), of one product.
@@ -54,6 +55,20 @@ def products(weighted: Sequence[tuple[float, AdapterState]]) -> dict[str, Iterat
             yield weight * factor_b, factor_a
 
     return {layer: of(layer) for layer in layers(weighted[0][1])}
+
+
+def compressed(adapter: AdapterState, rank: int) -> tuple[AdapterState, float]:
+    """The nearest adapter of a lower rank, and how much was cut off; see :func:`nearest`.
+
+    Raises:
+        AdapterError: if the adapter has no more components than that.
+    """
+    if not 0 < rank < adapter.meta.rank:
+        raise AdapterError(
+            f"an adapter of rank {adapter.meta.rank} cannot be compressed to rank {rank}",
+            f"choose a rank from 1 to {adapter.meta.rank - 1}, or leave it as it is",
+        )
+    return nearest(products([(1.0, adapter)]), rank, adapter.meta)
 
 
 def nearest(terms: Mapping[str, Iterable[Term]], rank: int, like: AdapterMeta) -> tuple[AdapterState, float]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "fedse export runs/quickstart-seed0 -o my-adapter",
     "fedse export runs/quickstart-seed0 --merged -o my-model",
+    "fedse export runs/nano-fed-se-plus-seed0 --rank 16 -o small-adapter",
     "fedse export runs/local-seed0 --client maze --round 3 -o maze-adapter",
     "fedse export runs/quickstart-seed0 runs/quickstart-seed1 --metrics metrics.parquet",
     "fedse export runs/quickstart-seed0 --tensorboard logs",
@@ -41,6 +42,10 @@ def export(
     base: Annotated[
         str | None, Option(help="What the adapter calls its base model.", show_default="its Hugging Face id or path")
     ] = None,
+    rank: Annotated[
+        int | None,
+        Option(min=1, help="Compress the adapter to this rank, by truncated SVD.", show_default="its own"),
+    ] = None,
     metrics: Annotated[
         list[Path] | None, Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
     ] = None,
@@ -58,7 +63,7 @@ def export(
     if out is not None and len(folders) != 1:
         raise ConfigError("--out takes the adapter of one run", "name one run, or leave --out away")
     if out is None:
-        idle = {"--merged": merged, "--round": number, "--client": client, "--base": base}
+        idle = {"--merged": merged, "--round": number, "--client": client, "--base": base, "--rank": rank}
         refuse_idle(idle, "without --out", "add --out DIR, or leave it out")
     for path in metrics or []:
         if path.suffix not in _KINDS:
@@ -67,7 +72,7 @@ def export(
         raise ConfigError("--base is a field of an adapter's configuration", "leave it away, or export the adapter")
     runs = read_runs(folders)
     if out is not None:
-        _export_model(runs[0], number, client, out, base, merged=merged)
+        _export_model(runs[0], number, client, out, base, rank, merged=merged)
     for path in metrics or []:
         (write_parquet if path.suffix == ".parquet" else write_csv)(path, runs)
         say(f"The metrics are in {path}")
@@ -76,8 +81,16 @@ def export(
 
 
 def _export_model(
-    run: Run, number: int | None, client: str | None, out: Path, base: str | None, *, merged: bool
+    run: Run,
+    number: int | None,
+    client: str | None,
+    out: Path,
+    base: str | None,
+    rank: int | None,
+    *,
+    merged: bool,
 ) -> None:
+    from fedse.adapters.lowrank import compressed
     from fedse.export import Origin, export_adapter, export_merged
 
     last = run.records[-1].round
@@ -86,7 +99,11 @@ def _export_model(
         raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds 0 to {last}")
     adapter = subject.of_run(run, chosen, client).adapter
     assert adapter is not None  # a run folder's subject has one
-    origin = Origin(run, chosen, client or "", adapter)
+    cut = 0.0
+    if rank is not None:
+        adapter, cut = compressed(adapter, rank)
+        say(f"Compressed to rank {rank}: {cut:.1%} of the adapter's change of the weights is lost")
+    origin = Origin(run, chosen, client or "", adapter, cut)
     if merged:
         models.ensure(run.config.model)
         export_merged(origin, out)

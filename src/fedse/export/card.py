@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ from fedse.config import ClientConfig
 from fedse.evaluation.rates import MEANS
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.progress import Phase
+from fedse.results.exchange import UP, traffic
 from fedse.results.formatting import counted, markdown_table, percent, rate_with_interval
 from fedse.results.method import has_own_adapters, scalar_names, starting_round
 from fedse.results.words import (
@@ -80,7 +82,7 @@ def _header(origin: Origin, kind: Kind) -> str:
             metric_value=round(rate.rate, 4),
         )
         for label, rate in origin.after.items()
-        if rate.episodes
+        if rate.episodes and not origin.cut
     ]
     data = ModelCardData(
         base_model=hub_id(config.model.name),
@@ -171,6 +173,11 @@ def _method(origin: Origin) -> str:
 
 def _results(origin: Origin) -> str:
     config = origin.run.config
+    if origin.cut:
+        return (
+            f"The adapter was compressed to rank {origin.adapter.meta.rank}, which cut {origin.cut:.1%} of its change of "
+            f"the weights. What is left was not evaluated."
+        )
     if not origin.after:
         return f"The adapter of round {origin.round} was not evaluated."
     rows = [
@@ -206,11 +213,12 @@ def _left_the_sites(origin: Origin) -> str:
             "on its own experience."
         )
     names = scalar_names(config)
-    numbers = f"; with each, {', '.join(names)} as a number" if names else " and nothing else"
-    size = origin.adapter.nbytes / 2**20
+    numbers = f"; with each, {', '.join(names)} as a number" if names else ""
+    sizes = [size for (_, _, way), size in traffic(origin.run).items() if way == UP]
+    size = f", {statistics.fmean(sizes) / 2**20:.2f} MiB on average" if sizes else ""
     return (
-        f"In each round the adapter of each site, {size:.2f} MiB in float32{numbers}. Instructions, observations, "
-        f"thoughts, actions and success of single episodes stayed at their sites."
+        f"In each round the update that the strategy {config.method.strategy} asks of each site{size}{numbers}. "
+        f"Instructions, observations, thoughts, actions and success of single episodes stayed at their sites."
     )
 
 

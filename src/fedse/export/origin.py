@@ -21,12 +21,14 @@ class Origin:
         run: as read from its folder.
         round, adapter: the adapter is that after this round.
         client: the site whose own adapter it is; empty for the one that all sites have.
+        cut: share of the adapter's change of the weights that compressing it has cut off.
     """
 
     run: Run
     round: int
     client: str
     adapter: AdapterState
+    cut: float = 0.0
 
     @property
     def before(self) -> Mapping[str, SuccessRate]:
