@@ -59,7 +59,8 @@ def test_a_round_without_evaluation_claims_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "left"),
     [
-        ({}, "and nothing else"),
+        ({}, "the update that the strategy mean asks of each site, 0."),
+        ({"strategy": "ffa"}, "the update that the strategy ffa asks of each site, 0."),
         ({"strategy": "weighted_mean"}, "with each, examples as a number"),
     ],
 )

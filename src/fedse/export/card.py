@@ -174,9 +174,10 @@ def _method(origin: Origin) -> str:
 def _results(origin: Origin) -> str:
     config = origin.run.config
     if origin.cut:
+        rank = origin.adapter.meta.rank
         return (
-            f"The adapter was compressed to rank {origin.adapter.meta.rank}, which cut {origin.cut:.1%} of its change of "
-            f"the weights. What is left was not evaluated."
+            f"The adapter was compressed to rank {rank}, which cut {origin.cut:.1%} of its change of the weights. What is "
+            f"left was not evaluated."
         )
     if not origin.after:
         return f"The adapter of round {origin.round} was not evaluated."
