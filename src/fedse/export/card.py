@@ -176,8 +176,8 @@ def _results(origin: Origin) -> str:
     if origin.cut:
         rank = origin.adapter.meta.rank
         return (
-            f"The adapter was compressed to rank {rank}, which cut {origin.cut:.1%} of its change of the weights. What is "
-            f"left was not evaluated."
+            f"The adapter was compressed to rank {rank}, which cut {origin.cut:.1%} of its change of the weights. "
+            f"What is left was not evaluated."
         )
     if not origin.after:
         return f"The adapter of round {origin.round} was not evaluated."
