@@ -183,7 +183,7 @@ def test_a_template_may_need_what_several_families_do(tokenizer: PreTrainedToken
             "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}",
             r"'\\n'",
         ),
-        ("{% for m in messages %}{{ '<|im_start|>' + m.content + '|' }}{% endfor %}", r"'\|'"),
+        ("{% for m in messages %}{{ '<|im_start|>' + m.content + '|' }}{% endfor %}{{ '<|im_start|>' }}", r"'\|'"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}", "'x'"),  # the next observation
     ],
 )
