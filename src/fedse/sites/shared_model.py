@@ -10,6 +10,7 @@ from fedse.adapters.state import AdapterState
 from fedse.agent import Renderer, renderer_for
 from fedse.config import RolloutConfig, RunConfig
 from fedse.errors import ConfigError
+from fedse.learning.loss import check_packing
 from fedse.models.base import load_base
 from fedse.models.lora import LoraModel
 from fedse.rollout.endpoint.player import EndpointPlayer
@@ -39,12 +40,13 @@ class SharedModel:
                 temporary one.
 
         Raises:
-            ModelError: if the base model cannot be loaded.
+            ModelError: if the base model cannot be loaded, or would not be trained and played as what it is.
             AdapterError: if it cannot be adapted as configured.
             ConfigError: if the key of the endpoint that plays is not there.
         """
         lora = LoraModel(load_base(config.model), config.lora)
         renderer = renderer_for(lora.base.tokenizer)
+        check_packing(lora.base.model)
         return cls(lora, renderer, _player(lora, renderer, config.rollout, folder))
 
     def initial_adapter(self, config: RunConfig) -> AdapterState:
