@@ -26,7 +26,7 @@ from fedse.models.plain import as_wide, refuse_variants
 
 PACKED_ATTENTION = "fedse-packed"
 #: Not handed down as a keyword: not every family passes on what it does not know.
-_LAYOUT: ContextVar[PackedLayout] = ContextVar("layout")
+LAYOUT: ContextVar[PackedLayout] = ContextVar("layout")
 _BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
 _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
 
@@ -34,11 +34,11 @@ _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabiliti
 @contextmanager
 def laid_out(layout: PackedLayout) -> Iterator[None]:
     """Inside the block forward passes are over a row with this layout."""
-    before = _LAYOUT.set(layout)
+    before = LAYOUT.set(layout)
     try:
         yield
     finally:
-        _LAYOUT.reset(before)
+        LAYOUT.reset(before)
 
 
 def packed_attention(
@@ -63,7 +63,7 @@ def packed_attention(
     Raises:
         ModelError: if the model needs something else than plain causal attention.
     """
-    layout = _LAYOUT.get()
+    layout = LAYOUT.get()
     if attention_mask is not None:
         raise ModelError(
             f"{type(module).__name__} brings a mask of its own, besides who sees whom in a packed row",

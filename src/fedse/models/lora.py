@@ -222,11 +222,17 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             "use the existing LoraModel and load() another state, or load the base model anew",
         )
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
+    if not linears:
+        raise AdapterError(
+            f"{type(model).__name__} has no torch.nn.Linear layer to adapt besides its output embedding",
+            "take a base model of another family: docs/models.md lists what works",
+        )
     if wanted == "all-linear":
-        linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
-        names = {path.rpartition(".")[2] for path in linears}
+        names, mend = {path.rpartition(".")[2] for path in linears}, "name the layers to adapt in lora.target_modules"
     else:
         names = {wanted} if isinstance(wanted, str) else set(wanted)
+        mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'"
     for name in sorted(names):
         matches = [path for path in modules if path == name or path.endswith(f".{name}")]
         unfit = [path for path in matches if type(modules[path]) is not nn.Linear or modules[path] is head]
@@ -235,10 +241,7 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             if unfit:
                 odd = modules[unfit[0]]
                 found = f"{unfit[0]} is {'the output embedding' if odd is head else f'a {type(odd).__name__}'}"
-            raise AdapterError(
-                f"target module {name!r} cannot be adapted: {found}",
-                "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'",
-            )
+            raise AdapterError(f"target module {name!r} cannot be adapted: {found}", mend)
     if not names:
         raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
     return tuple(sorted(names))
