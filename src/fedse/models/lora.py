@@ -131,7 +131,8 @@ class LoraModel:
 
         Raises:
             AdapterError: if the state is no sound adapter (:func:`fedse.adapters.checks.state_problems`), if its target
-                modules, base model or names are not the model's, or inside a :meth:`merged` block.
+                modules, its names or, where it knows that, its base model are not the model's, or inside a
+                :meth:`merged` block.
         """
         if self.is_merged:
             raise AdapterError("the adapter is merged into the base weights", "load after leaving the merged() block")
@@ -144,7 +145,7 @@ class LoraModel:
                 else:
                     parameter.data = values.to(parameter.device)
                     parameter.grad = None
-        meta = self.meta = state.meta
+        meta = self.meta = replace(state.meta, base_model=self.base.fingerprint)
         for layer in self.layers.values():
             layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], layer.scaling[_ADAPTER] = meta.rank, meta.alpha, meta.scaling
             for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
@@ -187,7 +188,7 @@ class LoraModel:
         problems = [
             f"{field} {getattr(state.meta, field)!r} instead of {getattr(self.meta, field)!r}"
             for field in ("target_modules", "base_model")
-            if getattr(state.meta, field) != getattr(self.meta, field)
+            if getattr(state.meta, field) not in (getattr(self.meta, field), "")
         ]
         problems += _name_problems("missing", self._parameters.keys() - state.tensors.keys())
         problems += _name_problems("unexpected", state.tensors.keys() - self._parameters.keys())
