@@ -17,12 +17,13 @@ import numpy as np
 import peft
 import torch
 from peft.tuners.lora import Linear as PeftLinear
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from fedse.adapters.checks import in_words, state_problems
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.config import LoraConfig
-from fedse.errors import AdapterError, ModelError
+from fedse.errors import AdapterError, ModelError, boundary
 from fedse.models.module_swap import swapped
 from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
@@ -65,7 +66,10 @@ class LoraModel:
             task_type="CAUSAL_LM",
         )
         # peft initialises the branches from the global generator; our own values follow, so its state is put back.
-        with torch.random.fork_rng(devices=[]):
+        refused = boundary(
+            ModelError, f"peft cannot adapt {type(base.model).__name__}", "take a base model of another family"
+        )
+        with refused, torch.random.fork_rng(devices=[]):
             peft.inject_adapter_in_model(peft_config, base.model, adapter_name=_ADAPTER)
         self.layers: Mapping[str, PeftLinear] = {
             path: module for path, module in base.model.named_modules() if isinstance(module, PeftLinear)
@@ -213,8 +217,9 @@ def _name_problems(kind: str, names: Set[str]) -> list[str]:
 def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tuple[str, ...]:
     """The sorted target names for peft, checked against the model before anything in it is changed.
 
-    "all-linear" stands for all linear layers but the output embedding.  peft resolves it too, but to full paths or to
-    last components depending on the number of layers; here it is always the last components.
+    "all-linear" stands for all linear layers but the output embedding, and but those whose names stand for something
+    else in other places.  peft resolves it too, but to full paths or to last components depending on the number of
+    layers; here it is always the last components.
     """
     modules = dict(model.named_modules())
     if any(isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer) for module in modules.values()):
@@ -223,20 +228,21 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             "use the existing LoraModel and load() another state, or load the base model anew",
         )
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
-    if not linears:
+    plain = {path for path, module in modules.items() if type(module) is nn.Linear and module is not head}
+    if not plain:
         raise AdapterError(
             f"{type(model).__name__} has no torch.nn.Linear layer to adapt besides its output embedding",
             "take a base model of another family: docs/models.md lists what works",
         )
+    mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'"
     if wanted == "all-linear":
-        names, mend = {path.rpartition(".")[2] for path in linears}, "name the layers to adapt in lora.target_modules"
+        names = {path.rpartition(".")[2] for path in plain}
+        names -= {path.rpartition(".")[2] for path in modules.keys() - plain} | _experts(model, names)
     else:
         names = {wanted} if isinstance(wanted, str) else set(wanted)
-        mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'"
     for name in sorted(names):
         matches = [path for path in modules if path == name or path.endswith(f".{name}")]
-        unfit = [path for path in matches if type(modules[path]) is not nn.Linear or modules[path] is head]
+        unfit = [path for path in matches if path not in plain]
         if not matches or unfit:
             found = "no module has that name"
             if unfit:
@@ -245,4 +251,15 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             raise AdapterError(f"target module {name!r} cannot be adapted: {found}", mend)
     if not names:
         raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
+    if experts := _experts(model, names):
+        what = f"lora.target_modules names {', '.join(sorted(experts))}, by which peft means the weights of all experts"
+        raise AdapterError(what, "leave them out, or take 'all-linear'")
     return tuple(sorted(names))
+
+
+def _experts(model: PreTrainedModel, names: Set[str]) -> Set[str]:
+    """Names that peft takes for the experts' common weights, which are no layers, wherever else they stand."""
+    scratch = peft.LoraConfig(target_modules=sorted(names))
+    with boundary(AdapterError, f"peft cannot adapt {', '.join(sorted(names))}", "take 'all-linear'"):
+        convert_peft_config_for_transformers(scratch, model, None)
+    return names - set(scratch.target_modules or ())

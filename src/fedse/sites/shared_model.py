@@ -62,8 +62,8 @@ class SharedModel:
             ConfigError: if the key of the endpoint that plays is not there.
         """
         renderer = renderer_for(base.tokenizer)
+        check_packing(base.model)
         lora = LoraModel(base, config.lora)
-        check_packing(lora.base.model)
         return cls(lora, renderer, _player(lora, renderer, config.rollout, folder))
 
     def initial_adapter(self, config: RunConfig) -> AdapterState:
