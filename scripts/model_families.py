@@ -197,7 +197,7 @@ def _window(family: Family) -> str:
     except FedseError as refused:
         if "a sliding window of 64 tokens" not in refused.what:
             raise
-        return ", where its sliding window, if it has one, holds `rollout.max_context`"
+        return ", within its sliding window"
     return ""
 
 

@@ -52,7 +52,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "gpt_oss": ({"num_local_experts": 2, "num_experts_per_tok": 1}, "asks for s_aux"),
     "bloom": ({}, "does not look its attention function up"),
     "diffllama": ({}, "computes other logits than its own forward pass"),
-    "gemma4_text": ({"vocab_size_per_layer_input": 256}, "cannot compute it"),
+    "gemma4_text": ({"vocab_size_per_layer_input": 256}, "no one shape of attention"),
 }
 
 

@@ -123,6 +123,7 @@ def check_packing(model: PreTrainedModel) -> None:
 
 def _predicting(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
     """What the output embedding takes for the tokens whose successor carries loss, shape (M, d)."""
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
     with laid_out(batch.layout):
-        output = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
+        output = decoder(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
     return scaled(model, output.last_hidden_state[0].index_select(0, batch.loss_positions))

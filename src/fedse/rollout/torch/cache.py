@@ -27,6 +27,7 @@ from fedse.errors import ModelError
 from fedse.models.plain import as_wide, refuse_variants
 
 ATTENTION_NAME = "fedse_slots"
+_PLAIN = "take a model family with the same attention in all layers (Llama, Qwen2, Qwen3, Mistral, …)"
 
 
 class AttentionShape(NamedTuple):
@@ -39,16 +40,17 @@ class AttentionShape(NamedTuple):
 
 
 def attention_shape(config: PreTrainedConfig) -> AttentionShape:
-    """Layers, heads of queries and of keys, and numbers of a head."""
+    """Layers, heads of queries and of keys, and numbers of a head; a ``ModelError`` if layers differ in them."""
     config = config.get_text_config()
-    heads = int(config.num_attention_heads)
-    kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
-    # Where keys have a width of their own (DeepSeek-V3), each head has its own, too.
-    wide = getattr(config, "qk_head_dim", None)
-    dim = int(wide or getattr(config, "head_dim", None) or config.hidden_size // heads)
-    if wide:
-        kv_heads = heads
-    return AttentionShape(int(config.num_hidden_layers), heads, kv_heads, dim)
+    try:
+        heads = int(config.num_attention_heads)
+        kv_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+        # Where keys have a width of their own (DeepSeek-V3), each head has its own, too.
+        wide = getattr(config, "qk_head_dim", None)
+        dim = int(wide or getattr(config, "head_dim", None) or config.hidden_size // heads)
+        return AttentionShape(int(config.num_hidden_layers), heads, heads if wide else kv_heads, dim)
+    except Exception as cause:  # configurations by layer raise their own
+        raise ModelError(f"a {config.model_type} tells no one shape of attention for all its layers", _PLAIN) from cause
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def slot_attention(
         raise ModelError(
             f"{type(module).__name__} has {found[0]} heads of queries and {found[1]} of keys, {found[2]} wide, where "
             f"its configuration says {expected.heads}, {expected.kv_heads} and {expected.dim}",
-            "take a model family with the same attention in all layers (Llama, Qwen2, Qwen3, Mistral, …)",
+            _PLAIN,
         )
     mixed = plan.cache.attend(layer, query, key, value, scale)
     return mixed[None, ..., :width], None
