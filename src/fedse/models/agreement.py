@@ -2,7 +2,7 @@
 
 Rollouts and local updates have ways of their own through a model.  Whether they hold for a family of models is not
 read off its name or its configuration.  Each way is tried on the loaded model, on two short texts with a common
-beginning, and compared with the model's own forward pass.  That costs a few hundred tokens, once.
+beginning, and compared with the model's own forward pass.  That costs about a hundred tokens, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fedse.models.plain import embedding_rows, output_embedding, scaled
 from fedse.seeding import numpy_generator
 
 #: Tokens that both texts begin with, and tokens of each text.
-_SHARED, _LENGTH = 16, 40
+_SHARED, _LENGTH = 8, 20
 #: Compared are the predictions of so many tokens at the end of each text.
 COMPARED = 2
 #: How far logits may be off by rounding, see :func:`_off`: of a whole way, and of the output embedding alone.  On
