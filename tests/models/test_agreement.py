@@ -9,16 +9,27 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from fedse.config import TrainingConfig
+from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.errors import ModelError
 from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.loss import check_packing
 from fedse.learning.packing import pack
 from fedse.learning.update import accumulate_gradients, local_update
 from fedse.models.attention_switch import attention_implementation
+from fedse.models.base import load_base
+from fedse.models.lora import LoraModel
 from fedse.models.tiny import tiny_model
 from fedse.rollout.torch.decoder import check_slots
-from helpers.learning_reference import SMALL, assert_same, examples, gradients, lora_on, records, reference_loss
+from helpers.learning_reference import (
+    SMALL,
+    assert_same,
+    examples,
+    gradients,
+    lora_on,
+    records,
+    reference_loss,
+    with_random_adapter,
+)
 
 #: Families whose own signatures, head widths or factors are taken into account.
 TAKEN: dict[str, dict[str, Any]] = {
@@ -129,7 +140,14 @@ def test_what_was_found_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> N
     for _ in range(3):
         check_packing(model)
         check_slots(model, 64)
-    assert len(passes) == 1
+    assert len(passes) == 2  # one for each way
+
+
+def test_another_adapter_between_two_ways_is_no_difference() -> None:
+    lora = LoraModel(load_base(ModelConfig(name="tiny", device="cpu")), LoraConfig(rank=4))
+    check_slots(lora.base.model, 64)
+    with_random_adapter(lora, scale=1.0)
+    check_packing(lora.base.model)
 
 
 def test_weights_that_are_not_finite_are_not_judged() -> None:

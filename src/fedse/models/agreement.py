@@ -8,7 +8,6 @@ beginning, and compared with the model's own forward pass.  That costs about a h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -34,22 +33,8 @@ _MEND = "take a base model of another family: docs/models.md lists what works, a
 Way = Callable[[torch.Tensor, int], torch.Tensor]
 
 
-@dataclass
-class _Found:
-    """What is known of a model.
-
-    Attributes:
-        texts: token ids of two texts, shape (2, length).
-        own: the model's own logits that predict the last tokens of each; ``None`` if they are not finite.
-        agreeing: ways that computed the same.
-    """
-
-    texts: torch.Tensor
-    own: torch.Tensor | None
-    agreeing: set[str] = field(default_factory=set)
-
-
-_FOUND: WeakKeyDictionary[PreTrainedModel, _Found] = WeakKeyDictionary()
+#: Model → names of the ways that computed the same.
+_AGREEING: WeakKeyDictionary[PreTrainedModel, set[str]] = WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -68,30 +53,31 @@ def check_agreement(model: PreTrainedModel, name: str, way: Way) -> None:
         ModelError: if the results differ, the way does not take the model, or the logits are not the output embedding
             of the final hidden states.
     """
-    found = _FOUND.get(model)
-    if found is None or found.own is None:
-        found = _FOUND[model] = _plain(model)
-    if found.own is None or name in found.agreeing:
+    agreeing = _AGREEING.setdefault(model, set())
+    if name in agreeing:
+        return
+    texts = _texts(model).to(model.device)
+    own = _own_logits(model, texts)
+    if not bool(own.isfinite().all()):
         return
     if kinds := _other_kinds(model):  # their state crosses sequences, which need not show on a few tokens
         raise _refused(model, f"some of its layers are no attention over tokens ({', '.join(kinds)})")
     try:
-        other = way(found.texts, _SHARED)
+        other = way(texts, _SHARED)
     except FedseError:
         raise
     except Exception as cause:  # a family can fail in any way
         raise _refused(model, f"{name} cannot compute it ({type(cause).__name__}: {cause})") from cause
-    off = _off(other, found.own)
-    if not off <= _TOLERANCE[model.dtype]:  # NaN is refused, too
+    off = _off(other, own)
+    if not off <= _tolerance(model, _TOLERANCE):  # NaN is refused, too
         raise _refused(model, f"{name} computes other logits than its own forward pass, by {off:.1%} of their spread")
-    found.agreeing.add(name)
+    agreeing.add(name)
 
 
-def _plain(model: PreTrainedModel) -> _Found:
-    """The model's own forward pass, without any of ours."""
+def _own_logits(model: PreTrainedModel, texts: torch.Tensor) -> torch.Tensor:
+    """What the model's own forward pass, without any of ours, predicts of the last tokens; see :data:`Way`."""
     head, passed = output_embedding(model), []
     hook = head.register_forward_hook(lambda _, given, __: passed.append(given[0]))
-    texts = _texts(model).to(model.device)
     try:
         logits = model(input_ids=texts, use_cache=False).logits
     except Exception as cause:
@@ -99,12 +85,14 @@ def _plain(model: PreTrainedModel) -> _Found:
     finally:
         hook.remove()
     compared = slice(-COMPARED - 1, -1)
-    own = logits[:, compared].float()
-    if not bool(own.isfinite().all()):
-        return _Found(texts, None)
-    if not passed or _off(head(scaled(model, passed[-1][:, compared])), own) > _HEAD_TOLERANCE[model.dtype]:
+    own: torch.Tensor = logits[:, compared].float()
+    if not passed or _off(head(scaled(model, passed[-1][:, compared])), own) > _tolerance(model, _HEAD_TOLERANCE):
         raise _refused(model, "it changes its logits after the output embedding, as by soft-capping")
-    return _Found(texts, own)
+    return own
+
+
+def _tolerance(model: PreTrainedModel, tolerances: dict[torch.dtype, float]) -> float:
+    return tolerances[torch.float32 if model.dtype == torch.float32 else torch.bfloat16]
 
 
 def _texts(model: PreTrainedModel) -> torch.Tensor:
