@@ -50,17 +50,10 @@ def test_a_dry_run_checks_sites_and_memory_beside_the_configuration(cli: Cli, tm
         ("clients.maze.environment=mase", "did you mean maze"),
         ("clients.maze.train_split=trian", "trian"),
         ("method.strategy=median", "median"),
-        ("lora.target_modules=[c_attn]", "names c_attn"),
+        ("lora.target_modules=[c_attn]", "target module 'c_attn' cannot be adapted"),
     ],
 )
 def test_a_dry_run_finds_what_could_not_begin(cli: Cli, override: str, message: str) -> None:
     result = cli("run", "--preset", "tiny", "--dry-run", "--set", override)
     assert result.exit_code != 0
     assert message in result.stderr
-
-
-def test_a_model_of_another_kind_only_has_no_plan(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
-    result = cli("run", "--preset", "tiny", "--dry-run", "--set", f"model.name={tmp_path}")
-    assert result.exit_code == 0
-    assert "No memory plan" in result.stderr

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AttentionInterface
 
 from fedse.config import LoraConfig, ModelConfig
-from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
+from fedse.learning.attention import LAYOUT, PACKED_ATTENTION, sdpa_by_segment
 from fedse.learning.examples import Example
 from fedse.learning.loss import agent_loss
 from fedse.learning.packing import pack
@@ -39,7 +39,7 @@ def alike(beginning: int, rest: int, count: int) -> list[TokenRecord]:
 
 def _fused_kernels(_: Any, query: Any, key: Any, value: Any, __: Any, **options: Any) -> tuple[torch.Tensor, None]:
     """The attention that the local update has on a GPU."""
-    return sdpa_by_segment(query, key, value, options["layout"], options["scaling"]), None
+    return sdpa_by_segment(query, key, value, LAYOUT.get(), options["scaling"]), None
 
 
 AttentionInterface.register("test-fused-kernels", _fused_kernels)

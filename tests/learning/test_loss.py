@@ -4,15 +4,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import Gemma2Config, GraniteConfig, MistralConfig
+from transformers import Gemma2Config, MistralConfig
 
 from fedse.errors import ModelError
 from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.loss import agent_loss, token_loss
 from fedse.learning.packing import MicroBatch, PackedLayout, pack
 from fedse.models.attention_switch import attention_implementation
-from fedse.models.plain import check_head
-from helpers.learning_reference import SMALL, examples, lora_on, records, tiny_lora
+from helpers.learning_reference import SMALL, examples, lora_on, records
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -40,17 +39,6 @@ def test_chunks_do_not_change_the_loss_or_its_gradient(monkeypatch: pytest.Monke
     torch.testing.assert_close(found, expected)
     gradient, expected_gradient = (torch.autograd.grad(loss, hidden)[0] for loss in (found, expected))
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-6)
-
-
-def test_plain_heads_pass_the_check() -> None:
-    check_head(tiny_lora().base.model)
-    check_head(tiny_lora(dtype="bfloat16").base.model)
-
-
-def test_scaled_or_capped_logits_are_refused() -> None:
-    for config in (GraniteConfig(**SMALL, logits_scaling=8.0), Gemma2Config(**SMALL, final_logit_softcapping=0.001)):
-        with pytest.raises(ModelError, match="changes its logits"):
-            check_head(lora_on(config).base.model)
 
 
 def test_a_window_shorter_than_a_trajectory_is_refused() -> None:

@@ -1,21 +1,25 @@
 """Adapters as folders that peft and inference servers load: ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-Equal adapters give byte-identical folders.
+Equal adapters give byte-identical folders.  Folders that peft wrote are read as well.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from fedse.adapters.checks import in_words, meta_problems, state_problems
+from fedse.adapters.peft_config import adapter_of, check_settings
 from fedse.adapters.state import AdapterMeta, AdapterState
 from fedse.errors import AdapterError, StorageError
 from fedse.storage import atomic_directory, read_json, write_json
+from fedse.types import FloatArray
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 CONFIG_NAME = "adapter_config.json"
@@ -49,19 +53,27 @@ def save_adapter(state: AdapterState, folder: Path, *, base_name: str = "") -> N
 
 
 def load_adapter(folder: Path, *, expect: AdapterMeta | None = None) -> AdapterState:
-    """Read an adapter folder written by :func:`save_adapter`.
+    """Read an adapter folder written by :func:`save_adapter`, or by peft.
 
     Args:
         folder: the adapter's folder.
         expect: what the adapter must have been made for; ``None`` accepts any base, rank and targets.
 
+    Returns:
+        The adapter.  One that peft wrote does not say which base model it is for: its ``base_model`` is empty.
+
     Raises:
-        AdapterError: naming the file, if one is missing, damaged or truncated, if the two disagree, or if the adapter
-            does not fit ``expect``.
+        AdapterError: naming the file, if one is missing, damaged or truncated, if the two disagree, if it asks for
+            what is not computed (:func:`fedse.adapters.peft_config.refused_settings`), or does not fit ``expect``.
     """
     weights = folder / WEIGHTS_NAME
-    state = read_weights(weights)
-    _check_config(folder / CONFIG_NAME, state.meta)
+    tensors, metadata = _read(weights)
+    config = _read_config(folder / CONFIG_NAME)
+    if _METADATA_KEY in metadata:
+        state = AdapterState(tensors, _read_meta(weights, metadata))
+        _check_config(folder / CONFIG_NAME, config, state.meta)
+    else:
+        state = adapter_of(tensors, config, folder / CONFIG_NAME)
     if expect is not None:
         problems = meta_problems(state.meta, expect)
         if problems:
@@ -113,30 +125,44 @@ def read_weights(path: Path) -> AdapterState:
     """An adapter, or a part of one, from its weights file alone.
 
     Raises:
-        AdapterError: if it is missing, damaged or truncated.
+        AdapterError: if it is missing, damaged or truncated, or was not written by :func:`weights_bytes`.
     """
+    tensors, metadata = _read(path)
+    if _METADATA_KEY not in metadata:
+        raise AdapterError(f"{path} does not say what it was made for: it was not written by fedse", _REMAKE)
+    return AdapterState(tensors, _read_meta(path, metadata))
+
+
+def _read(path: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    """The tensors of a file in float32, and its metadata."""
     if not path.is_file():
         raise AdapterError(f"{path} is missing: {path.parent} is no adapter folder", "check the path, or " + _REMAKE)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the handle is not iterable
-    except (SafetensorError, OSError, TypeError) as cause:  # TypeError: a dtype that numpy does not have
+        stored = dict(safetensors.deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError) as cause:
         raise AdapterError(f"{path} is damaged or truncated: {cause}", _REMAKE) from cause
-    wrong = [f"{name} is {array.dtype}" for name, array in tensors.items() if array.dtype != "float32"]
+    wrong = [f"{name} is {tensor['dtype']}" for name, tensor in stored.items() if tensor["dtype"] not in _WIDENED]
     if wrong:
         raise AdapterError(
-            f"{path} must hold float32 weights: {in_words(wrong)}", "convert it to float32, or " + _REMAKE
+            f"{path} must hold numbers in float32, float16 or bfloat16: {in_words(wrong)}",
+            "convert it to float32, or " + _REMAKE,
         )
-    return AdapterState(tensors, _read_meta(path, metadata))
+    return {
+        name: _WIDENED[tensor["dtype"]](tensor["data"]).reshape(tensor["shape"]) for name, tensor in stored.items()
+    }, metadata
+
+
+#: Type of a file's numbers → how its bytes become float32.  numpy has no bfloat16, which is the upper half of float32.
+_WIDENED: dict[str, Callable[[bytes], FloatArray]] = {
+    "F32": lambda data: np.frombuffer(data, "<f4").astype(np.float32),
+    "F16": lambda data: np.frombuffer(data, "<f2").astype(np.float32),
+    "BF16": lambda data: (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32),
+}
 
 
 def _read_meta(path: Path, metadata: dict[str, str]) -> AdapterMeta:
-    if _METADATA_KEY not in metadata:
-        raise AdapterError(
-            f"{path} does not say which base model it belongs to: it was not written by fedse",
-            "load it into a fedse LoraModel of the same base and settings, and save that one's state",
-        )
     try:
         ours = json.loads(metadata[_METADATA_KEY])
         version = int(ours["schema_version"])
@@ -156,19 +182,28 @@ def _read_meta(path: Path, metadata: dict[str, str]) -> AdapterMeta:
     return meta
 
 
-def _check_config(path: Path, meta: AdapterMeta) -> None:
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = read_json(path)
     except StorageError as cause:
         raise AdapterError(f"the adapter's configuration cannot be read: {cause.what}", _REMAKE) from cause
-    expected = _peft_config(meta, "")
-    fields = ("peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora")
     if not isinstance(config, dict):
         raise AdapterError(f"{path} holds no JSON object", _REMAKE)
+    return config
+
+
+def _check_config(path: Path, config: dict[str, Any], meta: AdapterMeta) -> None:
+    expected = _peft_config(meta, "")
     problems = [
         f"{field} is {config.get(field)!r} instead of {expected[field]!r}"
-        for field in fields
+        for field in ("peft_type", "r", "lora_alpha", "target_modules")
         if config.get(field) != expected[field]
+    ]
+    problems += [
+        f"{field} is {config[field]!r}"
+        for field in ("use_rslora", "rank_pattern", "alpha_pattern")
+        if config.get(field)
     ]
     if problems:
         raise AdapterError(f"{path} contradicts the weights beside it: {in_words(problems)}", _REMAKE)
+    check_settings(config, path)

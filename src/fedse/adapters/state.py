@@ -24,7 +24,7 @@ class AdapterMeta:
         rank: LoRA rank r.
         alpha: LoRA alpha; the update is scaled by ``alpha / rank``.
         target_modules: sorted names of the adapted linear layers, as peft understands them.
-        base_model: fingerprint of the frozen base weights.
+        base_model: fingerprint of the frozen base weights; empty in an adapter of peft's, which does not know it.
     """
 
     rank: int

@@ -11,7 +11,6 @@ from typer import Argument, Option, Typer
 
 import fedse
 from fedse.cli.console import examples, note, say, show_table, stderr
-from fedse.errors import ModelError
 from fedse.models import catalogue
 from fedse.models.gguf_file import is_gguf
 from fedse.names import unknown_name
@@ -53,7 +52,7 @@ def _pull(name: str) -> Path:
 
 
 def _import(file: Path, name: str | None) -> Path:
-    return _watched(file.name, lambda told: catalogue.import_file(file, name, inspect=_checked_renderer, progress=told))
+    return _watched(file.name, lambda told: catalogue.import_file(file, name, inspect=_renderer, progress=told))
 
 
 def _watched(name: str, work: Callable[[Callable[[str], None]], Path]) -> Path:
@@ -64,18 +63,11 @@ def _watched(name: str, work: Callable[[Callable[[str], None]], Path]) -> Path:
         return work(lambda text: status.update(f"{name}: {text}"))
 
 
-def _checked_renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
+def _renderer(tokenizer: PreTrainedTokenizerFast) -> Renderer:
     """What turns a chat into the tokenizer's ids; a template with which no agent can play is a ``ModelError``."""
     from fedse.agent import renderer_for
 
-    renderer = renderer_for(tokenizer)
-    if renderer.end_token not in tokenizer.added_tokens_decoder:
-        end = tokenizer.convert_ids_to_tokens(renderer.end_token)
-        raise ModelError(
-            f"the chat template ends a turn with {end!r}, which is an ordinary token",
-            "take the file of an instruction-tuned model, or one that was converted anew with today's llama.cpp",
-        )
-    return renderer
+    return renderer_for(tokenizer)
 
 
 @app.command(epilog=examples("fedse model pull", "fedse model pull smollm2-135m"))
@@ -101,7 +93,7 @@ def import_model(
     [info] = [info for info in catalogue.installed() if info.folder == folder]
     found = read_json(folder / catalogue.NOTE_NAME)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    end = _checked_renderer(tokenizer).end_token
+    end = _renderer(tokenizer).end_token
     checked = found["tokenizer"]
     facts = {
         "name": info.name,

@@ -75,14 +75,18 @@ def run(
 
 
 def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
-    """Set the sites up and plan the memory, without weights; told apart from the configuration, which can be piped.
+    """Set the sites up, try the model's kind, plan the memory; told apart from the configuration, which can be piped.
+
+    No weights are loaded.
 
     Raises:
-        ConfigError, UnknownNameError, EnvironmentFault, AdapterError: if the run could not begin.
+        ConfigError, UnknownNameError, EnvironmentFault, ModelError, AdapterError: if the run could not begin.
     """
     from fedse.planning import check_run
+    from fedse.planning.base_model import check_model
 
     sites = check_run(config)
+    untried = check_model(config)
     if quiet:
         return
     rows = []
@@ -91,6 +95,8 @@ def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
         rows.append((site.name, site.environment, *map(str, numbers)))
     counts = ("training tasks", "held-out tasks", "demonstrations", "episodes a round")
     stderr.print(made_table(("site", "environment", *counts), rows, texts=["environment"]))
+    if untried:
+        note(f"Whether {config.model.name} can be trained and played was not tried: {untried}", style="yellow")
     try:
         show_plan(config, [], stderr)
     except ModelError as error:  # a model of another kind may run all the same

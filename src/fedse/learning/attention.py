@@ -8,6 +8,8 @@ sequence goes through ``scaled_dot_product_attention``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -20,11 +22,23 @@ from transformers import AttentionInterface
 
 from fedse.errors import ModelError
 from fedse.learning.packing import PackedLayout
-from fedse.models.plain import refuse_variants
+from fedse.models.plain import as_wide, refuse_variants
 
 PACKED_ATTENTION = "fedse-packed"
+#: Not handed down as a keyword: not every family passes on what it does not know.
+LAYOUT: ContextVar[PackedLayout] = ContextVar("layout")
 _BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
 _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
+
+
+@contextmanager
+def laid_out(layout: PackedLayout) -> Iterator[None]:
+    """Inside the block forward passes are over a row with this layout."""
+    before = LAYOUT.set(layout)
+    try:
+        yield
+    finally:
+        LAYOUT.reset(before)
 
 
 def packed_attention(
@@ -35,14 +49,13 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    layout: PackedLayout | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within each sequence of a packed row; the function behind :data:`PACKED_ATTENTION`.
 
     ``query`` has shape (1, heads, N, d), ``key`` and ``value`` (1, key-value heads, N, d), where heads is a multiple of
-    key-value heads.  ``scaling`` of the scores is 1/√d by default.  The layout of the row comes through the model's
-    forward keywords and says who sees whom.  A mask, dropout, and options that change the attention are refused.
+    key-value heads; ``value`` may be narrower.  ``scaling`` of the scores is 1/√d by default.  Who sees whom is said by
+    the layout of the row, see :func:`laid_out`.  A mask, dropout, and options that change the attention are refused.
 
     Returns:
         The attended values, shape (1, N, heads, d), and ``None`` in place of the weights.
@@ -50,17 +63,20 @@ def packed_attention(
     Raises:
         ModelError: if the model needs something else than plain causal attention.
     """
-    if layout is None or attention_mask is not None:
+    layout = LAYOUT.get()
+    if attention_mask is not None:
         raise ModelError(
-            f"{type(module).__name__} does not pass the packed layout on to its attention function",
-            "take a model family that hands forward keywords down to its attention (Llama, Qwen2, Qwen3, Mistral, …)",
+            f"{type(module).__name__} brings a mask of its own, besides who sees whom in a packed row",
+            "take a model family with plain causal attention (Llama, Qwen2, Qwen3, Mistral, …)",
         )
     refuse_variants(module, {"dropout": dropout, **options}, longest=layout.longest, work="the local update")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    width = value.shape[-1]
+    value = as_wide(value, key)
     if query.device.type == "cpu":
         attended: torch.Tensor = _BlockwiseAttention.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
-        return attended[None], None
-    return sdpa_by_segment(query, key, value, layout, scale), None
+        return attended[None, ..., :width], None
+    return sdpa_by_segment(query, key, value, layout, scale)[..., :width], None
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

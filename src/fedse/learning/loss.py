@@ -19,8 +19,13 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from fedse.learning.packing import MicroBatch
-from fedse.models.plain import output_embedding
+from fedse.learning.attention import PACKED_ATTENTION, laid_out
+from fedse.learning.examples import Example
+from fedse.learning.packing import MicroBatch, pack
+from fedse.models.agreement import COMPARED, check_agreement
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.plain import output_embedding, scaled
+from fedse.types import TokenRecord
 
 _LOGITS_AT_ONCE = 2**23  # float32 values, 32 MiB
 
@@ -99,6 +104,26 @@ def agent_loss(model: PreTrainedModel, batch: MicroBatch, clip: float = 0.2) -> 
 
     The model must compute its attention with :data:`fedse.learning.attention.PACKED_ATTENTION`.
     """
-    output = model.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, layout=batch.layout)
-    hidden = output.last_hidden_state[0].index_select(0, batch.loss_positions)
-    return token_loss(hidden, batch, output_embedding(model), clip)
+    return token_loss(_predicting(model, batch), batch, output_embedding(model), clip)
+
+
+def check_packing(model: PreTrainedModel) -> None:
+    """Make sure that a packed row gives what the model gives; see :func:`fedse.models.agreement.check_agreement`."""
+
+    def packed(texts: torch.Tensor, shared: int) -> torch.Tensor:
+        records = [TokenRecord(tuple(ids), ((shared, len(ids)),), "") for ids in texts.tolist()]
+        [batch] = pack([Example(record) for record in records], texts.numel())
+        with attention_implementation(model, PACKED_ATTENTION):
+            hidden = _predicting(model, batch.to(model.device))
+        logits: torch.Tensor = output_embedding(model)(hidden.view(len(texts), -1, hidden.shape[-1])[:, -COMPARED:])
+        return logits
+
+    check_agreement(model, "the local update", packed)
+
+
+def _predicting(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
+    """What the output embedding takes for the tokens whose successor carries loss, shape (M, d)."""
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
+    with laid_out(batch.layout):
+        output = decoder(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
+    return scaled(model, output.last_hidden_state[0].index_select(0, batch.loss_positions))

@@ -16,13 +16,12 @@ from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.examples import Example, Stream
-from fedse.learning.loss import agent_loss
+from fedse.learning.loss import agent_loss, check_packing
 from fedse.learning.packing import MicroBatch, batches, mixed_batches, pack, pass_batches
 from fedse.learning.schedule import learning_rate_factor
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
-from fedse.models.plain import check_head
 from fedse.seeding import derive_seed
 
 
@@ -131,7 +130,7 @@ def local_update(
         )
     if lora.is_merged:
         raise TrainingError("the adapter is merged into the base weights", "train after leaving the merged() block")
-    check_head(lora.base.model)
+    check_packing(lora.base.model)
     started = time.perf_counter()
     costs, size = batch_costs(learnable, config)
     steps = planned_steps(costs, size, config, seed=seed)

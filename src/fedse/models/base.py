@@ -22,6 +22,7 @@ from transformers.utils import logging
 from fedse.config import ModelConfig
 from fedse.errors import ModelError, boundary
 from fedse.models import catalogue
+from fedse.models.plain import embedding_rows
 from fedse.models.tiny import tiny_model, tiny_tokenizer
 
 _SAMPLES_PER_TENSOR = 1024
@@ -58,7 +59,7 @@ def load_base(config: ModelConfig) -> BaseModel:
     """Load the base model that a run names.
 
     Raises:
-        ModelError: if it is not there, is damaged, or its tokenizer has no chat template.
+        ModelError: if it is not there, is damaged, its tokenizer has no chat template, or has ids that the model lacks.
     """
     device = _device(config.device)
     dtype = _dtype(config.dtype, device)
@@ -71,6 +72,7 @@ def load_base(config: ModelConfig) -> BaseModel:
     else:
         with _loading(config.name):
             model = AutoModelForCausalLM.from_pretrained(catalogue.resolve(config.name), dtype=dtype)
+    check_ids(tokenizer, embedding_rows(model), config.name)
     model.to(device)  # type: ignore[arg-type]
     model.eval()  # type: ignore[no-untyped-call]
     model.requires_grad_(False)
@@ -94,10 +96,25 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def check_ids(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
+    """Make sure that a model has an embedding for every id of its tokenizer.
+
+    Raises:
+        ModelError: if it has not.
+    """
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= rows:
+        raise ModelError(
+            f"the tokenizer of {name!r} has token ids up to {highest}, but the model has embeddings for {rows} ids, "
+            f"0 to {rows - 1}",
+            "take the tokenizer that the model was made with, or resize and train the model's embeddings",
+        )
+
+
 def _loading(name: str) -> AbstractContextManager[None]:
     """Attributes what goes wrong in the block; without the bar of transformers, which would tear logs and our own."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return boundary(ModelError, f"cannot load the base model {name!r}", f"give {catalogue.KINDS}")
+    return boundary(ModelError, f"cannot load the base model {name!r}", catalogue.mend_for(name))
 
 
 def fingerprint(model: PreTrainedModel) -> str:

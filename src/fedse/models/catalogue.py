@@ -57,6 +57,7 @@ CATALOGUE = {_SMOLLM2.name: _SMOLLM2}
 #: In the folder of a converted model: what it was made of and what was found.
 NOTE_NAME = "fedse.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 #: What can be given instead of a name that cannot be loaded.
 KINDS = (
     "'smollm2-135m', a model from `fedse model ls`, a GGUF file, a folder in Hugging Face layout or a Hugging Face id"
@@ -96,7 +97,8 @@ def resolve(name: str) -> str:
     """Turn a model's name into something ``from_pretrained`` takes.
 
     The nano model travels with the package; a catalogue name must have been pulled, any other name imported; a path
-    must exist; anything with a slash is taken for a Hugging Face id.  A GGUF file is converted when it is first named,
+    must exist; any other name with one slash is taken for a Hugging Face id.  A relative path counts from the folder in
+    which the program runs.  A GGUF file is converted when it is first named,
     which takes a minute or more.
 
     Raises:
@@ -120,12 +122,24 @@ def resolve(name: str) -> str:
         return str(path)
     if is_gguf(name):
         return str(conversion(path) or import_file(path))
-    if "/" in name and not name.startswith((".", "/", "~")):
+    if _HUB_ID.fullmatch(name):
         return name
+    if "/" in name:
+        raise ModelError(f"there is no folder {path.absolute()}", f"check the path, or give {KINDS}")
     names = ["tiny", NANO, *CATALOGUE, *(folder.name for folder in imported)]
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}"
     raise ModelError(f"unknown model {name!r}: no such name and no such folder", hint)
+
+
+def mend_for(name: str) -> str:
+    """What to do about a model that cannot be loaded by its name."""
+    if _HUB_ID.fullmatch(name) and not Path(name).is_dir():
+        return (
+            f"it was taken for a Hugging Face id, since there is no folder {Path(name).absolute()}: a relative path "
+            f"counts from where the program runs; give {KINDS}"
+        )
+    return f"give {KINDS}"
 
 
 def conversion(path: Path) -> Path | None:

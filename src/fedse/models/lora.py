@@ -17,12 +17,13 @@ import numpy as np
 import peft
 import torch
 from peft.tuners.lora import Linear as PeftLinear
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from fedse.adapters.checks import in_words, state_problems
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.config import LoraConfig
-from fedse.errors import AdapterError, ModelError
+from fedse.errors import AdapterError, ModelError, boundary
 from fedse.models.module_swap import swapped
 from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
@@ -65,7 +66,10 @@ class LoraModel:
             task_type="CAUSAL_LM",
         )
         # peft initialises the branches from the global generator; our own values follow, so its state is put back.
-        with torch.random.fork_rng(devices=[]):
+        refused = boundary(
+            ModelError, f"peft cannot adapt {type(base.model).__name__}", "take a base model of another family"
+        )
+        with refused, torch.random.fork_rng(devices=[]):
             peft.inject_adapter_in_model(peft_config, base.model, adapter_name=_ADAPTER)
         self.layers: Mapping[str, PeftLinear] = {
             path: module for path, module in base.model.named_modules() if isinstance(module, PeftLinear)
@@ -140,7 +144,8 @@ class LoraModel:
 
         Raises:
             AdapterError: if the state is no sound adapter (:func:`fedse.adapters.checks.state_problems`), if its target
-                modules, base model or names are not the model's, or inside a :meth:`merged` block.
+                modules, its names or, where it knows that, its base model are not the model's, or inside a
+                :meth:`merged` block.
         """
         if self.is_merged:
             raise AdapterError("the adapter is merged into the base weights", "load after leaving the merged() block")
@@ -153,7 +158,7 @@ class LoraModel:
                 else:
                     parameter.data = values.to(parameter.device)
                     parameter.grad = None
-        meta = self.meta = state.meta
+        meta = self.meta = replace(state.meta, base_model=self.base.fingerprint)
         for layer in self.layers.values():
             layer.r[_ADAPTER], layer.lora_alpha[_ADAPTER], layer.scaling[_ADAPTER] = meta.rank, meta.alpha, meta.scaling
             for branch, side in ((layer.lora_A, "out_features"), (layer.lora_B, "in_features")):
@@ -196,7 +201,7 @@ class LoraModel:
         problems = [
             f"{field} {getattr(state.meta, field)!r} instead of {getattr(self.meta, field)!r}"
             for field in ("target_modules", "base_model")
-            if getattr(state.meta, field) != getattr(self.meta, field)
+            if getattr(state.meta, field) not in (getattr(self.meta, field), "")
         ]
         problems += _name_problems("missing", self._parameters.keys() - state.tensors.keys())
         problems += _name_problems("unexpected", state.tensors.keys() - self._parameters.keys())
@@ -221,8 +226,9 @@ def _name_problems(kind: str, names: Set[str]) -> list[str]:
 def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tuple[str, ...]:
     """The sorted target names for peft, checked against the model before anything in it is changed.
 
-    "all-linear" stands for all linear layers but the output embedding.  peft resolves it too, but to full paths or to
-    last components depending on the number of layers; here it is always the last components.
+    "all-linear" stands for all linear layers but the output embedding, and but those whose names stand for something
+    else in other places.  peft resolves it too, but to full paths or to last components depending on the number of
+    layers; here it is always the last components.
     """
     modules = dict(model.named_modules())
     if any(isinstance(module, peft.tuners.tuners_utils.BaseTunerLayer) for module in modules.values()):
@@ -231,23 +237,38 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             "use the existing LoraModel and load() another state, or load the base model anew",
         )
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    plain = {path for path, module in modules.items() if type(module) is nn.Linear and module is not head}
+    if not plain:
+        raise AdapterError(
+            f"{type(model).__name__} has no torch.nn.Linear layer to adapt besides its output embedding",
+            "take a base model of another family: docs/models.md lists what works",
+        )
+    mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'"
     if wanted == "all-linear":
-        linears = [path for path, module in modules.items() if isinstance(module, nn.Linear) and module is not head]
-        names = {path.rpartition(".")[2] for path in linears}
+        names = {path.rpartition(".")[2] for path in plain}
+        names -= {path.rpartition(".")[2] for path in modules.keys() - plain} | _experts(model, names)
     else:
         names = {wanted} if isinstance(wanted, str) else set(wanted)
     for name in sorted(names):
         matches = [path for path in modules if path == name or path.endswith(f".{name}")]
-        unfit = [path for path in matches if type(modules[path]) is not nn.Linear or modules[path] is head]
+        unfit = [path for path in matches if path not in plain]
         if not matches or unfit:
             found = "no module has that name"
             if unfit:
                 odd = modules[unfit[0]]
                 found = f"{unfit[0]} is {'the output embedding' if odd is head else f'a {type(odd).__name__}'}"
-            raise AdapterError(
-                f"target module {name!r} cannot be adapted: {found}",
-                "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'",
-            )
+            raise AdapterError(f"target module {name!r} cannot be adapted: {found}", mend)
     if not names:
         raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
+    if experts := _experts(model, names):
+        what = f"lora.target_modules names {', '.join(sorted(experts))}, by which peft means the weights of all experts"
+        raise AdapterError(what, "leave them out, or take 'all-linear'")
     return tuple(sorted(names))
+
+
+def _experts(model: PreTrainedModel, names: Set[str]) -> Set[str]:
+    """Names that peft takes for the experts' common weights, which are no layers, wherever else they stand."""
+    scratch = peft.LoraConfig(target_modules=sorted(names))
+    with boundary(AdapterError, f"peft cannot adapt {', '.join(sorted(names))}", "take 'all-linear'"):
+        convert_peft_config_for_transformers(scratch, model, None)
+    return names - set(scratch.target_modules or ())

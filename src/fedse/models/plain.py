@@ -1,4 +1,4 @@
-"""What rollouts and updates assume of a model: plain causal attention, and logits from the output embedding alone."""
+"""What rollouts and updates assume of a model: plain causal attention, and a linear output embedding."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from torch.nn import functional
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from fedse.errors import ModelError
 
@@ -38,6 +39,12 @@ def refuse_variants(module: nn.Module, options: Mapping[str, Any], *, longest: i
         )
 
 
+def as_wide(value: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Values with zeros up to the width of the keys, which some families have wider (DeepSeek-V3)."""
+    missing = key.shape[-1] - value.shape[-1]
+    return functional.pad(value, (0, missing)) if missing else value
+
+
 def output_embedding(model: PreTrainedModel) -> nn.Linear:
     """The linear layer from final hidden states to logits; a model that has none is a ``ModelError``."""
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -49,21 +56,29 @@ def output_embedding(model: PreTrainedModel) -> nn.Linear:
     return head
 
 
-@torch.no_grad()
-def check_head(model: PreTrainedModel) -> None:
-    """Make sure that the logits are the output embedding of the final hidden states and nothing more.
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Token ids that a model has."""
+    weight: torch.Tensor = model.get_input_embeddings().weight  # type: ignore[assignment]
+    return int(weight.shape[0])
 
-    Some families scale or cap their logits afterwards; rollouts would silently play, and updates train, another model.
 
-    Raises:
-        ModelError: if they differ on a probe.
+def scaled(model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Final hidden states, times the factor that the model gives its logits (Granite, Cohere)."""
+    config = model.config.get_text_config()
+    factor = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+    return hidden if factor == 1 else hidden * factor
+
+
+def context_limit(config: PreTrainedConfig) -> int | None:
+    """Tokens up to which a model computes alike, whatever the length; ``None`` if it names no limit.
+
+    Beyond it some models leave positions out of sight, or turn all positions in another way, those in the cache
+    included.
     """
-    probe = torch.arange(4, device=model.device)[None]
-    expected = model(input_ids=probe, use_cache=False).logits.float()
-    found = output_embedding(model)(model.base_model(input_ids=probe, use_cache=False).last_hidden_state).float()
-    tolerance = 1e-3 * float(expected.abs().nan_to_num().max())
-    if not torch.allclose(found, expected, rtol=1e-3, atol=tolerance, equal_nan=True):
-        raise ModelError(
-            f"{type(model).__name__} changes its logits after the output embedding (scaling or soft-capping)",
-            "take a base model with a plain language-model head (Llama, Qwen2, Qwen3, Mistral, …)",
-        )
+    config = config.get_text_config()
+    limits = [getattr(config, name, None) for name in ("max_position_embeddings", "attention_chunk_size")]
+    turned = getattr(config, "rope_parameters", None) or {}
+    for rope in [turned, *(each for each in turned.values() if isinstance(each, dict))]:
+        if rope.get("rope_type") in ("dynamic", "longrope"):
+            limits.append(rope.get("original_max_position_embeddings"))
+    return min((int(limit) for limit in limits if limit), default=None)

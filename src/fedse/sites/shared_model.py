@@ -10,7 +10,8 @@ from fedse.adapters.state import AdapterState
 from fedse.agent import Renderer, renderer_for
 from fedse.config import RolloutConfig, RunConfig
 from fedse.errors import ConfigError
-from fedse.models.base import load_base
+from fedse.learning.loss import check_packing
+from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
 from fedse.rollout.endpoint.player import EndpointPlayer
 from fedse.rollout.player import Player
@@ -40,11 +41,29 @@ class SharedModel:
 
         Raises:
             ModelError: if the base model cannot be loaded.
+            ModelError, AdapterError, ConfigError: as :meth:`on`.
+        """
+        return cls.on(load_base(config.model), config, folder=folder)
+
+    @classmethod
+    def on(cls, base: BaseModel, config: RunConfig, *, folder: Path | None = None) -> SharedModel:
+        """Put a LoRA adapter on a base model that is not yet used, and see whether a run can train and play it.
+
+        This is where a model is taken or refused, whoever asks: a run, an evaluation, a game, or a dry run.
+
+        Args:
+            base: the model.
+            config: the run.
+            folder: see :meth:`load`.
+
+        Raises:
+            ModelError: if it would not be trained and played as what it is.
             AdapterError: if it cannot be adapted as configured.
             ConfigError: if the key of the endpoint that plays is not there.
         """
-        lora = LoraModel(load_base(config.model), config.lora)
-        renderer = renderer_for(lora.base.tokenizer)
+        renderer = renderer_for(base.tokenizer)
+        check_packing(base.model)
+        lora = LoraModel(base, config.lora)
         return cls(lora, renderer, _player(lora, renderer, config.rollout, folder))
 
     def initial_adapter(self, config: RunConfig) -> AdapterState:

@@ -8,6 +8,7 @@ SmolLM3's has a switch for thinking, as Qwen3's, and prints the date, as Llama 3
 from __future__ import annotations
 
 from fedse.agent.renderers.base import Renderer, Tokenizer
+from fedse.agent.renderers.deepseek_r1 import DeepSeekR1
 from fedse.agent.renderers.gemma import Gemma
 from fedse.agent.renderers.llama2 import Llama2
 from fedse.agent.renderers.llama3 import Llama3
@@ -16,7 +17,7 @@ from fedse.agent.renderers.qwen3 import Qwen3
 __all__ = ["FAMILIES", "Renderer", "renderer_for"]
 
 #: Renderers refine the ones after them; the last one serves every template.
-FAMILIES: tuple[type[Renderer], ...] = (Qwen3, Gemma, Llama3, Llama2, Renderer)
+FAMILIES: tuple[type[Renderer], ...] = (DeepSeekR1, Qwen3, Gemma, Llama3, Llama2, Renderer)
 
 
 def renderer_for(tokenizer: Tokenizer) -> Renderer:

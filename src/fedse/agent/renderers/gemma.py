@@ -13,10 +13,12 @@ class Gemma(Renderer):
 
     @classmethod
     def recognises(cls, tokenizer: Tokenizer) -> bool:
-        """Templates that refuse a system message, leave it out, or move it to the last user message as Mistral's do."""
+        """Templates that refuse a system message, leave it out, or move it when turns are added, as Mistral's do."""
         first = [Message("system", PROBE), Message("user", OTHER)]
-        chat = attempt(tokenizer, *first, Message("assistant", "a"), Message("user", "u"))
-        return PROBE not in chat.partition(OTHER)[0]
+        longer = [*first, Message("assistant", "a"), Message("user", "u")]
+        chats = [attempt(tokenizer, *chat, add_generation_prompt=True) for chat in (first, longer)]
+        before, still_before = (chat.partition(OTHER)[0] for chat in chats)
+        return PROBE not in before or before != still_before
 
     def conversation(self, messages: Sequence[Message]) -> list[Message]:
         """Without a system message."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fedse.agent.renderers.base import Renderer, Tokenizer
+from fedse.agent.renderers.base import Renderer, Tokenizer, template_of
 
 _THINKING = re.compile(r"\A\s*<think>.*?</think>\s*", re.DOTALL)
 
@@ -21,7 +21,7 @@ class Qwen3(Renderer):
     @classmethod
     def recognises(cls, tokenizer: Tokenizer) -> bool:
         """Templates with the switch."""
-        return "enable_thinking" in str(tokenizer.chat_template)
+        return "enable_thinking" in template_of(tokenizer)
 
     def template_options(self) -> dict[str, Any]:
         """Thinking is switched off."""

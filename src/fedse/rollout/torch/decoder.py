@@ -8,8 +8,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from fedse.models.agreement import COMPARED, check_agreement
+from fedse.models.attention_switch import attention_implementation
+from fedse.models.plain import scaled
 from fedse.rollout.schedule import Draw
-from fedse.rollout.torch.cache import SlotCache, SlotPlan
+from fedse.rollout.torch.cache import ATTENTION_NAME, SlotCache, SlotPlan, planned
 from fedse.rollout.torch.masked import MaskedCache
 from fedse.rollout.torch.sampling import draw
 
@@ -33,6 +36,7 @@ class SlotDecoder:
     """
 
     def __init__(self, model: PreTrainedModel, slots: int, context: int, *, min_p: float = 0.0) -> None:
+        self._model = model
         self._body = model.get_decoder()  # type: ignore[no-untyped-call]
         self._head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
         self._device = model.device
@@ -78,19 +82,41 @@ class SlotDecoder:
         self.cache.begin(plan)
         filling = [0] * (LEAST_ROWS - len(tokens))
         positions = np.concatenate((np.arange(len(tokens)) + np.repeat(pasts - ends + counts, counts), filling))
-        hidden = self._body(
-            input_ids=torch.tensor([tokens + filling], device=self._device),
-            position_ids=torch.from_numpy(positions.astype(np.int64)).to(self._device).unsqueeze(0),
-            past_key_values=self.cache,
-            use_cache=True,
-            slot_plan=plan,
-        ).last_hidden_state[0]
+        with planned(plan):
+            hidden = self._body(
+                input_ids=torch.tensor([tokens + filling], device=self._device),
+                position_ids=torch.from_numpy(positions.astype(np.int64)).to(self._device).unsqueeze(0),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state[0]
         for slot, new in pieces:
             self.lengths[slot] += len(new)
         rows = [int(ends[piece]) - 1 for piece in asked]
         rows += rows[:1] * (LEAST_ROWS - len(rows))
-        logits: torch.Tensor = self._head(hidden[torch.tensor(rows, device=self._device)])
+        logits: torch.Tensor = self._head(scaled(self._model, hidden[torch.tensor(rows, device=self._device)]))
         return logits[: len(asked)]
+
+
+def check_slots(model: PreTrainedModel, context: int) -> None:
+    """Make sure that slots give what the model gives; see :func:`fedse.models.agreement.check_agreement`.
+
+    Args:
+        model: see there.
+        context: tokens that a slot may come to hold.  A sliding window must hold them all.
+    """
+
+    def played(texts: torch.Tensor, shared: int) -> torch.Tensor:
+        first, second = texts.tolist()
+        read = len(first) - COMPARED  # at once; what follows, token by token
+        with attention_implementation(model, ATTENTION_NAME):
+            decoder = SlotDecoder(model, 2, context)
+            decoder.forward([(0, first[:shared])])
+            decoder.copy(0, 1, shared)
+            steps = [slice(shared, read), *(slice(at, at + 1) for at in range(read, len(first) - 1))]
+            logits = [decoder.forward([(0, first[step]), (1, second[step])]) for step in steps]
+        return torch.stack(logits, dim=1)
+
+    check_agreement(model, f"a rollout of up to {context} tokens", played)
 
 
 def _cache(model: PreTrainedModel, slots: int, context: int) -> SlotCache:

@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 from transformers import PreTrainedConfig
 
 from fedse.errors import ConfigError
-from fedse.rollout.torch.cache import SlotCache, SlotPlan, attention_shape
+from fedse.rollout.torch.cache import SlotCache, SlotPlan
 from fedse.storage import cache_folder
 
 #: Positions of a block of the cache, and numbers that an inner loop takes at once.
@@ -296,8 +296,8 @@ class KernelCache(SlotCache):
     """
 
     def __init__(self, config: PreTrainedConfig, slots: int, context: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        shape = attention_shape(config)
+        super().__init__(config)
+        shape = self.shape
         most, dims = -(-context // BLOCK), -(-shape.dim // BLOCK) * BLOCK
         blocks = slots * most + 1  # one more, since a slot gets its new blocks before it gives back the old ones
         self._states = torch.empty((shape.layers, blocks, 2, shape.kv_heads, BLOCK * dims), dtype=dtype)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from fedse.rollout.torch.cache import SlotCache, SlotPlan, attention_shape
+from fedse.rollout.torch.cache import SlotCache, SlotPlan
 
 
 class MaskedCache(SlotCache):
@@ -19,8 +19,8 @@ class MaskedCache(SlotCache):
     def __init__(
         self, config: PreTrainedConfig, slots: int, context: int, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        super().__init__()
-        shape = attention_shape(config)
+        super().__init__(config)
+        shape = self.shape
         # Zeros, not garbage: masked positions are multiplied by zero weights, and 0 · NaN is NaN.
         self._states = torch.zeros(
             (shape.layers, 2, slots, shape.kv_heads, context, shape.dim), device=device, dtype=dtype

@@ -10,11 +10,11 @@ from fedse.config import RolloutConfig
 from fedse.errors import ConfigError
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.lora import LoraModel
-from fedse.models.plain import check_head
+from fedse.models.plain import context_limit
 from fedse.rollout.player import Play
 from fedse.rollout.schedule import Schedule
 from fedse.rollout.torch.cache import ATTENTION_NAME
-from fedse.rollout.torch.decoder import SlotDecoder
+from fedse.rollout.torch.decoder import SlotDecoder, check_slots
 from fedse.rollout.torch.prepack import prepacked
 from fedse.rollout.torch.steady import steady
 from fedse.types import Trajectory
@@ -32,17 +32,17 @@ class TorchPlayer:
 
     Raises:
         ConfigError: if ``max_context`` exceeds what the model was made for.
-        ModelError: if the model changes its logits after the output embedding.
+        ModelError: if rollouts would not compute what the model computes.
     """
 
     def __init__(self, lora: LoraModel, renderer: Renderer, config: RolloutConfig) -> None:
-        window = getattr(lora.base.model.config, "max_position_embeddings", None)
+        window = context_limit(lora.base.model.config)
         if window is not None and config.max_context > window:
             raise ConfigError(
                 f"rollout.max_context is {config.max_context}, but {lora.base.name!r} has a context of {window} tokens",
                 f"set rollout.max_context to at most {window}",
             )
-        check_head(lora.base.model)
+        check_slots(lora.base.model, config.max_context)
         self._lora, self._renderer, self._config = lora, renderer, config
 
     def play(self, adapter: AdapterState | None, plays: Sequence[Play]) -> list[list[Trajectory]]:

@@ -1,0 +1,105 @@
+"""A dry run, a run, an evaluation, a game and an update refuse the same models: see ``SharedModel.on``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from fedse.models.tiny import tiny_tokenizer
+from helpers.cli_calls import Cli
+from helpers.learning_reference import SMALL
+
+
+def saved(folder: Path, family: str = "llama", *, added: int = 0, template: str = "", **more: Any) -> Path:
+    """A small model of a family, in a folder."""
+    small = SMALL | {"vocab_size": 259, "max_position_embeddings": 8192, "pad_token_id": 0, "eos_token_id": 2} | more
+    AutoModelForCausalLM.from_config(CONFIG_MAPPING[family](**small)).save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([f"<added{number}>" for number in range(added)])
+    tokenizer.chat_template = template or tokenizer.chat_template
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+#: What is wrong with a model, and what is said of it.
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "conv layers": (
+        {"family": "lfm2", "num_hidden_layers": 4, "layer_types": ["conv"] * 3 + ["full_attention"]},
+        "no attention over tokens (conv)",
+    ),
+    "capped logits": (
+        {"family": "gemma2", "attn_logit_softcapping": None, "final_logit_softcapping": 0.001},
+        "changes its logits after the output embedding",
+    ),
+    "a short window": ({"family": "mistral", "sliding_window": 128}, "a sliding window of 128 tokens"),
+    "no linear layers": ({"family": "gpt2"}, "has no torch.nn.Linear layer to adapt"),
+    "more ids than embeddings": ({"added": 4}, "token ids up to 262, but the model has embeddings for 259"),
+    "a damaged template": ({"template": "{% for m in messages %}"}, "TemplateSyntaxError"),
+    "a short context": ({"max_position_embeddings": 256}, "has a context of 256 tokens"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_whoever_would_use_a_model_refuses_it_in_the_same_words(cli: Cli, tmp_path: Path, fault: str) -> None:
+    more, words = REFUSED[fault]
+    model = saved(tmp_path / "model", **more)
+    settings = ["--preset", "tiny", "--set", f"model.name={model}", "--set", "rollout.max_context=1024"]
+    dry = cli("run", *settings, "--dry-run")
+    run = cli("run", *settings, "--out", tmp_path / "run", "--quiet")
+    for result in (dry, run):
+        assert result.exit_code != 0
+        assert words in " ".join(result.stderr.split())
+        assert "fits" not in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_a_dry_run_takes_what_a_run_takes(cli: Cli, tmp_path: Path) -> None:
+    kinds = ["sliding_attention"] * 5 + ["full_attention"]
+    model = saved(tmp_path / "model", "gemma3_text", num_hidden_layers=6, layer_types=kinds, head_dim=8)
+    dry = cli("run", "--preset", "tiny", "--set", f"model.name={model}", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "was not tried" not in dry.stderr
+    assert "No memory plan" in dry.stderr
+
+
+def test_a_dry_run_says_what_it_could_not_try(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDSE_CACHE", str(tmp_path))
+    dry = cli("run", "--preset", "quickstart", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert "smollm2-135m can be trained and played was not tried: its files are not on this machine" in " ".join(
+        dry.stderr.split()
+    )
+
+
+def test_the_copy_of_a_model_is_small_whatever_the_model() -> None:
+    from fedse.planning.base_model import _copy
+
+    large = CONFIG_MAPPING["llama"](num_hidden_layers=80, hidden_size=1024, intermediate_size=28672, vocab_size=128256)
+    copy = _copy(large)
+    assert copy.config.num_hidden_layers == 2
+    assert sum(parameter.numel() for parameter in copy.parameters()) < 2 * 5 * 1024**2
+    assert large.num_hidden_layers == 80
+
+
+@pytest.mark.long
+def test_a_relative_path_that_is_not_there_says_from_where_it_counts(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(tmp_path / "models" / "mine")
+    other = tmp_path / "other"
+    other.mkdir()
+    settings = ["--preset", "tiny", "--set", "model.name=models/mine"]
+    monkeypatch.chdir(tmp_path)
+    assert cli("run", *settings, "--out", tmp_path / "run", "--quiet").exit_code == 0
+    monkeypatch.chdir(other)
+    result = cli("eval", tmp_path / "run", "--tasks", "1")
+    told = " ".join(result.stderr.split())
+    assert result.exit_code != 0
+    assert "taken for a Hugging Face id, since there is no folder" in told
+    assert "a relative path counts from where the program runs" in told
+    deeper = cli("run", "--preset", "tiny", "--set", "model.name=a/b/c", "--out", tmp_path / "deeper")
+    assert "there is no folder" in deeper.stderr
