@@ -25,6 +25,8 @@ INITIAL = "_initial"
 KAPPA, STEP = "_kappa", "_server_lr"
 #: Likewise: how much a truncated SVD cut off in the round, over the norm of what it was to fit.
 CUT = "_cut"
+#: Before a site's name, likewise: how much its update counted in the round.
+COUNTS = "_counts/"
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Central(Strategy):
     def begins_at(self, number: int) -> int:
         """The beginning where updates restart, else the round before."""
         return 0 if self.restart else number - 1
+
+
+def counted(counts: Mapping[str, float]) -> Mapping[str, float]:
+    """How much the update of each site counted, as numbers of a state."""
+    return {COUNTS + site: count for site, count in counts.items()}
 
 
 def server_step_size(
