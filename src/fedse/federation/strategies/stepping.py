@@ -58,6 +58,10 @@ class Central(Strategy):
         """The global adapter, and where the update begins."""
         return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
 
+    def start(self, state: State) -> AdapterState:
+        """Where the updates of the next round begin."""
+        return state.adapters[INITIAL if self.restart else GLOBAL]
+
     @abstractmethod
     def combine(self, state: State, start: AdapterState, updates: Updates) -> State:
         """The state with the adapter that a whole step leads to as the global one.
@@ -70,7 +74,7 @@ class Central(Strategy):
 
     def absorb(self, state: State, updates: Updates) -> State:
         """The server's step towards what the updates make together."""
-        start = state.adapters[INITIAL if self.restart else GLOBAL]
+        start = self.start(state)
         lengths: dict[str, float] = {}
         if self.server_lr == "auto":
             updates = _measured(updates, start, lengths)
