@@ -35,8 +35,7 @@ def toy_distribution(tmp_path_factory: pytest.TempPathFactory) -> Path:
 toy = helpers.toy_environment:Toy
 whispering = helpers.toy_environment:Whispering
 [fedse.strategies]
-mixed_ranks = helpers.own_strategies:MixedRanks
-private_b = helpers.own_strategies:PrivateB
+median = helpers.own_strategies:Median
 """
     )
     return folder

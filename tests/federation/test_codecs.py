@@ -202,10 +202,10 @@ def test_what_int4_loses_on_the_way_down_is_kept_in_the_state(finished: Finished
 
 
 @pytest.mark.parametrize("codec", ["bf16", "int4"])
-@pytest.mark.parametrize("strategy", ["isolated", "fedavgm", "private_b", "mixed_ranks"])
+@pytest.mark.parametrize("strategy", ["isolated", "fedavgm", "fedsa", "hetlora"])
 def test_other_strategies_send_what_they_have_too(codec: CodecName, strategy: str, tmp_path: Path) -> None:
     """Adapters of single sites, parts of adapters, and adapters of other ranks; also with sites that forget."""
-    ranks = {"lora": {"rank": 4, "alpha": 8.0}} if strategy == "mixed_ranks" else {}
+    ranks = {"lora": {"rank": 4, "alpha": 8.0}} if strategy == "hetlora" else {}
     clients = [toy_client("alpha", rank=2 if ranks else None), toy_client("beta", options={"secret": "b"})]
     config = toy_config(*clients, exchange={"codec": codec}, method={"strategy": strategy}, rounds=3, **ranks)
     runtime = served(config, tmp_path / "run", lost=[("beta", 3)])

@@ -37,7 +37,7 @@ from helpers.toy_runs import toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy", "without_flushing", "one_model")
 
-STRATEGIES = ("mean", "weighted_mean", "isolated", "fedavgm", "private_b", "mixed_ranks")
+STRATEGIES = ("mean", "weighted_mean", "isolated", "fedavgm", "fedsa", "hetlora", "median")
 SETTINGS: dict[str, list[str] | None] = {
     "default": None,
     "nothing": [],
@@ -101,7 +101,7 @@ def whispering(**changes: Any) -> list[dict[str, Any]]:
 
 
 def config_of(strategy: str, *clients: dict[str, Any], **changes: Any) -> RunConfig:
-    ranked = strategy == "mixed_ranks"
+    ranked = strategy == "hetlora"
     given = [client | {"rank": 1} if ranked and number == 0 else client for number, client in enumerate(clients)]
     room = {"max_context": 1024, "slots": 4}
     return toy_config(*given, rounds=1, method={"strategy": strategy}, rollout=room, **changes)

@@ -100,7 +100,7 @@ def test_a_site_of_several_environments_diverges_as_one(tmp_path: Path, diverge:
         run(config, tmp_path)
 
 
-@pytest.mark.parametrize("strategy", ["mean", "isolated", "private_b"])
+@pytest.mark.parametrize("strategy", ["mean", "isolated", "fedsa"])
 def test_resuming_after_it_gives_the_same(tmp_path: Path, diverge: Diverge, strategy: str) -> None:
     diverge("alpha", round=1)
     config = config_of(strategy)

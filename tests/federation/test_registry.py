@@ -98,16 +98,16 @@ def test_one_that_is_no_dataclass_is_refused_at_once() -> None:
 
 @pytest.mark.usefixtures("toy")
 def test_packages_add_strategies_by_an_entry_point() -> None:
-    assert {"mixed_ranks", "private_b"} <= set(strategy_names())
-    assert make_strategy("private_b", {}).personal
+    assert "median" in strategy_names()
+    assert make_strategy("median", {"inertia": 0.25}).inertia == 0.25  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
     [
         ("broken", "helpers.nowhere:Broken", "could not be imported"),
-        ("misnamed", "helpers.own_strategies:PrivateB", "is no strategy of that name"),
-        ("function", "helpers.own_strategies:mean_of", "is no strategy of that name"),
+        ("misnamed", "helpers.own_strategies:Median", "is no strategy of that name"),
+        ("function", "helpers.small_adapters:random_state", "is no strategy of that name"),
     ],
 )
 def test_a_broken_package_is_named(
@@ -120,7 +120,7 @@ def test_a_broken_package_is_named(
 
 
 def test_two_packages_with_one_name_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner, value in (("one", "helpers.own_strategies:MixedRanks"), ("two", "helpers.own_strategies:PrivateB")):
+    for owner, value in (("one", "helpers.own_strategies:Median"), ("two", "helpers.nowhere:Other")):
         install_points(tmp_path, owner, {"twice": value}, group="fedse.strategies")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
@@ -131,7 +131,7 @@ def test_two_packages_with_one_name_are_told(tmp_path: Path, monkeypatch: pytest
 
 def test_without_their_package_they_are_not_known() -> None:
     with pytest.raises(UnknownNameError):
-        strategy_class("private_b")
+        strategy_class("median")
 
 
 @pytest.mark.parametrize(

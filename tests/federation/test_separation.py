@@ -37,7 +37,7 @@ def recorded(config: RunConfig, sites: Path, server: Path) -> Recorded:
     return runtime
 
 
-@pytest.mark.parametrize("strategy", ["mean", "isolated", "fedavgm", "private_b"])
+@pytest.mark.parametrize("strategy", ["mean", "isolated", "fedavgm", "fedsa"])
 def test_a_server_comes_to_the_same_end_from_replies_alone(
     strategy: str, tmp_path: Path, toy_distribution: Path
 ) -> None:

@@ -7,11 +7,11 @@ right one, the SVD of the small matrix R Tᵀ gives that of the sum.  Everything
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from fedse.adapters.algebra import Matrix
+from fedse.adapters.algebra import Matrix, factors_of, layers
 from fedse.adapters.parts import of_rank
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.types import FloatArray
@@ -41,6 +41,21 @@ def product_svd(terms: Iterable[Term]) -> tuple[Matrix, Matrix, Matrix]:
     return (q_left @ u) * signs.T, values, rows * signs
 
 
+def products(weighted: Sequence[tuple[float, AdapterState]]) -> dict[str, Iterator[Term]]:
+    """Layer → the products w_k B_k A_k of weighted adapters, each read into float64 when it is its turn.
+
+    Args:
+        weighted: weights and adapters with the same layers; at least one.
+    """
+
+    def of(layer: str) -> Iterator[Term]:
+        for weight, adapter in weighted:
+            factor_b, factor_a = factors_of(adapter, layer)
+            yield weight * factor_b, factor_a
+
+    return {layer: of(layer) for layer in layers(weighted[0][1])}
+
+
 def nearest(terms: Mapping[str, Iterable[Term]], rank: int, like: AdapterMeta) -> tuple[AdapterState, float]:
     """The adapter of a rank that is nearest to sums of products, by truncated SVD (Eckart and Young 1936).
 
@@ -58,8 +73,8 @@ def nearest(terms: Mapping[str, Iterable[Term]], rank: int, like: AdapterMeta) -
     """
     tensors: dict[str, FloatArray] = {}
     cut = whole = 0.0
-    for layer, products in terms.items():
-        u, values, vt = product_svd(products)
+    for layer, sums in terms.items():
+        u, values, vt = product_svd(sums)
         squares = values**2
         whole, cut = whole + float(squares.sum()), cut + float(squares[rank:].sum())
         missing = max(0, rank - len(values))

@@ -6,14 +6,16 @@ be cut along its rank into blocks, and blocks put side by side are one adapter (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fedse.adapters.algebra import FACTORS, Factor
-from fedse.adapters.state import SUFFIX_A, AdapterMeta, AdapterState
+from fedse.adapters.moments import widths
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.errors import AdapterError
+from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
 
 
@@ -109,6 +111,30 @@ def side_by_side(blocks: Iterable[AdapterState]) -> AdapterState:
         name: np.concatenate([part.tensors[name] for part in parts], axis=rank_axis(name)) for name in first.tensors
     }
     return AdapterState(tensors, of_rank(first.meta, sum(part.meta.rank for part in parts)))
+
+
+def random_rows(like: AdapterState, rank: int, *stream: str | int) -> dict[str, FloatArray]:
+    """Layer → rows of a fresh A, shape (rank, in), uniform within ±1/√in.
+
+    Args:
+        like: has the layers.
+        rank: how many rows.
+        stream: names what is random, so that it is the same wherever it is drawn.
+    """
+    return {
+        layer: numpy_generator(*stream, layer).uniform(-1, 1, (rank, width)).astype(np.float32) / np.sqrt(width)
+        for layer, width in widths(like).items()
+    }
+
+
+def fresh_block(like: AdapterState, rows: Mapping[str, FloatArray]) -> AdapterState:
+    """A block with these rows of A and a B of zero, so that it changes nothing yet; the scaling is that of ``like``."""
+    tensors: dict[str, FloatArray] = {}
+    for layer, factor_a in rows.items():
+        tensors[layer + SUFFIX_A] = np.asarray(factor_a, dtype=np.float32)
+        tensors[layer + SUFFIX_B] = np.zeros((len(like.tensors[layer + SUFFIX_B]), len(factor_a)), dtype=np.float32)
+    [rank] = {len(factor_a) for factor_a in rows.values()}
+    return AdapterState(tensors, of_rank(like.meta, rank))
 
 
 def resized(adapter: AdapterState, rank: int) -> AdapterState:

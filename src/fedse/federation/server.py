@@ -16,6 +16,7 @@ from typing import Any
 
 from fedse.adapters.algebra import moved
 from fedse.adapters.checks import in_words, state_problems
+from fedse.adapters.deltas import alike
 from fedse.adapters.state import AdapterState
 from fedse.config import ClientConfig, RunConfig
 from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UnknownRunError, UpdateRejectedError
@@ -270,7 +271,7 @@ class Server:
             scalars = {found.site: found.scalars for found in gathered if found.scalars is not None}
             loaders = {site: partial(self._update, inbox / site, state) for site in scalars}
             outcomes = self._outcomes(number, gathered)
-            for site, (made_in, known) in self._remembered(number, set(scalars)).items():
+            for site, (made_in, known) in self._remembered(number, state, set(scalars)).items():
                 scalars[site] = known
                 loaders[site] = partial(self._moved, site, made_in, state)
                 outcomes[site] += f"; its update of round {made_in} counts"
@@ -361,17 +362,26 @@ class Server:
         drawn = set(self._drawn(number))
         return {site: outcomes.get(site, ABSENT if site in drawn else NOT_DRAWN) for site in sorted(self._config.sites)}
 
-    def _remembered(self, number: int, fresh: Collection[str]) -> dict[str, tuple[int, Mapping[str, float]]]:
-        """Site without a fresh update → the round of its last one, if that is young enough, and its scalars."""
+    def _remembered(
+        self, number: int, state: State, fresh: Collection[str]
+    ) -> dict[str, tuple[int, Mapping[str, float]]]:
+        """Site without a fresh update → the round of its last one, if that is young enough, and its scalars.
+
+        One of a part that the strategy does not ask for now does not count.
+        """
         remembered: dict[str, tuple[int, Mapping[str, float]]] = {}
         for made_in in range(max(1, number - self._config.exchange.memory), number):
             told = load_told(self._folder, made_in)
             if told is None:
                 continue
             for site in self._config.sites.keys() - set(fresh):
-                if told.clients.get(site, {}).get("outcome") == OK:
+                if told.clients.get(site, {}).get("outcome") == OK and self._still_asked(site, made_in, state):
                     remembered[site] = made_in, told.scalars.get(site, {})
         return remembered
+
+    def _still_asked(self, site: str, made_in: int, state: State) -> bool:
+        then, now = (self._strategy.instruct(one, site) for one in (load_state(self._folder, made_in - 1), state))
+        return then.work == now.work and alike(then.base, now.base)
 
     def _update(self, path: Path, state: State) -> Update:
         """The update that a site sent when the state was this."""
@@ -566,7 +576,8 @@ def strategy_of(config: RunConfig) -> Strategy:
 
     Raises:
         UnknownNameError: if it is not known.
-        ConfigError: if its options are wrong, or it does not serve sites of different ranks and the run has such.
+        ConfigError: if its options are wrong, or it does not serve sites of different ranks, or updates of earlier
+            rounds, and the run has such.
     """
     strategy = make_strategy(config.method.strategy, config.method.options)
     mixed = sorted(client.name for client in config.clients if client.rank not in (None, config.lora.rank))
@@ -574,6 +585,11 @@ def strategy_of(config: RunConfig) -> Strategy:
         raise ConfigError(
             f"strategy {strategy.name!r} has one rank for all sites, but {', '.join(mixed)} have another",
             "leave out clients.*.rank, or choose a strategy that serves different ranks",
+        )
+    if config.exchange.memory and not strategy.memory:
+        raise ConfigError(
+            f"strategy {strategy.name!r} has other components in every round, which earlier updates do not fit",
+            "set exchange.memory to 0",
         )
     return strategy
 

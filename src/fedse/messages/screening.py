@@ -12,6 +12,7 @@ from collections.abc import Collection
 import numpy as np
 
 from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
+from fedse.adapters.moments import widths
 from fedse.messages.instruction import Instruction, Purpose
 from fedse.messages.reply import ECHOED, Diverged, Done, Rates, Refused, Reply, Update
 
@@ -57,9 +58,24 @@ def _update_problems(update: Update, instruction: Instruction) -> list[str]:
     problems += [
         f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
     ]
-    if update.tensors and not instruction.work.moments:
-        problems.append("it has tensors that were not asked for")
-    return problems + _scalar_problems(update, set(instruction.needs))
+    return problems + _moment_problems(update, instruction) + _scalar_problems(update, set(instruction.needs))
+
+
+def _moment_problems(update: Update, instruction: Instruction) -> list[str]:
+    asked, begins = instruction.work.moments, instruction.start or instruction.adapter
+    if not asked:
+        return ["it has tensors that were not asked for"] if update.tensors else []
+    assert begins is not None  # else there is nothing to train
+    sizes = {
+        layer: begins.meta.rank if asked == "adapter" else min(asked, width) for layer, width in widths(begins).items()
+    }
+    problems = [f"moments of {layer} are missing" for layer in sorted(sizes.keys() - update.tensors.keys())]
+    problems += [f"moments of {layer} were not asked for" for layer in sorted(update.tensors.keys() - sizes.keys())]
+    return problems + [
+        f"moments of {layer} have shape {update.tensors[layer].shape} instead of {(size, size)}"
+        for layer, size in sizes.items()
+        if layer in update.tensors and update.tensors[layer].shape != (size, size)
+    ]
 
 
 def _scalar_problems(update: Update, needs: set[str]) -> list[str]:

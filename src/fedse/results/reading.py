@@ -17,6 +17,7 @@ from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.channel import read_reply
 from fedse.federation.evaluators import evaluators
 from fedse.federation.server import strategy_of
+from fedse.federation.strategies import strategy_class
 from fedse.messages import Update
 from fedse.progress import Phase
 from fedse.results.exchange import traffic
@@ -26,7 +27,7 @@ from fedse.runs.layout import EnvironmentFolder, RunFolder, ServerFolder, SiteFo
 from fedse.runs.phases import completed
 from fedse.runs.records import SCHEMA_VERSION
 from fedse.runs.records import read_records as records_of
-from fedse.runs.rounds import adapter_folder, has_adapter
+from fedse.runs.rounds import adapter_folder, has_adapter, load_state
 from fedse.runs.rounds import traffic as traffic_of_round
 from fedse.storage import read_json, storage_errors
 from fedse.types import RoundRecord, Trajectory
@@ -192,10 +193,14 @@ class Run:
     def adapter(self, number: int, site: str = "") -> AdapterState:
         """The adapter after a round: the site's own where sites have their own, or the global one; 0: the initial one.
 
+        What the server does not have, because it stays at the site, is taken from the site's folder.
+
         Raises:
             RunError, AdapterError: if it is missing or damaged.
         """
-        return load_adapter(adapter_folder(self._server, number, self._site(site)), expect=None)
+        name = self._site(site)
+        adapter = load_adapter(adapter_folder(self._server, number, name), expect=None)
+        return self._with_private_parts(adapter, number, name) if site and number else adapter
 
     def has_update(self, number: int, site: str) -> bool:
         """What a site sent in a round is here."""
@@ -249,6 +254,24 @@ class Run:
     def _place(self, name: str) -> EnvironmentFolder:
         [client] = (client for client in self.config.clients if client.name == name)
         return RunFolder(self.folder).environment(client)
+
+    def _with_private_parts(self, adapter: AdapterState, number: int, site: str) -> AdapterState:
+        if not strategy_class(self.config.method.strategy).personal:
+            return adapter
+        sent = strategy_of(self.config).instruct(load_state(self._server, number), site).adapter.tensors
+        if sent.keys() == adapter.tensors.keys():
+            return adapter
+        folder = RunFolder(self.folder).site(site)
+        trained = [n for n in range(1, self.config.rounds + 1) if folder.adapter(n).is_dir()]
+        before = [n for n in trained if n <= number]
+        if folder.root.is_dir() and not trained:
+            return adapter  # the site never trained: its parts are those that the run began with
+        if not before:
+            raise RunError(
+                f"{site} has parts of an adapter to itself, and those of round {number} are not in {self.folder}",
+                "name the last round, of a run whose sites' folders are here",
+            )
+        return AdapterState({**load_adapter(folder.adapter(before[-1]), expect=None).tensors, **sent}, adapter.meta)
 
     def _site(self, name: str) -> str:
         """The site of an environment; a site's own name stays."""

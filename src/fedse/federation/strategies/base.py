@@ -51,6 +51,7 @@ class Strategy(ABC):
         needs: names of the scalars that every update must carry, of :data:`fedse.messages.SCALARS`.
         personal: sites play with adapters of their own, or with private parts, and are evaluated each by itself.
         mixed_ranks: sites may have adapters of different ranks.
+        memory: the change in a site's last update may stand in for one that did not come (``exchange.memory``).
     """
 
     name: ClassVar[str]
@@ -58,6 +59,7 @@ class Strategy(ABC):
     needs: ClassVar[frozenset[str]] = frozenset()
     personal: ClassVar[bool] = False
     mixed_ranks: ClassVar[bool] = False
+    memory: ClassVar[bool] = True
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:  # noqa: ARG002
         """The state before the first round.

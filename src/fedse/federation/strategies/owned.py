@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from fedse.adapters.moments import directions, separating, widths
-from fedse.adapters.parts import Trained, side_by_side
-from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
+from fedse.adapters.parts import Trained, fresh_block, random_rows, side_by_side
+from fedse.adapters.state import AdapterState
 from fedse.errors import ConfigError
 from fedse.federation.strategies.averaging import Mean, average
 from fedse.federation.strategies.base import Sent
@@ -18,7 +18,6 @@ from fedse.federation.strategies.stepping import distance, server_step, server_s
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
-from fedse.seeding import numpy_generator
 from fedse.types import FloatArray
 
 #: In the state's arrays: the sum of the moments of a layer over the sites that told them.
@@ -67,7 +66,7 @@ class Owned(Mean):
                 "set method.options.own to at least 1 and less than lora.rank",
             )
         sites = sorted(ranks)
-        blocks = [_block(adapter, self.own, _random_rows(adapter, site, self.own)) for site in sites]
+        blocks = [fresh_block(adapter, random_rows(adapter, self.own, "owned", site)) for site in sites]
         begins = {site: float(shared + index * self.own) for index, site in enumerate(sites)}
         whole = side_by_side([Trained(ranks=tuple(range(shared))).of(adapter), *blocks])
         return State({GLOBAL: whole}, numbers={_SHARED: float(shared), **begins})
@@ -123,7 +122,7 @@ class Owned(Mean):
             for layer, width in widths(adapter).items():
                 basis = separating(moments[layer], sums[_SUM + layer] / count, self.own)
                 rows[layer] = np.float32(_ROW_LENGTH) * (basis @ directions(layer, width, self.moments))
-            adapter = self._owned(state, site).into(adapter, _block(adapter, self.own, rows))
+            adapter = self._owned(state, site).into(adapter, fresh_block(adapter, rows))
         numbers = {**state.numbers, _TOLD: count, **{_HAS + site: 1.0 for site in told}}
         return State({GLOBAL: adapter}, sums, numbers)
 
@@ -136,21 +135,3 @@ class Owned(Mean):
     def _owned(self, state: State, site: str) -> Trained:
         begin = int(state.numbers[site])
         return Trained(ranks=tuple(range(begin, begin + self.own)))
-
-
-def _random_rows(adapter: AdapterState, site: str, own: int) -> dict[str, FloatArray]:
-    """Layer → rows of a fresh A, shape (own, in), uniform within ±1/√in."""
-    return {
-        layer: numpy_generator("owned", site, layer).uniform(-1, 1, (own, width)).astype(np.float32) / np.sqrt(width)
-        for layer, width in widths(adapter).items()
-    }
-
-
-def _block(like: AdapterState, rank: int, rows: Mapping[str, FloatArray]) -> AdapterState:
-    """A block with these rows of A, whose B is zero."""
-    meta = replace(like.meta, rank=rank, alpha=like.meta.scaling * rank)
-    tensors: dict[str, FloatArray] = {}
-    for layer, factor_a in rows.items():
-        tensors[layer + SUFFIX_A] = np.asarray(factor_a, dtype=np.float32)
-        tensors[layer + SUFFIX_B] = np.zeros((like.tensors[layer + SUFFIX_B].shape[0], rank), dtype=np.float32)
-    return AdapterState(tensors, meta)

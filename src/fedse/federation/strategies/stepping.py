@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 
 from fedse.adapters.algebra import Matrix
+from fedse.adapters.parts import Trained
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
 from fedse.federation.strategies.base import Sent, Strategy
 from fedse.federation.strategies.updates import Updates
-from fedse.messages import Update
+from fedse.messages import Update, Work
 from fedse.runs.rounds import GLOBAL, State
 from fedse.types import FloatArray
 
@@ -45,18 +46,20 @@ class Central(Strategy):
     restart: bool = False
 
     def __post_init__(self) -> None:
-        if self.server_lr != "auto" and not 0 < self.server_lr < math.inf:
-            raise ConfigError(
-                f"server_lr is {self.server_lr}", "set method.options.server_lr to a finite number above 0, or to auto"
-            )
+        if self.server_lr != "auto":
+            check_step(self.server_lr, ", or to auto")
 
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:  # noqa: ARG002
         """The initial adapter; kept for good where updates restart from it."""
         return State({GLOBAL: adapter} | ({INITIAL: adapter} if self.restart else {}))
 
+    def trained(self, state: State) -> Trained:  # noqa: ARG002
+        """The part that all sites train in the next round, and that the server steps on; default: all."""
+        return Trained()
+
     def instruct(self, state: State, site: str) -> Sent:
-        """The global adapter, and where the update begins."""
-        return Sent(state.adapter(site), start=state.adapters.get(INITIAL))
+        """The global adapter, where the update begins, and what is trained."""
+        return Sent(state.adapter(site), start=state.adapters.get(INITIAL), work=Work(trained=self.trained(state)))
 
     def start(self, state: State) -> AdapterState:
         """Where the updates of the next round begin."""
@@ -64,28 +67,67 @@ class Central(Strategy):
 
     @abstractmethod
     def combine(self, state: State, start: AdapterState, updates: Updates) -> State:
-        """The state with the adapter that a whole step leads to as the global one.
+        """The state with what a whole step leads to, of the part that is trained, as the global adapter.
 
         Args:
             state: after the round before.
-            start: φ, from which the updates began.
+            start: φ, the part from which the updates began.
             updates: of the round.
         """
 
     def absorb(self, state: State, updates: Updates) -> State:
         """The server's step towards what the updates make together."""
-        start = self.start(state)
+        part = self.trained(state)
+        start = part.of(self.start(state))
         lengths: dict[str, float] = {}
         if self.server_lr == "auto":
-            updates = _measured(updates, start, lengths)
+            updates = self._measured(state, updates, lengths)
         combined = self.combine(state, start, updates)
         step, told = server_step_size(self.server_lr, lengths.values(), start, combined.adapter())
-        stepped = server_step(start, combined.adapter(), step)
+        stepped = part.into(state.adapters[GLOBAL], server_step(start, combined.adapter(), step))
         return replace(combined, adapters={**state.adapters, GLOBAL: stepped}, numbers={**combined.numbers, **told})
 
     def begins_at(self, number: int) -> int:
         """The beginning where updates restart, else the round before."""
         return 0 if self.restart else number - 1
+
+    def _measured(self, state: State, updates: Updates, lengths: dict[str, float]) -> Updates:
+        """The same updates, whose lengths are noted as they are loaded."""
+
+        def load(site: str) -> Update:
+            update = updates[site]
+            lengths[site] = distance(self.instruct(state, site).base, update.adapter)
+            return update
+
+        return Updates(updates.scalars, load)
+
+
+@dataclass(frozen=True)
+class ProductStep(Strategy):
+    """The server steps on the products B A, and not on the factors.
+
+    Attributes:
+        server_lr: the step on the mean change of the products; 1 takes their mean as it is.
+    """
+
+    server_lr: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_step(self.server_lr)
+
+
+def check_step(server_lr: float, more: str = "") -> None:
+    """Refuse a step that is none.
+
+    Args:
+        server_lr: the step.
+        more: what else may be set.
+
+    Raises:
+        ConfigError: if it is not a finite number above 0.
+    """
+    if not 0 < server_lr < math.inf:
+        raise ConfigError(f"server_lr is {server_lr}", f"set method.options.server_lr to a finite number above 0{more}")
 
 
 def counted(counts: Mapping[str, float]) -> Mapping[str, float]:
@@ -176,14 +218,3 @@ def to_float32(name: str, exact: Matrix) -> FloatArray:
     if not np.isfinite(rounded).all():
         raise AdapterError(f"{name} leaves the range of float32 in aggregation", "lower method.options.server_lr")
     return rounded
-
-
-def _measured(updates: Updates, start: AdapterState, lengths: dict[str, float]) -> Updates:
-    """The same updates, whose lengths are noted as they are loaded."""
-
-    def load(site: str) -> Update:
-        update = updates[site]
-        lengths[site] = distance(start, update.adapter)
-        return update
-
-    return Updates(updates.scalars, load)
