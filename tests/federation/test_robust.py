@@ -17,10 +17,12 @@ from fedse.federation.run import run
 from fedse.federation.strategies import State, Updates, make_strategy
 from fedse.federation.strategies.multi_krum import krum_scores
 from fedse.federation.strategies.stepping import COUNTS, distance, flat, server_step, unflat
+from fedse.learning.attention import PACKED_ATTENTION
 from fedse.learning.examples import Example
 from fedse.learning.packing import pack
 from fedse.learning.update import accumulate_gradients
 from fedse.messages import Update
+from fedse.models.attention_switch import attention_implementation
 from fedse.runs.layout import RunFolder
 from fedse.runs.rounds import load_state
 from fedse.sites.shared_model import SharedModel
@@ -247,7 +249,8 @@ class TestRuns:
         def loss(adapter: AdapterState) -> float:
             shared.lora.load(adapter)
             example = Example(shared.renderer.render(backdoor()))
-            return accumulate_gradients(shared.lora, pack([example], 4096))
+            with attention_implementation(shared.lora.base.model, PACKED_ATTENTION):
+                return accumulate_gradients(shared.lora, pack([example], 4096))
 
         states = {
             name: [load_state(RunFolder(tmp_path / name).server, number).adapter() for number in (0, 1)]
