@@ -29,6 +29,7 @@ from fedse.progress import silent
 from fedse.runs.layout import RunFolder, ServerFolder
 from fedse.runs.records import read_records
 from fedse.runs.rounds import load_state
+from fedse.settings import method_names, read_method
 from helpers.random_training import RandomSites, trained
 from helpers.small_adapters import random_state
 from helpers.toy_runs import fingerprint, interrupted, toy_client, toy_config
@@ -193,3 +194,30 @@ def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
         found: torch.Tensor = model.eval()(input_ids=torch.arange(40)[None] * 6, use_cache=False).logits.float()
     return found
+
+
+class TestDocs:
+    """docs/strategies.md."""
+
+    def rows(self) -> dict[str, dict[str, str]]:
+        """Strategy → heading → cell, of the table of all strategies."""
+        text = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+        lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+        headings, _, *found = lines
+        return {row[0].strip("`"): dict(zip(headings, row, strict=True)) for row in found}
+
+    def test_the_table_has_every_strategy(self) -> None:
+        assert sorted(self.rows()) == BUILTIN
+
+    @every_strategy
+    def test_it_says_what_the_strategy_declares(self, name: str) -> None:
+        cls, row = strategy_class(name), self.rows()[name]
+        assert row["one adapter for all"] == ("no" if cls.personal else "yes")
+        assert row["mixed ranks"] == ("yes" if cls.mixed_ranks else "no")
+        assert (row["earlier updates"] == "no") == (not cls.memory)
+        assert ("examples" in row["sent up"]) == ("examples" in cls.needs)
+        assert cls.citation
+
+    def test_every_strategy_that_is_no_part_of_another_method_has_one_by_its_name(self) -> None:
+        made = {read_method(method).set.get("method", {}).get("strategy") for method in method_names()}
+        assert set(BUILTIN) - made <= {"owned"}
