@@ -16,6 +16,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -103,6 +104,8 @@ class InCoreSpace(Central):
     """
 
     server_lr: float = 1.0
+
+    memory: ClassVar[bool] = False  # components change places and turn from round to round
 
     @abstractmethod
     def merge(self, core: Core) -> tuple[Matrix, Mapping[str, float]]:
