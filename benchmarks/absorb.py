@@ -13,8 +13,8 @@ Speeds are bytes of float32 tensors per second of processor time, so that they d
 does.  They are compared with a copy of 512 MB by numpy in the same process, bytes read and written.  Sites share some
 files; these are in the system's cache, because they have just been written.
 
-Of strategies, what reading and decoding alone takes has a line of its own, and the bandwidth is measured with that.  What
-does not fit into memory goes through a temporary file, which shows in the seconds on the clock only.
+Of strategies, what reading and decoding alone takes has a line of its own, and the bandwidth is measured with that.
+What does not fit into memory goes through a temporary file, which shows in the seconds on the clock only.
 """
 
 from __future__ import annotations
