@@ -21,6 +21,7 @@ from typing import Any
 import platformdirs
 
 from fedse.errors import ConfigError, StorageError
+from fedse.texts import parse_json, well_formed
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
 
@@ -86,13 +87,13 @@ def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
 
     Args:
         path: the file; replaced if it exists.
-        data: its content; text is written as UTF-8.
+        data: its content; text is written as UTF-8, :func:`~fedse.texts.well_formed`.
         mode: of the file from its first byte on, less what the process's umask takes away.
 
     Raises:
         StorageError: if it cannot be written; what was at ``path`` is intact, and nothing else is left behind.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = well_formed(data).encode() if isinstance(data, str) else data
     with storage_errors("write", path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -219,7 +220,7 @@ def write_json(path: Path, obj: Any) -> None:
 
 
 def read_json(path: Path, *, schema_version: int | None = None) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, which may begin with a byte order mark; its texts are :func:`~fedse.texts.well_formed`.
 
     Args:
         path: the file.
@@ -232,7 +233,7 @@ def read_json(path: Path, *, schema_version: int | None = None) -> Any:
     with storage_errors("read", path):
         content = path.read_bytes()
     try:
-        data = json.loads(content)
+        data = parse_json(content)
     except ValueError as cause:  # JSONDecodeError and UnicodeDecodeError
         raise StorageError(
             f"{path} is not valid JSON: {cause}", "restore the file from a copy, or remove it"

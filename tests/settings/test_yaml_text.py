@@ -65,7 +65,7 @@ def test_nan_is_a_number():
         ("!!int x", "tag"),
         ("[1, 2", "line 1"),
         ("{[a]: 1}", "key must be text"),
-        ('"\\ud800"', "surrogates"),
+        ('"\\ud800"', "half of a character"),
         ("--- 1\n--- 2", "another document"),
         ("a\x00", "special characters"),
         ("[" * 100 + "]" * 100, "nested too deeply"),

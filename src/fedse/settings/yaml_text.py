@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from fedse.texts import well_formed
+
 
 class _Scalar(NamedTuple):
     kind: str
@@ -106,24 +108,25 @@ def _plain(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Any:
                 raise _error("a key must be text", key)
             if key.value in mapping:
                 raise _error(f"the key {key.value!r} is there twice", key)
-            mapping[_encodable(key.value)] = _plain(value, inside)
+            mapping[_text(key)] = _plain(value, inside)
         return mapping
     return _plain_scalar(node)
 
 
 def _plain_scalar(node: yaml.Node) -> Any:
-    text: str = node.value
+    text = _text(node)
     if node.tag == f"{_TAG}str":
-        return _encodable(text)
+        return text
     for scalar in _SCALARS:
         if node.tag == _TAG + scalar.kind and scalar.pattern.match(text):
             return scalar.read(text)
     raise _error(f"{text!r} is not of the kind that its tag {node.tag!r} says", node)
 
 
-def _encodable(text: str) -> str:
-    """The text itself; an escape can smuggle in a lone surrogate, which no file can hold."""
-    text.encode()
+def _text(node: yaml.Node) -> str:
+    text: str = node.value
+    if well_formed(text) != text:  # an escape can smuggle it in
+        raise _error("it holds half of a character (a lone surrogate)", node)
     return text
 
 

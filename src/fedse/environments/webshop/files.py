@@ -13,6 +13,7 @@ from typing import Any
 from fedse.environments.webshop.products import MISSING_PRICE, NO_ATTRIBUTES, Product, paid_price
 from fedse.errors import ConfigError
 from fedse.storage import atomic_write
+from fedse.texts import parse_json
 
 #: The small catalogue of the original, which AgentGym serves, comes before the full one.
 _ITEMS = ("items_shuffle_1000.json", "items_shuffle.json")
@@ -149,7 +150,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     path = _present(path)
     try:
         content = path.read_bytes()
-        data = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        data = parse_json(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (OSError, EOFError, zlib.error, ValueError) as cause:
         raise ConfigError(f"webshop: {path} cannot be read: {cause}", _MEND) from cause
     if not isinstance(data, kind):
