@@ -204,6 +204,6 @@ def test_the_longest_trajectory_is_trained_whole() -> None:
 def test_a_step_beyond_all_numbers_is_divergence_and_leaves_the_adapter_as_it_was(changes: dict[str, float]) -> None:
     lora = tiny_lora()
     before = lora.state().digest
-    with pytest.raises(DivergenceError, match="step 1 of .: the learning rate .* is more than float32 has"):
+    with pytest.raises(DivergenceError, match=r"step 1 of .: the learning rate .* is more than float32 has"):
         local_update(lora, experience(), replace_config(**changes), seed=0)
     assert lora.state().digest == before

@@ -117,7 +117,7 @@ def local_update(
 
     Raises:
         TrainingError: if there is nothing to learn from, or the adapter is merged.
-        DivergenceError: if a loss, gradient or step is not finite; the adapter is left as it was before the step that failed.
+        DivergenceError: if a loss, a gradient or a step is not finite; the adapter is left as it was before that step.
         ModelError: if the base model's architecture computes something that the fast path does not.
     """
     learnable = [example for example in examples if example.losses()]
