@@ -36,6 +36,7 @@ _MENDS = {
     errno.EEXIST: "something else has that name: choose another path, or move it away",
     errno.EISDIR: "a folder is there: name a file, or move the folder away",
     errno.ENOENT: "check the path for a typing error",
+    errno.ELOOP: "links lead to each other in a circle: choose another path",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.EIO: "the disk reports a fault: check its health before you go on",
@@ -86,7 +87,8 @@ def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; folders on the way to it are made.
 
     Args:
-        path: the file; replaced if it exists.
+        path: the file; replaced if it exists.  Links to it are followed.  What is no plain file, as a device or a pipe,
+            is written into.
         data: its content; text is written as UTF-8, :func:`~fedse.texts.well_formed`.
         mode: of the file from its first byte on, less what the process's umask takes away.
 
@@ -97,6 +99,11 @@ def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     with storage_errors("write", path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():  # a device or a pipe, in whose place no file may come
+            with open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY)) as file:
+                file.write(content)
+            return
+        path = _followed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         try:
@@ -116,8 +123,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Make a folder whole or not at all.
 
     Fill the folder that the context yields; when the block ends without an exception, it is flushed to disk and becomes
-    ``path``.  A folder that was there is replaced as a whole.  Between its two renames ``path`` is missing for an
-    instant; should the process be killed exactly there, :func:`recover` puts the earlier folder back.
+    ``path``, or what a link at ``path`` leads to.  A folder that was there is replaced as a whole.  Between its two
+    renames ``path`` is missing for an instant; should the process be killed exactly there, :func:`recover` puts the
+    earlier folder back.
 
     Raises:
         StorageError: if the folder cannot be made, or on any ``OSError`` in the block; what was at ``path`` is intact,
@@ -125,6 +133,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = path if path.name else path.resolve()  # "." has no name to make another one of
     with storage_errors("write", path):
+        path = _followed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         temporary.mkdir()
@@ -251,6 +260,16 @@ def _check_schema_version(path: Path, data: Any, newest: int) -> None:
         raise StorageError(
             f"{path} was written by a newer fedse (schema {found}; this one reads up to {newest})", "upgrade fedse"
         )
+
+
+def _followed(path: Path) -> Path:
+    """Where links lead to, so that what is made there leaves them links."""
+    if not path.is_symlink():
+        return path
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return place
 
 
 def _beside(path: Path, kind: str) -> Path:
