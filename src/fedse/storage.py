@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -60,6 +61,27 @@ def cache_folder() -> Path:
         "this process's user has no home folder for files that fedse keeps",
         "set FEDSE_CACHE to a folder that the process may write to",
     )
+
+
+def check_cache(place: Path) -> Path:
+    """Make sure that something in the cache can be written, before the work that it is to keep is done.
+
+    Args:
+        place: a folder in :func:`cache_folder` that may not be there yet; nothing is left in it.
+
+    Returns:
+        The nearest folder on the way to it that is there.
+
+    Raises:
+        StorageError: if it cannot be written; the mend names ``FEDSE_CACHE``.
+    """
+    nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    try:
+        with storage_errors("write", place), tempfile.TemporaryDirectory(prefix=".fedse-", dir=nearest):
+            return nearest
+    except StorageError as cause:
+        mend = "set FEDSE_CACHE to a folder that this process may write to"
+        raise StorageError(f"{cause.what}, where fedse keeps what it fetches", mend) from cause
 
 
 @contextmanager
