@@ -64,7 +64,9 @@ def test_a_home_that_cannot_be_written_is_a_failure_that_names_the_cache(
     (tmp_path / "file").touch()
     for name in ("FEDSE_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "file") if home == "a file" else "no absolute path")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    if home == "nothing":
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: "~/.cache/fedse")
     monkeypatch.setattr(doctor, "CHECKS", (doctor.disk, doctor.models, doctor.environments))
     result = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["doctor"])
     assert result.exit_code == 1
