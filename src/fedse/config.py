@@ -42,7 +42,7 @@ class LoraConfig(_Section):
     """The adapter (fed-SE paper: r 8, alpha 16, all linear layers)."""
 
     rank: int = Field(default=8, ge=1, description="rank r of the update")
-    alpha: float = Field(default=16.0, gt=0, description="the update is scaled by alpha / rank")
+    alpha: float = Field(default=16.0, gt=0, lt=1e38, description="the update is scaled by alpha / rank")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout on the adapter's input while training")
     target_modules: str | tuple[str, ...] = Field(default="all-linear", description="'all-linear' or module names")
 

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import platformdirs
 
 from fedse.errors import ConfigError, StorageError
+from fedse.texts import parse_json, well_formed
 
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.(?P<kind>tmp|old)")
 
@@ -35,6 +37,7 @@ _MENDS = {
     errno.EEXIST: "something else has that name: choose another path, or move it away",
     errno.EISDIR: "a folder is there: name a file, or move the folder away",
     errno.ENOENT: "check the path for a typing error",
+    errno.ELOOP: "links lead to each other in a circle: choose another path",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.EIO: "the disk reports a fault: check its health before you go on",
@@ -58,6 +61,27 @@ def cache_folder() -> Path:
         "this process's user has no home folder for files that fedse keeps",
         "set FEDSE_CACHE to a folder that the process may write to",
     )
+
+
+def check_cache(place: Path) -> Path:
+    """Make sure that something in the cache can be written, before the work that it is to keep is done.
+
+    Args:
+        place: a folder in :func:`cache_folder` that may not be there yet; nothing is left in it.
+
+    Returns:
+        The nearest folder on the way to it that is there.
+
+    Raises:
+        StorageError: if it cannot be written; the mend names ``FEDSE_CACHE``.
+    """
+    nearest = next(path for path in (place, *place.parents) if os.path.lexists(path))
+    try:
+        with storage_errors("write", place), tempfile.TemporaryDirectory(prefix=".fedse-", dir=nearest):
+            return nearest
+    except StorageError as cause:
+        mend = "set FEDSE_CACHE to a folder that this process may write to"
+        raise StorageError(f"{cause.what}, where fedse keeps what it fetches", mend) from cause
 
 
 @contextmanager
@@ -85,17 +109,23 @@ def atomic_write(path: Path, data: bytes | str, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; folders on the way to it are made.
 
     Args:
-        path: the file; replaced if it exists.
-        data: its content; text is written as UTF-8.
+        path: the file; replaced if it exists.  Links to it are followed.  What is no plain file, as a device or a pipe,
+            is written into.
+        data: its content; text is written as UTF-8, :func:`~fedse.texts.well_formed`.
         mode: of the file from its first byte on, less what the process's umask takes away.
 
     Raises:
         StorageError: if it cannot be written; what was at ``path`` is intact, and nothing else is left behind.
     """
-    content = data.encode() if isinstance(data, str) else data
+    content = well_formed(data).encode() if isinstance(data, str) else data
     with storage_errors("write", path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():  # a device or a pipe, in whose place no file may come
+            with open(path, "wb", opener=lambda name, _: os.open(name, os.O_WRONLY)) as file:
+                file.write(content)
+            return
+        path = _followed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         try:
@@ -115,8 +145,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """Make a folder whole or not at all.
 
     Fill the folder that the context yields; when the block ends without an exception, it is flushed to disk and becomes
-    ``path``.  A folder that was there is replaced as a whole.  Between its two renames ``path`` is missing for an
-    instant; should the process be killed exactly there, :func:`recover` puts the earlier folder back.
+    ``path``, or what a link at ``path`` leads to.  A folder that was there is replaced as a whole.  Between its two
+    renames ``path`` is missing for an instant; should the process be killed exactly there, :func:`recover` puts the
+    earlier folder back.
 
     Raises:
         StorageError: if the folder cannot be made, or on any ``OSError`` in the block; what was at ``path`` is intact,
@@ -124,6 +155,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     """
     path = path if path.name else path.resolve()  # "." has no name to make another one of
     with storage_errors("write", path):
+        path = _followed(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _beside(path, "tmp")
         temporary.mkdir()
@@ -219,7 +251,7 @@ def write_json(path: Path, obj: Any) -> None:
 
 
 def read_json(path: Path, *, schema_version: int | None = None) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, which may begin with a byte order mark; its texts are :func:`~fedse.texts.well_formed`.
 
     Args:
         path: the file.
@@ -232,7 +264,7 @@ def read_json(path: Path, *, schema_version: int | None = None) -> Any:
     with storage_errors("read", path):
         content = path.read_bytes()
     try:
-        data = json.loads(content)
+        data = parse_json(content)
     except ValueError as cause:  # JSONDecodeError and UnicodeDecodeError
         raise StorageError(
             f"{path} is not valid JSON: {cause}", "restore the file from a copy, or remove it"
@@ -250,6 +282,16 @@ def _check_schema_version(path: Path, data: Any, newest: int) -> None:
         raise StorageError(
             f"{path} was written by a newer fedse (schema {found}; this one reads up to {newest})", "upgrade fedse"
         )
+
+
+def _followed(path: Path) -> Path:
+    """Where links lead to, so that what is made there leaves them links."""
+    if not path.is_symlink():
+        return path
+    place = Path(os.path.realpath(path))
+    if place.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return place
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -15,6 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fedse.errors import EnvironmentFault
+from fedse.texts import well_formed
+
 Role = Literal["system", "user", "assistant"]
 FloatArray = npt.NDArray[np.float32]
 #: How the tensors of an adapter cross between server and sites; see :mod:`fedse.adapters.deltas`.
@@ -31,10 +34,19 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One problem of an environment; ``environment`` and ``id`` name it for good, whatever split it came from."""
+    """One problem of an environment; ``environment`` and ``id`` name it for good, whatever split it came from.
+
+    Raises:
+        EnvironmentFault: if the id is no text that can be written.
+    """
 
     environment: str
     id: str
+
+    def __post_init__(self) -> None:
+        if well_formed(self.id) != self.id:  # replaced, it would be the id of no task
+            what = f"the id {self.id!r} of a task of {self.environment!r} holds half of a character (a lone surrogate)"
+            raise EnvironmentFault(what, "mend the environment's list of tasks")
 
     def __str__(self) -> str:
         return f"{self.environment}:{self.id}"

@@ -55,3 +55,21 @@ def test_a_failure_is_shown_with_its_mend_and_sets_the_exit_code(monkeypatch: py
     assert result.exit_code == 1
     assert "FAIL" in result.output
     assert "→ free some space" in result.output
+
+
+@pytest.mark.parametrize("home", ["a file", "nothing"])
+def test_a_home_that_cannot_be_written_is_a_failure_that_names_the_cache(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for name in ("FEDSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    if home == "nothing":
+        monkeypatch.setattr("platformdirs.user_cache_dir", lambda _: "~/.cache/fedse")
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.disk, doctor.models, doctor.environments))
+    result = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "set FEDSE_CACHE to a folder that" in result.output
+    assert " 0 B free" not in result.output
+    assert "wordle" in result.output, "the checks after it are made"

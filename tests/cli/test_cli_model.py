@@ -67,3 +67,21 @@ def test_an_unknown_model_is_a_usage_error_with_the_nearest_name(cache: Path) ->
     result = CliRunner().invoke(app, ["model", "show", "smolm2-135m"])
     assert result.exit_code == 2
     assert NAME in result.output
+
+
+def test_a_cache_that_cannot_be_written_is_found_before_the_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for name in ("FEDSE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(catalogue, "_download", lambda *_: pytest.fail("nothing may be fetched"))
+    for words in (["model", "pull"], ["run", "--preset", "quickstart", "--out", str(tmp_path / "run")]):
+        result = CliRunner(env={"COLUMNS": "300"}).invoke(app, words)
+        assert result.exit_code == 1
+        assert f"cannot write {tmp_path}/file/.cache/fedse/models/{NAME}: Not a directory" in result.output
+        assert "→ set FEDSE_CACHE to a folder that this process may write to" in result.output
+    monkeypatch.setenv("FEDSE_CACHE", str(tmp_path / "new/cache"))
+    assert catalogue.check_cache(catalogue.models_folder()) == tmp_path
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name != "run"] == ["file"], "asking leaves no trace"

@@ -88,6 +88,15 @@ def test_an_interrupted_run_says_how_to_go_on(cli: Cli, config_file: Path, monke
     assert "fedse run --resume --out somewhere" in result.stderr
 
 
+def test_a_learning_rate_beyond_all_numbers_diverges(cli: Cli, config_file: Path, tmp_path: Path) -> None:
+    result = cli(
+        "run", "-q", "--config", config_file, "--set", "training.learning_rate=1e300", "--out", tmp_path / "run"
+    )
+    assert result.exit_code == 1
+    assert "site diverged" in result.stderr
+    assert "lower training.learning_rate" in result.stderr
+
+
 def test_a_wrong_key_is_a_usage_error_with_the_nearest_key(cli: Cli, config_file: Path) -> None:
     result = cli("run", "--config", config_file, "--set", "trainin.steps=3")
     assert result.exit_code == 2

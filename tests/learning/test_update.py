@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fedse.config import TrainingConfig
-from fedse.errors import TrainingError
+from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.examples import Example
 from fedse.learning.packing import batches
 from fedse.learning.update import StepReport, local_update, planned_steps
@@ -196,3 +196,14 @@ def test_the_longest_trajectory_is_trained_whole() -> None:
     lora = tiny_lora()
     stats = local_update(lora, examples(records([500])), replace_config(steps=1, max_tokens=64), seed=0)
     assert stats.computed_tokens == 499
+
+
+@pytest.mark.parametrize(
+    "changes", [{"learning_rate": 1e300}, {"learning_rate": 1e38}, {"b_ratio": 1e300}, {"b_ratio": 1e300, "steps": 1}]
+)
+def test_a_step_beyond_all_numbers_is_divergence_and_leaves_the_adapter_as_it_was(changes: dict[str, float]) -> None:
+    lora = tiny_lora()
+    before = lora.state().digest
+    with pytest.raises(DivergenceError, match=r"step 1 of .: the learning rate .* is more than float32 has"):
+        local_update(lora, experience(), replace_config(**changes), seed=0)
+    assert lora.state().digest == before

@@ -56,6 +56,16 @@ def test_nan_is_a_number():
     assert math.isnan(parse_yaml(".nan"))
 
 
+def _bomb(levels: int) -> str:
+    lines = ["l0: &l0 x", *(f"l{at}: &l{at} [{', '.join([f'*l{at - 1}'] * 9)}]" for at in range(1, levels + 1))]
+    return "\n".join(lines)
+
+
+def test_aliases_that_repeat_little_and_long_texts_without_any_are_read():
+    assert parse_yaml(_bomb(2))["l2"] == [["x"] * 9] * 9
+    assert len(parse_yaml("- word\n" * 30_000)) == 30_000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -65,12 +75,14 @@ def test_nan_is_a_number():
         ("!!int x", "tag"),
         ("[1, 2", "line 1"),
         ("{[a]: 1}", "key must be text"),
-        ('"\\ud800"', "surrogates"),
+        ('"\\ud800"', "half of a character"),
         ("--- 1\n--- 2", "another document"),
         ("a\x00", "special characters"),
         ("[" * 100 + "]" * 100, "nested too deeply"),
         ("[" * 500, "nested too deeply"),
         ("9" * 5000, "limit"),
+        (_bomb(10), r"aliases repeat more than 100,000 values and characters \(line"),
+        (f"- &a {'x' * 10_000}\n" + "- *a\n" * 11, "aliases repeat more than"),
     ],
 )
 def test_anything_but_plain_data_is_refused_with_the_reason(text, message):

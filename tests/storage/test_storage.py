@@ -4,10 +4,13 @@ import os
 import random
 import shutil
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -353,3 +356,86 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch, tmp_path):
         cache_folder()
     monkeypatch.setenv("FEDSE_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+
+
+def test_a_device_is_written_into_and_stays_one(tmp_path):
+    device = tmp_path / "device"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))  # the numbers of the null device
+        device.open("wb").close()
+    except OSError:
+        pytest.skip("only root makes devices, and not everywhere")
+    before = device.stat()
+    atomic_write(device, "text")
+    (tmp_path / "link").symlink_to(device)
+    write_json(tmp_path / "link", {"a": 1})
+    assert (device.stat().st_rdev, device.stat().st_ino) == (before.st_rdev, before.st_ino)
+    assert stat.S_ISCHR(device.stat().st_mode)
+    assert names(tmp_path) == ["device", "link"]
+
+
+def test_a_pipe_is_written_into(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reading:
+        read = reading.submit(pipe.read_bytes)
+        atomic_write(pipe, "größer")
+        assert read.result(timeout=30).decode() == "größer"
+    assert names(tmp_path) == ["pipe"]
+
+
+def test_the_standard_output_can_be_named_as_a_file(tmp_path):
+    writing = python("""
+        from pathlib import Path
+        from fedse.storage import atomic_write
+        atomic_write(Path("/dev/stdout"), "told")
+    """)
+    assert writing.communicate(timeout=60) == ("told", "")
+
+
+def test_what_takes_no_bytes_is_named_and_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        with pytest.raises(StorageError, match="cannot write socket"):
+            atomic_write(Path("socket"), "text")
+    assert names(tmp_path) == ["socket"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_links_to_a_file_are_followed(tmp_path, there):
+    (tmp_path / "far").mkdir()
+    if there:
+        (tmp_path / "far/file").write_text("old")
+    (tmp_path / "second").symlink_to("far/file")
+    (tmp_path / "first").symlink_to("second")
+    atomic_write(tmp_path / "first", "new")
+    assert (tmp_path / "first").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+    assert (tmp_path / "far/file").read_text() == "new"
+    assert names(tmp_path) == ["far", "first", "second"]
+    assert names(tmp_path / "far") == ["file"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_is_followed(tmp_path, there):
+    (tmp_path / "far").mkdir()
+    if there:
+        (tmp_path / "far/folder").mkdir()
+        (tmp_path / "far/folder/old").touch()
+    (tmp_path / "link").symlink_to("far/folder")
+    with atomic_directory(tmp_path / "link") as made:
+        (made / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "far/folder") == ["new"]
+    assert names(tmp_path) == ["far", "link"]
+    assert names(tmp_path / "far") == ["folder"]
+
+
+def test_links_in_a_circle_are_an_error(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for write in (lambda: atomic_write(tmp_path / "a", ""), lambda: atomic_directory(tmp_path / "a").__enter__()):
+        with pytest.raises(StorageError, match=r"cannot write .*a: "):
+            write()
+    assert names(tmp_path) == ["a", "b"]

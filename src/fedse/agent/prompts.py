@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedse.environments.base import Environment, PromptStyle
+from fedse.texts import well_formed
 
 _FORM: dict[PromptStyle, str] = {
     "concise": "Reply in two lines:\nThought: <why>\nAction: <one action>",
@@ -18,4 +19,4 @@ _FORM: dict[PromptStyle, str] = {
 
 def system_prompt(environment: Environment, style: PromptStyle) -> str:
     """The system message for an environment in the given style."""
-    return f"{environment.instruction(style).strip()}\n{_FORM[style]}"
+    return f"{well_formed(environment.instruction(style)).strip()}\n{_FORM[style]}"

@@ -2,24 +2,70 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from fedse.errors import ConfigError, VersionWarning
+from fedse.texts import visible
+
+
+class _Console(Console):
+    """Shows control characters as pictures: what it prints may come from a model, a server or a file of others."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        if isinstance(renderable, str):
+            renderable = visible(renderable)
+        elif isinstance(renderable, Text) and (shown := visible(renderable.plain)) != renderable.plain:
+            renderable = renderable.copy()
+            renderable.plain = shown
+        return super().render(renderable, options)
+
 
 #: Results go to ``stdout``, progress and errors to ``stderr``, so that a pipe gets results only.
-stdout = Console(highlight=False, soft_wrap=True)
-stderr = Console(highlight=False, soft_wrap=True, stderr=True)
+stdout = _Console(highlight=False, soft_wrap=True)
+stderr = _Console(highlight=False, soft_wrap=True, stderr=True)
 
 _UNLIMITED = 1_000_000
+#: How fedse's own signs are spelled where a terminal lacks them.
+_SPELLINGS = str.maketrans(
+    dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True))
+    | {"–": "-", "−": "-", "─": "-", "━": "-", "·": ".", "×": "x", "→": "->", "▲": "+", "▼": "-", "κ": "kappa"}
+    | {"ζ": "zeta", "≥": ">=", "≤": "<=", "±": "+-", "‘": "'", "’": "'", "“": '"', "”": '"', "␛": "^["}
+)
+
+
+def fit_terminal() -> None:
+    """Let the standard streams write whatever they are given, in the characters that the terminal has."""
+    codecs.register_error("fedse.spelled", _spelled)
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "fedse.spelled"), (sys.stderr, "fedse.spelled")):
+        if isinstance(stream, io.TextIOWrapper):  # none at all in a process without a terminal
+            stream.reconfigure(errors=errors)
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """An error handler of codecs: ASCII for what cannot be encoded."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(map(_spelling, lacking)), error.end
+
+
+def _spelling(character: str) -> str:
+    known = unicodedata.normalize("NFKD", character.translate(_SPELLINGS))  # an accent is better lost than the letter
+    return known.encode("ascii", "ignore").decode() or "?"
 
 
 def examples(*commands: str) -> str:
@@ -36,9 +82,9 @@ def made_table(
     """
     table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for at, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if at and heading not in texts else "left")
+        table.add_column(escape(heading), justify="right" if at and heading not in texts else "left")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row))
     return table
 
 
@@ -55,7 +101,7 @@ def print_table(table: Table) -> None:
         stdout.print(table)
         return
     width = stdout.measure(table, options=stdout.options.update(max_width=_UNLIMITED)).maximum
-    Console(file=stdout.file, width=width, highlight=False, soft_wrap=True).print(table)
+    _Console(file=stdout.file, width=width, highlight=False, soft_wrap=True).print(table)
 
 
 def say(text: str, style: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -17,6 +17,7 @@ from typer import Exit
 from fedse.cli.console import examples, stdout
 from fedse.errors import FedseError
 from fedse.results.formatting import size
+from fedse.storage import check_cache
 
 EXAMPLES = examples("fedse doctor")
 
@@ -48,7 +49,7 @@ def doctor() -> None:
     """Check Python, libraries, processor, memory, disk, base model and environments, and say how to mend them."""
     failed = 0
     for check in CHECKS:
-        for finding in check():
+        for finding in _findings(check):
             level = (f"{finding.level:<6}", _STYLES[finding.level])
             stdout.print(Text.assemble(level, f"{finding.topic:<14}{finding.found}"))
             if finding.mend:
@@ -56,6 +57,13 @@ def doctor() -> None:
             failed += finding.level is Level.FAIL
     if failed:
         raise Exit(1)
+
+
+def _findings(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except FedseError as error:  # one check that cannot be made must not hide the others
+        yield Finding(Level.FAIL, check.__name__, error.what, error.mend)
 
 
 def python() -> Iterator[Finding]:
@@ -130,16 +138,21 @@ def disk() -> Iterator[Finding]:
     """Room where models are kept and where runs are written."""
     from fedse.models.catalogue import models_folder
 
-    for topic, folder in (("model folder", models_folder()), ("here", Path.cwd())):
-        existing = next(path for path in (folder, *folder.parents) if path.is_dir())
-        free = shutil.disk_usage(existing).free
-        found = f"{size(free)} free at {folder}"
-        if not os.access(existing, os.W_OK):
-            yield Finding(Level.FAIL, topic, f"{existing} is not writable", "choose another folder, or mend its mode")
-        elif free < _GIB:
-            yield Finding(Level.WARN, topic, found, "free some space: a run with its adapters can take hundreds of MiB")
-        else:
-            yield Finding(Level.OK, topic, found)
+    here = Path.cwd()
+    if os.access(here, os.W_OK):
+        yield _room("here", here, here)
+    else:
+        yield Finding(Level.FAIL, "here", f"{here} is not writable", "choose another folder, or mend its mode")
+    folder = models_folder()
+    yield _room("model folder", folder, check_cache(folder))
+
+
+def _room(topic: str, folder: Path, existing: Path) -> Finding:
+    free = shutil.disk_usage(existing).free
+    found = f"{size(free)} free at {folder}"
+    if free < _GIB:
+        return Finding(Level.WARN, topic, found, "free some space: a run with its adapters can take hundreds of MiB")
+    return Finding(Level.OK, topic, found)
 
 
 def models() -> Iterator[Finding]:

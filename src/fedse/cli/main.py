@@ -115,4 +115,5 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 
 def main() -> None:
     """Entry point of the ``fedse`` script."""
+    console.fit_terminal()
     app()

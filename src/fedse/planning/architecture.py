@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from fedse.errors import AdapterError, ModelError, boundary
 from fedse.models import catalogue
 from fedse.models.gguf_file import is_gguf, read_head
 from fedse.settings.yaml_text import parse_yaml
+from fedse.texts import parse_json
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -124,7 +124,7 @@ def architecture_of(name: str) -> Architecture:
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(place, "config.json"))
-        facts = json.loads(path.read_text())
+        facts = parse_json(path.read_bytes())
     return _architecture(name, str(path), facts)
 
 

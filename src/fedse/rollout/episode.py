@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fedse.agent.parsing import parse_response
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault, boundary
+from fedse.texts import well_formed
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
 
 
@@ -55,7 +56,7 @@ class Episode:
         """Reset the environment; afterwards :attr:`observation` is the first one, or :attr:`stop` is ``ERROR``."""
         task = self.request.task
         with self._guarded(f"environment {task.environment!r} failed to reset task {task.id!r}"):
-            self.observation = self.environment.reset(task)
+            self.observation = well_formed(self.environment.reset(task))
 
     def reply(self, response: str, *, truncated: bool = False) -> None:
         """Hand in the agent's text; afterwards :attr:`observation` is the next one, or :attr:`stop` is set."""
@@ -67,7 +68,7 @@ class Episode:
     def fail(self, fault: EnvironmentFault) -> None:
         """End the episode without an outcome, because of a fault outside of it, as of an expert."""
         self.stop = StopReason.ERROR
-        self._error = str(fault)
+        self._error = well_formed(str(fault))
 
     def trajectory(self, *, source: Source, tokens: TokenRecord | None = None) -> Trajectory:
         """The finished episode."""
@@ -90,11 +91,12 @@ class Episode:
         )
 
     def _step(self, response: str, truncated: bool) -> None:
+        response = well_formed(response)
         parsed = parse_response(response, self.environment.spec.action_rule)
         seen = self.observation
         if parsed.error is None:
             result = self.environment.step(parsed.action)
-            observation, reward, done = result.observation, float(result.reward), result.done
+            observation, reward, done = well_formed(result.observation), float(result.reward), result.done
             if not math.isfinite(reward):
                 raise ValueError(f"the reward is {reward}")
         else:

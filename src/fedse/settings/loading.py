@@ -17,6 +17,7 @@ from fedse.settings.overrides import apply_override, apply_settings
 from fedse.settings.presets import preset_names, preset_text
 from fedse.settings.schema import allowed, item_section, section, show, unknown_key
 from fedse.settings.yaml_text import dump_yaml, parse_yaml
+from fedse.texts import read_text
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -124,7 +125,7 @@ def read_mapping(file: Path) -> dict[str, Any]:
         ConfigError: if it cannot be read, is not YAML, or holds no mapping.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read the configuration {file}: {cause}", "check the path") from cause
     return _mapping(text, str(file))

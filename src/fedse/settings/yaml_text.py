@@ -3,7 +3,8 @@
 PyYAML follows YAML 1.1, in which ``5e-5`` is text, ``no`` is false and ``12:30`` is 750: traps in a configuration.  So
 PyYAML parses the structure here, and scalars are read and written by the core schema of YAML 1.2
 (https://yaml.org/spec/1.2.2/#103-core-schema), without its octal and hexadecimal numbers.  Repeated keys and
-foreign tags are refused.
+foreign tags are refused, and so are aliases that repeat more than a configuration can have to say: ten lines of them
+can stand for billions of values.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import yaml
+
+from fedse.texts import well_formed
 
 
 class _Scalar(NamedTuple):
@@ -39,6 +42,8 @@ _SCALARS = (
     ),
 )
 _DEEPEST = 30
+#: What aliases may repeat in all: values, and the characters in them.
+_MOST_REPEATED = 100_000
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -73,7 +78,7 @@ def parse_yaml(text: str) -> Any:
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else _plain(node, ())
+        return None if node is None else _Reader().plain(node, ())
     except yaml.MarkedYAMLError as cause:
         mark = cause.problem_mark
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -89,41 +94,58 @@ def dump_yaml(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _plain(node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Any:
-    if any(node is parent for parent in parents):
-        raise _error("a node contains itself", node)
-    if len(parents) > _DEEPEST:
-        raise _error("it is nested too deeply", node)
-    inside = (*parents, node)
-    if isinstance(node, yaml.CollectionNode) and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
-        raise _error(f"the tag {node.tag!r} is not supported", node)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, inside) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _error("a key must be text", key)
-            if key.value in mapping:
-                raise _error(f"the key {key.value!r} is there twice", key)
-            mapping[_encodable(key.value)] = _plain(value, inside)
-        return mapping
-    return _plain_scalar(node)
+class _Reader:
+    """Makes plain data of the nodes of one text."""
+
+    def __init__(self) -> None:
+        self._met: set[int] = set()
+        self._repeated = 0
+
+    def plain(self, node: yaml.Node, parents: tuple[yaml.Node, ...]) -> Any:
+        if any(node is parent for parent in parents):
+            raise _error("a node contains itself", node)
+        if len(parents) > _DEEPEST:
+            raise _error("it is nested too deeply", node)
+        self._count(node)
+        inside = (*parents, node)
+        if isinstance(node, yaml.CollectionNode) and node.tag not in (f"{_TAG}seq", f"{_TAG}map"):
+            raise _error(f"the tag {node.tag!r} is not supported", node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item, inside) for item in node.value]
+        if isinstance(node, yaml.MappingNode):
+            mapping: dict[str, Any] = {}
+            for key, value in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise _error("a key must be text", key)
+                if key.value in mapping:
+                    raise _error(f"the key {key.value!r} is there twice", key)
+                mapping[_text(key)] = self.plain(value, inside)
+            return mapping
+        return _plain_scalar(node)
+
+    def _count(self, node: yaml.Node) -> None:
+        """Refuse when aliases have repeated too much; what is written out is as long as the text itself."""
+        if id(node) in self._met:
+            self._repeated += 1 + (len(node.value) if isinstance(node, yaml.ScalarNode) else 0)
+            if self._repeated > _MOST_REPEATED:
+                raise _error(f"its aliases repeat more than {_MOST_REPEATED:,} values and characters", node)
+        self._met.add(id(node))
 
 
 def _plain_scalar(node: yaml.Node) -> Any:
-    text: str = node.value
+    text = _text(node)
     if node.tag == f"{_TAG}str":
-        return _encodable(text)
+        return text
     for scalar in _SCALARS:
         if node.tag == _TAG + scalar.kind and scalar.pattern.match(text):
             return scalar.read(text)
     raise _error(f"{text!r} is not of the kind that its tag {node.tag!r} says", node)
 
 
-def _encodable(text: str) -> str:
-    """The text itself; an escape can smuggle in a lone surrogate, which no file can hold."""
-    text.encode()
+def _text(node: yaml.Node) -> str:
+    text: str = node.value
+    if well_formed(text) != text:  # an escape can smuggle it in
+        raise _error("it holds half of a character (a lone surrogate)", node)
     return text
 
 

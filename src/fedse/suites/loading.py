@@ -18,6 +18,7 @@ from fedse.settings import Method, build_config, flat_settings, read_method
 from fedse.settings.yaml_text import dump_yaml, parse_yaml
 from fedse.suites.cells import SuiteLayout
 from fedse.suites.suite import DEMONSTRATIONS, Suite, SuiteModel, suite_error
+from fedse.texts import read_text
 
 _FOLDER = resources.files("fedse") / "suites" / "presets"
 
@@ -90,7 +91,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
     if not file.is_file():
         raise unknown_name("suite or file", text, suite_names())
     try:
-        content = file.read_text(encoding="utf-8")
+        content = read_text(file)
     except (OSError, UnicodeDecodeError) as cause:
         raise ConfigError(f"cannot read the suite {file}: {cause}", "check the path") from cause
     return parse_suite(content, str(file))

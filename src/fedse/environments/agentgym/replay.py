@@ -32,6 +32,7 @@ from fedse.environments.agentgym.counterpart import Counterpart, counterpart_of
 from fedse.environments.base import ActionRule
 from fedse.environments.registry import make
 from fedse.errors import EnvironmentFault, StoreError, UnknownNameError, boundary
+from fedse.texts import parse_json
 
 #: Stands for a value in a :class:`Difference` where one side has none.
 ABSENT = "(absent)"
@@ -171,13 +172,13 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             for number, text in enumerate(lines, start=1):
                 if not text.strip():
                     continue
-                record = json.loads(text)
+                record = parse_json(text)
                 if not (isinstance(record, dict) and "meta" in record and "env" not in record):
                     yield number, record
-    except json.JSONDecodeError as cause:
-        raise _damaged(path, number, f"it is not JSON: {cause}") from cause
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as cause:
         raise _damaged(path, number + 1, f"it cannot be read: {cause}") from cause
+    except ValueError as cause:
+        raise _damaged(path, number, f"it is not JSON: {cause}") from cause
 
 
 def _check_shape(path: Path, line: int, record: Any) -> None:

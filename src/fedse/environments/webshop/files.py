@@ -8,16 +8,19 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedse.environments.webshop.products import MISSING_PRICE, NO_ATTRIBUTES, Product, paid_price
 from fedse.errors import ConfigError
 from fedse.storage import atomic_write
+from fedse.texts import parse_json
 
 #: The small catalogue of the original, which AgentGym serves, comes before the full one.
 _ITEMS = ("items_shuffle_1000.json", "items_shuffle.json")
 _AMOUNT = re.compile(r"\$\s*([\d,]*\.?\d+)")
 _LONGEST_ASIN = 10
+_KINDS: Mapping[type, str] = {str: "a text", list: "a list", dict: "an object"}
+_T = TypeVar("_T")
 _MEND = "give the folder with the original's items_shuffle and items_ins_v2 files, or the items file itself"
 
 
@@ -38,16 +41,14 @@ def read_catalogue(path: Path, prices: Mapping[str, float] | None = None) -> lis
     products: dict[str, Product] = {}
     for number, item in enumerate(items):
         try:
-            asin = item["asin"]
+            asin = _checked(_checked(item, dict, "it")["asin"], str, "asin")
             if asin == "nan" or len(asin) > _LONGEST_ASIN or asin in products:
                 continue
             products[asin] = _product(item, wishes.get(asin, {}), prices)
-        except (KeyError, TypeError, ValueError, AttributeError) as cause:
-            raise ConfigError(
-                f"webshop: product {number} of {items_file} is not in the original's format: "
-                f"{type(cause).__name__}: {cause}",
-                _MEND,
-            ) from cause
+        except (KeyError, TypeError, ValueError) as cause:
+            told = f"{cause} is missing" if isinstance(cause, KeyError) else str(cause)
+            what = f"webshop: {items_file} is not in the original's format; product {number}: {told}"
+            raise ConfigError(what, _MEND) from cause
     return list(products.values())
 
 
@@ -76,37 +77,60 @@ def write_catalogue(products: Sequence[Product], folder: Path) -> None:
         atomic_write(folder / name, json.dumps(content, ensure_ascii=False))
 
 
-def _product(item: Mapping[str, Any], wish: Mapping[str, Any], prices: Mapping[str, float] | None) -> Product:
+def _product(item: Mapping[str, Any], wish: Any, prices: Mapping[str, float] | None) -> Product:
     bullets = item["small_description"]
-    shown = _prices(item["pricing"])
-    wanted = tuple(wish.get("instruction_attributes", ()))
-    if wish.get("instruction") and not wanted:
+    shown = _prices(_checked(item["pricing"] or "", str, "pricing"))
+    told = _checked(wish, dict, "its wish")
+    wanted = _texts(told.get("instruction_attributes", []), "instruction_attributes")
+    if told.get("instruction") and not wanted:
         raise ValueError(f"the instruction of {item['asin']} names no attributes")
     return Product(
         asin=item["asin"],
-        title=item["name"],
-        description=item["full_description"] or "",
-        bullets=tuple([bullets] if isinstance(bullets, str) else bullets or ()),
-        category=item["category"],
-        query=item["query"].lower().strip(),
-        breadcrumb=item["product_category"],
+        title=_checked(item["name"], str, "name"),
+        description=_checked(item["full_description"] or "", str, "full_description"),
+        bullets=_texts([bullets] if isinstance(bullets, str) else bullets or [], "small_description"),
+        category=_checked(item["category"], str, "category"),
+        query=_checked(item["query"], str, "query").lower().strip(),
+        breadcrumb=_checked(item["product_category"], str, "product_category"),
         prices=shown,
         price=paid_price(item["asin"], shown) if prices is None else prices[item["asin"]],
-        options=_options(item["customization_options"] or {}),
-        attributes=tuple(wish["attributes"]) if "attributes" in wish else NO_ATTRIBUTES,
-        instruction=wish.get("instruction") or "",
+        options=_options(_checked(item["customization_options"] or {}, dict, "customization_options")),
+        attributes=_texts(told["attributes"], "attributes") if "attributes" in told else NO_ATTRIBUTES,
+        instruction=_checked(told.get("instruction") or "", str, "instruction"),
         wanted=wanted,
     )
 
 
-def _prices(pricing: str | None) -> tuple[float, ...]:
-    amounts = tuple(float(amount.replace(",", "")) for amount in _AMOUNT.findall(pricing or ""))
+def _checked(value: Any, kind: type[_T], place: str) -> _T:
+    """A value of a product, if it is of the kind that the format has there.
+
+    Raises:
+        ValueError: saying what it is instead.
+    """
+    if not isinstance(value, kind):
+        found = "null" if value is None else _KINDS.get(type(value), "a number")
+        raise ValueError(f"{place} is {found}, not {_KINDS[kind]}")
+    return value
+
+
+def _texts(values: Any, place: str) -> tuple[str, ...]:
+    return tuple(_checked(value, str, f"{place}[{at}]") for at, value in enumerate(_checked(values, list, place)))
+
+
+def _prices(pricing: str) -> tuple[float, ...]:
+    amounts = tuple(float(amount.replace(",", "")) for amount in _AMOUNT.findall(pricing))
     return amounts[:2] or MISSING_PRICE
 
 
 def _options(groups: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {
-        name.lower(): tuple(entry["value"].strip().replace("/", " | ").lower() for entry in entries)
+        name.lower(): tuple(
+            _checked(_checked(entry, dict, f"an entry of {name!r}")["value"], str, f"a value of {name!r}")
+            .strip()
+            .replace("/", " | ")
+            .lower()
+            for entry in _checked(entries, list, f"the option {name!r}")
+        )
         for name, entries in groups.items()
         if entries is not None
     }
@@ -149,7 +173,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     path = _present(path)
     try:
         content = path.read_bytes()
-        data = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
+        data = parse_json(gzip.decompress(content) if path.suffix == ".gz" else content)
     except (OSError, EOFError, zlib.error, ValueError) as cause:
         raise ConfigError(f"webshop: {path} cannot be read: {cause}", _MEND) from cause
     if not isinstance(data, kind):

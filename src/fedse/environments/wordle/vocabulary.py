@@ -16,6 +16,7 @@ from pathlib import Path
 from fedse.environments.parts import Part
 from fedse.environments.sampling import spread
 from fedse.errors import ConfigError, EnvironmentFault
+from fedse.texts import read_text
 
 LETTERS = 5
 SIZES = (20, 40, 200, 555)
@@ -155,7 +156,7 @@ def read_words(path: Path) -> Vocabulary:
 @functools.lru_cache(maxsize=8)
 def _read_words(path: Path, _modified: int) -> Vocabulary:
     words: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         word = line.strip()
         if len(word) != LETTERS:
             continue

@@ -13,6 +13,7 @@ import urllib3
 from urllib3.util import Timeout
 
 from fedse.errors import EndpointError
+from fedse.texts import parse_json
 
 _CONNECT_SECONDS = 10.0
 #: Seconds before a request is made again; doubled each time up to the most.
@@ -53,7 +54,7 @@ class Answer:
     def body(self) -> Any:
         """The JSON data in it; ``None`` if it is none."""
         try:
-            return json.loads(self.text)
+            return parse_json(self.text)
         except ValueError:
             return None
 
