@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fedse.environments import make
-from fedse.environments.agentgym.server import address, listen, server
-from fedse.environments.agentgym.slots import Limits
+from fedse.environments.agentgym.server import address, server
+from fedse.environments.serving import Limits, listen
 
 
 @contextmanager

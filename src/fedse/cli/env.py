@@ -140,11 +140,11 @@ def serve(
     AgentGym's own clients can play on it, and so can fedse: the line printed at the start is an environment's name.
     """
     from fedse.environments.agentgym import server as serving
-    from fedse.environments.agentgym.slots import Limits
+    from fedse.environments.serving import Limits, listen
 
     environment = fedse.make(name, **parsed_options(option or []))
     limits = Limits(episodes=max_episodes, idle_seconds=idle, body_bytes=max_body * 1024)
-    with serving.listen(host, port) as listening:
+    with listen(host, port) as listening:
         server = serving.server(environment, limits)
         say(f"agentgym:{serving.address(environment, listening)}")
         if not host.startswith(_LOOPBACK):
