@@ -12,7 +12,7 @@ from typer import Argument, Exit, Option, Typer
 import fedse
 from fedse.cli import episode
 from fedse.cli.console import examples, note, say, stdout
-from fedse.cli.options import OPTION_HELP, parsed_options
+from fedse.cli.options import EnvironmentOptions, parsed_options
 from fedse.errors import EnvironmentFault
 from fedse.results.formatting import counted
 
@@ -58,10 +58,10 @@ def _shown_value(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-@app.command(epilog=examples("fedse env show maze"))
-def show(name: _Name) -> None:
+@app.command(epilog=examples("fedse env show maze", "fedse env show maze --option max_path=5"))
+def show(name: _Name, option: EnvironmentOptions = None) -> None:
     """Show an environment's facts, options, instruction and a first observation."""
-    environment = fedse.make(name)
+    environment = fedse.make(name, **parsed_options(option or []))
     spec = environment.spec
     facts = {
         "environment": f"{spec.name}, version {spec.version}",
@@ -81,10 +81,12 @@ def show(name: _Name) -> None:
     environment.close()
 
 
-@app.command(epilog=examples("fedse env check maze"))
-def check(name: _Name) -> None:
+@app.command(epilog=examples("fedse env check maze", "fedse env check wordle --option size=200"))
+def check(name: _Name, option: EnvironmentOptions = None) -> None:
     """Check that an environment keeps the contract; exit with 1 if it does not."""
-    problems = fedse.check_environment(lambda: fedse.make(name))
+    options = parsed_options(option or [])
+    fedse.make(name, **options).close()  # a wrong option is no problem of the environment's
+    problems = fedse.check_environment(lambda: fedse.make(name, **options))
     for problem in problems:
         stdout.print(Text.assemble(("FAIL ", "bold red"), str(problem)))
     if problems:
@@ -130,7 +132,7 @@ def serve(
     name: Annotated[str, Argument(help="A name from `fedse env ls`.")],
     host: Annotated[str, Option(help="Address to listen on; anyone who reaches it can play.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    option: Annotated[list[str] | None, Option("--option", "-o", metavar="KEY=VALUE", help=OPTION_HELP)] = None,
+    option: EnvironmentOptions = None,
     max_episodes: Annotated[int, Option(min=1, help="Episodes open at a time.")] = 4096,
     idle: Annotated[float, Option(min=1, help="Seconds after which an unused episode is closed.")] = 3600.0,
     max_body: Annotated[int, Option(min=1, help="Largest request, in KiB.")] = 1024,
