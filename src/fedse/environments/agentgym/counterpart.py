@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from fedse.environments.base import Environment, StepResult, task_number
+from fedse.environments.base import Environment, StepResult, another, task_number
 from fedse.errors import EnvironmentFault, boundary
 from fedse.types import Task
 
@@ -130,9 +130,7 @@ class Counterpart(Generic[Played]):
 
     def fresh(self, **changes: Any) -> Played:
         """Another environment with the same options, but for some."""
-        cls: Any = type(self.environment)  # its options are keyword arguments
-        another: Played = cls(**{**self.options, **changes})
-        return another
+        return another(self.environment, **changes)
 
     def session(self, slot: int = 0) -> Session:
         """The episode slot of a number on the environment's server."""
