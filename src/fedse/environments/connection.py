@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import urllib3
@@ -16,8 +16,20 @@ from fedse.http import connection_pool
 
 #: Seconds before the second, third, … retry: 0.5, 1, 2, … up to the most.  The first retry is made at once.
 _BACKOFF, _MOST_BACKOFF = 0.25, 30.0
-_CONNECT_SECONDS = 10.0
-_CLOSE_SECONDS = 5.0
+#: Seconds for a connection to come about, and for a farewell.
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+
+
+#: Statuses of a path that is not there, or stands for nothing in this environment.
+_UNKNOWN = (404, 405, 501)
+
+
+def pauses(retries: int) -> Iterator[float]:
+    """Seconds to wait before each try: none before the first and the second, then as for HTTP."""
+    yield 0.0
+    for number in range(retries):
+        yield min(_BACKOFF * 2**number, _MOST_BACKOFF) if number else 0.0
 
 
 class Connection:
@@ -55,27 +67,30 @@ class Connection:
         """
         return self._ask("GET", path, fields=query, again=True)
 
-    def post(self, path: str, body: dict[str, Any], *, again: bool) -> Any:
+    def post(self, path: str, body: dict[str, Any], *, again: bool, unknown: Sequence[int] = ()) -> Any:
         """The answer to a command; raises as :meth:`get` does.
 
         Args:
             path: where it goes to, below the address.
             body: sent as JSON.
             again: it does no harm if the server carries it out twice.
+            unknown: statuses that say that there is no such path, and then the answer is ``None``.
         """
         # ASCII only, because an agent's action may hold half a surrogate pair, which no encoding takes.
         headers = {"Content-Type": "application/json"}
-        return self._ask("POST", path, body=json.dumps(body), headers=headers, again=again)
+        return self._ask("POST", path, body=json.dumps(body), headers=headers, again=again, unknown=unknown)
 
-    def find(self, path: str) -> Any:
+    def find(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer to a question that not every server knows; ``None`` from one that does not.  Raises as ``get``."""
-        return self._ask("GET", path, again=True, unknown=(404, 405))
+        if body is None:
+            return self._ask("GET", path, again=True, unknown=_UNKNOWN)
+        return self.post(path, body, again=True, unknown=_UNKNOWN)
 
     def farewell(self, path: str, body: dict[str, Any]) -> None:
         """A command whose failure does not matter."""
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             self._pool.request(
-                "POST", self.address + path, json=body, headers=self.headers, timeout=_CLOSE_SECONDS, retries=False
+                "POST", self.address + path, json=body, headers=self.headers, timeout=CLOSE_SECONDS, retries=False
             )
 
     def close(self) -> None:
@@ -104,7 +119,7 @@ class Connection:
             backoff_max=_MOST_BACKOFF,
             respect_retry_after_header=False,
         )
-        timeout = Timeout(connect=min(_CONNECT_SECONDS, self._timeout), read=self._timeout)
+        timeout = Timeout(connect=min(CONNECT_SECONDS, self._timeout), read=self._timeout)
         try:
             response = self._pool.request(
                 method,

@@ -23,6 +23,7 @@ GROUP = "fedse.environments"
 #: Names that begin so are addresses of servers; the function gives the class of the environment that is played there.
 REMOTE = {
     "agentgym:": "fedse.environments.agentgym.client:remote_class",
+    "openenv:": "fedse.environments.openenv.client:remote_class",
 }
 
 
@@ -37,7 +38,7 @@ def class_names() -> dict[str, str]:
 
 
 def environment_class(name: str) -> type[Environment]:
-    """The class behind a name; ``agentgym:http://host:port`` is the name of a server that speaks AgentGym's protocol.
+    """The class behind a name; ``agentgym:http://host:port`` and ``openenv:…`` are names of servers, by their protocol.
 
     Raises:
         ConfigError: if the name is no address of a server where it should be, or holds credentials.

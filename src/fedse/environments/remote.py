@@ -44,22 +44,22 @@ def connect(address: str, options: Options) -> Connection:
     return Connection(address, timeout=options["timeout"], retries=options["retries"], auth_env=options["auth_env"])
 
 
-def asked(connection: Connection, path: str) -> Any:
+def asked(connection: Connection, path: str, body: dict[str, Any] | None = None) -> Any:
     """A server's answer about itself, ``None`` where it has no such path.
 
     One that does not answer now is what it was when it last did in this process: a dead server is noticed in an
     episode, which is lost, and not by whoever makes the environment.
     """
-    place = (connection.address, path)
+    place = (connection.address, path, repr(body))
     try:
-        _answers[place] = connection.find(path)
+        _answers[place] = connection.find(path, body)
     except EnvironmentFault:
         if place not in _answers:
             raise
     return _answers[place]
 
 
-_answers: dict[tuple[str, str], Any] = {}
+_answers: dict[tuple[str, str, str], Any] = {}
 
 
 def told_by(connection: Connection, path: str) -> Told | None:

@@ -1,1 +1,1 @@
-"""OpenEnv's protocol (github.com/huggingface/OpenEnv) from both ends: our environments served, its servers played on."""
+"""OpenEnv's protocol (github.com/huggingface/OpenEnv) from both ends: environments served, and servers played on."""

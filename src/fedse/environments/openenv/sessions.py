@@ -98,7 +98,7 @@ class TaskList:
                     "task", f"there is no task {wanted[:_SHOWN]!r}" + (f" in split {split!r}" if split else "")
                 )
             if index not in (None, found.index):
-                raise _invalid("index", f"the task {wanted!r} is number {found.index} of split {found.split!r}")
+                raise _invalid("index", f"the task {wanted!r} has the index {found.index} in split {found.split!r}")
             return found
         count = len(self.splits[split])
         if not count:
@@ -108,7 +108,7 @@ class TaskList:
             index = given["seed"] % count if "seed" in given else secrets.randbelow(count)
         place = self.at(split, index)
         if place is None:
-            raise _invalid("index", f"the split {split!r} has the tasks 0 to {count - 1}")
+            raise _invalid("index", f"the index must be of 0 to {count - 1} in split {split!r}")
         return place
 
     def _named(self, wanted: str, split: str | None) -> Place | None:
@@ -167,8 +167,7 @@ class Session:
                 frame.setdefault("data", {})
             if kind != "state" and not isinstance(frame.get("data"), dict):
                 raise _invalid("data", "Input should be a valid dictionary" if "data" in frame else "Field required")
-            with boundary(EnvironmentFault, f"{kind} failed"):
-                return self._requests[kind](frame.get("data", {}))
+            return self._requests[kind](frame.get("data", {}))
         except RequestError as error:
             return error.frame
         except EnvironmentFault as fault:
@@ -197,7 +196,8 @@ class Session:
                 raise _invalid(name, f"{name} must be {RESET_ARGUMENTS[name]}")
         place = self._tasks.place(given)
         self._episode = None
-        text = self._environment.reset(place.task)
+        with boundary(EnvironmentFault, "reset failed"):
+            text = self._environment.reset(place.task)
         self._episode = _Episode(given.get("episode_id") or str(uuid.uuid4()), place)
         return _observation({"text": text, "instruction": self._instruction}, None, False, {})
 
@@ -206,9 +206,10 @@ class Session:
         episode = self._episode
         if episode is None or episode.done:
             raise RequestError("EXECUTION_ERROR", "There is no open episode: reset first.")
-        result: StepResult = self._environment.step(message)
-        if not math.isfinite(result.reward):
-            raise EnvironmentFault(f"the reward is {result.reward}")
+        with boundary(EnvironmentFault, "step failed"):
+            result: StepResult = self._environment.step(message)
+            if not math.isfinite(result.reward):
+                raise EnvironmentFault(f"the reward is {result.reward}")
         episode.steps += 1
         episode.reward = float(result.reward)
         episode.truncated = not result.done and episode.steps >= self._spec.max_turns
