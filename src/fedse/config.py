@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from fedse.addresses import without_credentials
 from fedse.types import CodecName
 
 DEFAULT_STEPS = 32
@@ -106,6 +107,13 @@ class ClientConfig(_Section):
             raise ValueError("letters, digits, '-' and '_' only, beginning with a letter or a digit")
         return name
 
+    @field_validator("environment")
+    @classmethod
+    def _no_secret(cls, environment: str) -> str:
+        if without_credentials(environment) != environment:
+            raise ValueError("an address without credentials; those belong in .netrc, or where options.auth_env says")
+        return environment
+
 
 class PartitionConfig(_Section):
     """How clients with the same environment and the same training tasks divide them."""
@@ -160,6 +168,8 @@ class EndpointConfig(_Section):
     def _web_address(cls, url: str | None) -> str | None:
         if url is not None and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", url):
             raise ValueError("http://host:port or https://host:port")
+        if url is not None and without_credentials(url) != url:
+            raise ValueError("an address without credentials; those belong where rollout.endpoint.api_key_env says")
         return url
 
 

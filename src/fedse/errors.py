@@ -39,6 +39,10 @@ class EnvironmentFault(FedseError):
     """An environment could not do its work: an infrastructure fault, never an episode's outcome."""
 
 
+class MismatchFault(EnvironmentFault):
+    """A server plays something else than our environment of the same kind, so that our expert cannot play there."""
+
+
 class UnknownNameError(FedseError):
     """A name (environment, preset, model, split, …) is not known; the message offers the nearest ones."""
 

@@ -272,3 +272,27 @@ class TestEnv:
         failed = cli("env", "replay", same, other)
         assert failed.exit_code == 1
         assert "expected 42" in failed.stdout
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("words", "shown"),
+        [
+            (["env", "show", "maze"], "max_path=5"),
+            (["env", "check", "maze"], "OK maze"),
+            (["play", "maze", "--who", "expert"], "success"),
+        ],
+    )
+    def test_an_environment_is_taken_under_the_options_given(self, cli: Cli, words: list[str], shown: str) -> None:
+        result = cli(*words, "--option", "max_path=5")
+        assert result.exit_code == 0, result.stderr
+        assert shown in result.stdout
+        wrong = cli(*words, "--option", "max_path=99")
+        assert wrong.exit_code == 2
+        assert "max_path" in wrong.stderr
+
+    def test_the_task_played_is_one_of_those_that_the_options_leave(self, cli: Cli) -> None:
+        missing = cli("play", "maze", "--who", "expert", "--task", "9999")
+        some = cli("play", "maze", "--who", "expert", "--task", "9999", "-o", "max_path=2")
+        last = [result.stderr.split("from 0 to ")[1].split(",")[0] for result in (missing, some)]
+        assert int(last[1]) < int(last[0])

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 
-from fedse.environments import Environment, environment_class, environment_names, make
-from fedse.environments.agentgym import connection
+from fedse import http
+from fedse.environments import Environment, connection, environment_class, environment_names, make
 from fedse.environments.agentgym.client import AgentGymEnvironment
 from fedse.environments.agentgym.counterpart import counterpart_of
-from fedse.environments.agentgym.slots import Limits
 from fedse.environments.base import StepResult
-from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
-from fedse.types import Task
+from fedse.environments.maze import Maze
+from fedse.environments.maze.agentgym import MazeSession
+from fedse.environments.serving import Limits
+from fedse.errors import ConfigError, EnvironmentFault, MismatchFault, UnknownNameError
+from fedse.rollout.scripted import demonstrate
+from fedse.types import Task, Trajectory
 from helpers.served_environments import served
 
 OPTIONS: dict[str, dict[str, Any]] = {"wordle": {"size": 20}}
@@ -57,8 +65,8 @@ def test_our_client_plays_the_same_episode_on_our_server_as_in_process(name: str
 
 
 def test_a_server_has_the_facts_of_its_kind_under_its_own_name() -> None:
-    with served("textcraft") as address:
-        remote, local = make(address, local={"max_depth": 1}), make("textcraft", max_depth=1)
+    with served("textcraft", max_depth=1) as address:
+        remote, local = make(address), make("textcraft", max_depth=1)
         assert remote.spec.name == type(remote).name == address
         assert remote.spec.splits == local.spec.splits
         assert remote.spec.max_turns == local.spec.max_turns
@@ -67,6 +75,74 @@ def test_a_server_has_the_facts_of_its_kind_under_its_own_name() -> None:
             remote.tasks("no such split")
         with pytest.raises(ConfigError, match="did you mean max_depth"):
             make(address, local={"max_dept": 1})
+
+
+def test_a_servers_options_are_taken_over_and_others_are_refused() -> None:
+    with served("maze", max_path=5) as address:
+        remote = make(address)
+        assert remote.spec.splits == {
+            split: len(tasks) for split, tasks in counterpart_of(make("maze", max_path=5)).tasks().items()
+        }
+        assert make(address, local={"max_path": 5}).spec.splits == remote.spec.splits
+        with pytest.raises(ConfigError, match="max_path=5 and not 12") as caught:
+            make(address, local={"max_path": 12})
+        assert "local" in caught.value.mend
+
+
+LIMITED = [
+    ("maze", {"max_path": 5}),
+    ("textcraft", {"max_depth": 1}),
+    ("textcraft", {"missing": "1/4"}),
+    ("webshop", {"max_options": 0}),
+    ("babyai", {"levels": [1]}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), LIMITED)
+def test_what_a_servers_options_leave_out_is_refused_there(name: str, options: dict[str, Any]) -> None:
+    limited = counterpart_of(make(name, **options))
+    with served(name) as everything, served(name, **options) as some:
+        assert limited.left_out
+        for number in [*list(limited.left_out)[:3], *list(limited.numbered)[:3]]:
+            at_all, here = make(everything), make(some)
+            assert at_all.reset(Task(everything, str(number)))
+            if number in limited.left_out:
+                with pytest.raises(EnvironmentFault, match="leave out the task"):
+                    here.reset(Task(some, str(number)))
+            else:
+                assert here.reset(Task(some, str(number)))
+            at_all.close()
+            here.close()
+
+
+def test_options_without_effect_in_the_protocol_are_refused() -> None:
+    with pytest.raises(ConfigError, match="maze: only would change nothing"), served("maze", only=7):
+        pass
+
+
+def test_a_server_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Maze, "spec", property(lambda self, spec=Maze.spec: replace(spec.fget(self), version=99)))
+    with served("maze") as address:
+        monkeypatch.undo()
+        with pytest.raises(EnvironmentFault, match="serves version 99 of 'maze', here is version 2"):
+            make(address)
+
+
+def test_files_among_the_options_are_told_by_name_and_need_not_be_here(tmp_path: Path) -> None:
+    words = tmp_path / "there" / "words.txt"
+    words.parent.mkdir()
+    words.write_text("apple\nbread\ncrane\ndelta\neagle\n")
+    here = tmp_path / "words.txt"
+    here.write_text(words.read_text())
+    with served("wordle", vocab=str(words)) as address:
+        answer = urllib3.request("GET", address.removeprefix("agentgym:") + "/fedse").json()
+        assert answer["options"]["vocab"] == {"file": "words.txt"}
+        assert str(tmp_path) not in repr(answer)
+        assert "apple" in make(address).instruction("concise")
+        make(address, local={"vocab": str(here)})
+        here.rename(tmp_path / "others.txt")
+        with pytest.raises(ConfigError, match=r"words\.txt"):
+            make(address, local={"vocab": str(tmp_path / "others.txt")})
 
 
 def test_traits_are_those_of_the_same_task_here() -> None:
@@ -114,8 +190,13 @@ def test_many_clients_are_served_at_once() -> None:
 
 
 @contextmanager
-def scripted(reply: Callable[[str, int], tuple[int, Any] | None]) -> Iterator[tuple[str, list[str]]]:
-    """A maze server that answers as told: (path, times it was asked) → (status, JSON); ``None`` hangs up."""
+def scripted(
+    reply: Callable[[str, int], tuple[int, Any] | None], *, seen: list[str | None] | None = None, trickle: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """A maze server that answers as told: (path, times it was asked) → (status, JSON); ``None`` hangs up.
+
+    It notes in ``seen`` as whom it is asked, and sends the head or the body of a step's answer byte by byte.
+    """
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,15 +205,21 @@ def scripted(reply: Callable[[str, int], tuple[int, Any] | None]) -> Iterator[tu
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             asked.append(self.path)
+            if seen is not None:
+                seen.append(self.headers.get("Authorization"))
             answer = reply(self.path, asked.count(self.path))
             if answer is None:
                 self.close_connection = True
                 return
             body = answer[1] if isinstance(answer[1], bytes) else json.dumps(answer[1]).encode()
-            self.send_response(answer[0])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            head = f"HTTP/1.1 {answer[0]} Said\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            slow = trickle if self.path == "/maze/step" else ""
+            with contextlib.suppress(OSError):  # who waits no longer hangs up
+                for part, is_slow in ((head, slow == "head"), (body, slow == "body")):
+                    for piece in [part[at : at + 1] for at in range(len(part))] if is_slow else [part]:
+                        self.wfile.write(piece)
+                        if is_slow:
+                            time.sleep(0.05)
 
         do_GET = do_POST  # noqa: N815 (the library's name)
 
@@ -161,6 +248,8 @@ def but(path: str, *answers: tuple[int, Any] | None) -> Callable[[str, int], tup
     """All goes well, but one path answers these in turn, and well after them."""
 
     def reply(asked: str, times: int) -> tuple[int, Any] | None:
+        if asked not in GOOD:
+            return 404, {"detail": "Not Found"}
         return answers[times - 1] if asked == path and times <= len(answers) else (200, GOOD[asked])
 
     return reply
@@ -228,7 +317,7 @@ def test_a_server_that_does_not_answer_in_time_is_a_fault() -> None:
     def reply(path: str, times: int) -> tuple[int, Any]:
         if path == "/maze/step":
             release.wait(5)
-        return 200, GOOD[path]
+        return (200, GOOD[path]) if path in GOOD else (404, {})
 
     with scripted(reply) as (address, _):
         environment = opened(address, timeout=0.3)
@@ -239,19 +328,105 @@ def test_a_server_that_does_not_answer_in_time_is_a_fault() -> None:
         release.set()
 
 
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_an_answer_that_trickles_in_is_late_as_a_whole(part: str) -> None:
+    # Some two seconds for the whole, and never more than a twentieth without a byte.
+    with scripted(but("/maze/step"), trickle=part) as (address, _):
+        environment = opened(address, timeout=0.4)
+        with pytest.raises(EnvironmentFault, match="timed out"):
+            environment.step("move up")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "ANSWER_BYTES", 2000)
+    long = {"observation": "x" * 5000, "reward": 0, "done": False}
+    with scripted(but("/maze/step", (200, long))) as (address, _):
+        environment = opened(address)
+        with pytest.raises(EnvironmentFault, match="more than 2000 bytes"):
+            environment.step("move up")
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    with scripted(but("/maze/step", (200, GOOD["/maze/step"] | {"error": None}))) as (address, _):
+        assert opened(address).step("move up").observation == "elsewhere"
+
+
+def test_half_a_surrogate_pair_in_an_observation_is_replaced() -> None:
+    with scripted(but("/maze/step", (200, GOOD["/maze/step"] | {"observation": "a \ud83d b \ud83d\ude00"}))) as (
+        address,
+        _,
+    ):
+        assert opened(address).step("move up").observation == "a \ufffd b 😀"
+
+
+# Who asks.
+
+
+@pytest.mark.parametrize(
+    ("variable", "sent"),
+    [("me:pa:ss", "Basic " + base64.b64encode(b"me:pa:ss").decode()), ("tok-1.2", "Bearer tok-1.2")],
+)
+def test_credentials_come_from_an_environment_variable(
+    variable: str, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_AUTH", variable)
+    seen: list[str | None] = []
+    with scripted(but("/maze/step"), seen=seen) as (address, _):
+        environment = opened(address, auth_env="MY_AUTH")
+        environment.step("move up")
+        environment.close()
+    assert seen
+    assert set(seen) == {sent}
+    assert variable not in repr(environment.spec)
+
+
+def test_credentials_come_from_netrc_for_its_host_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(file))
+    sent = "Basic " + base64.b64encode(b"me:secret").decode()
+    for host, expected in (("127.0.0.1", sent), ("elsewhere.example", None), ("default", None)):
+        file.write_text(
+            "default login me password secret" if host == "default" else f"machine {host} login me password secret"
+        )
+        seen: list[str | None] = []
+        with scripted(but("/maze/step"), seen=seen) as (address, _):
+            opened(address).close()
+        assert set(seen) == {expected}
+    file.write_text("machine x login\nsecret? nonsense secret")
+    with pytest.raises(ConfigError) as caught:
+        make("agentgym:http://127.0.0.1:1/maze")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "two words", "ümlaut", "a\nb"])
+def test_a_variable_without_credentials_is_refused_without_telling_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_AUTH", value)
+    with pytest.raises(ConfigError, match="MY_AUTH") as caught:
+        make("agentgym:http://127.0.0.1:1/maze", retries=0, auth_env="MY_AUTH")
+    assert not value or value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:secret@127.0.0.1:1/maze", "http://secret@host", "http://me:sec/ret@host"]
+)
+def test_an_address_with_credentials_is_refused_and_they_are_not_printed(address: str) -> None:
+    with pytest.raises(ConfigError, match="netrc") as caught:
+        make(f"agentgym:{address}")
+    assert "secret" not in str(caught.value)
+    assert "sec/ret" not in str(caught.value)
+
+
 def dead_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         return closed.getsockname()[1]
 
 
-def test_a_dead_server_is_a_fault_whether_or_not_it_must_be_asked_for_its_kind() -> None:
-    port = dead_port()
+@pytest.mark.parametrize("path", ["", "/maze"])
+def test_a_dead_server_is_a_fault_whether_or_not_it_must_be_asked_for_its_kind(path: str) -> None:
     with pytest.raises(EnvironmentFault, match="see whether the server runs"):
-        make(f"agentgym:http://127.0.0.1:{port}", retries=1)
-    environment = make(f"agentgym:http://127.0.0.1:{port}/maze", retries=1)
-    with pytest.raises(EnvironmentFault, match="/maze/create"):
-        environment.reset(environment.tasks("test")[0])
-    environment.close()
+        make(f"agentgym:http://127.0.0.1:{dead_port()}{path}", retries=1)
 
 
 def test_an_episode_on_a_server_that_dies_has_no_outcome() -> None:
@@ -291,6 +466,39 @@ def test_no_expert_speaks_where_the_server_plays_something_else() -> None:
         environment = opened(address)
         with pytest.raises(EnvironmentFault, match="plays something else than maze:double_t/3"):
             environment.expert(0)
+
+
+def demonstrations(environment: Environment, count: int, met: list[MismatchFault]) -> list[Trajectory]:
+    tasks = environment.tasks("train")
+    return demonstrate(environment, tasks, count, instruction="", seed=0, on_mismatch=met.append)
+
+
+def test_tasks_on_which_a_server_plays_something_else_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = MazeSession.reset
+    met: list[MismatchFault] = []
+    with served("maze") as address:
+        environment = make(address)
+        tasks = environment.tasks("train")
+        games = [int(task.id) for task in tasks[:2]]
+        monkeypatch.setattr(
+            MazeSession,
+            "reset",
+            lambda self, **kw: {"observation": "a dragon"} if kw["game"] in games else original(self, **kw),
+        )
+        found = demonstrations(environment, 4, met)
+        environment.close()
+    assert [trajectory.task for trajectory in found] == tasks[2:6]
+    assert [f"task {game}:" in fault.what for game, fault in zip(games, met, strict=True)] == [True, True]
+
+
+def test_a_server_that_plays_something_else_on_more_than_a_few_tasks_is_refused() -> None:
+    met: list[MismatchFault] = []
+    with scripted(but("/maze/step")) as (address, _):
+        environment = make(f"{address}/maze")
+        with pytest.raises(EnvironmentFault, match="on 4 of 4 tasks the server"):
+            demonstrations(environment, 4, met)
+        environment.close()
+    assert len(met) == 4
 
 
 @pytest.mark.parametrize(

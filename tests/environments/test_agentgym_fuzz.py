@@ -13,7 +13,8 @@ import pytest
 from fedse.environments import environment_names, make
 from fedse.environments.agentgym.dialects import DIALECTS, dialect_of
 from fedse.environments.agentgym.server import app
-from fedse.environments.agentgym.slots import Limits, SlotTable
+from fedse.environments.agentgym.slots import SlotTable
+from fedse.environments.serving import Limits
 from fedse.seeding import python_random
 from helpers.asgi import Asgi
 

@@ -13,8 +13,9 @@ import pytest
 
 from fedse.environments import environment_names, make
 from fedse.environments.agentgym.dialects import DIALECTS, dialect_of
-from fedse.environments.agentgym.server import app, listen
-from fedse.environments.agentgym.slots import Limits, SlotTable
+from fedse.environments.agentgym.server import app
+from fedse.environments.agentgym.slots import SlotTable
+from fedse.environments.serving import Limits, listen
 from helpers.asgi import Asgi
 from helpers.example_package import install_example
 from helpers.recordings import recording

@@ -74,7 +74,15 @@ def _expert(
     fedse.python_random(seed, "demos", environment.name, split).shuffle(tasks)
     with shown(0, quiet=quiet) as listener:
         tell = _reporter(listener, environment.name)
-        found = fedse.demonstrate(environment, tasks, count, instruction=instruction, seed=seed, on_progress=tell)
+        found = fedse.demonstrate(
+            environment,
+            tasks,
+            count,
+            instruction=instruction,
+            seed=seed,
+            on_progress=tell,
+            on_mismatch=lambda fault: note(fault.what, style="yellow"),
+        )
     if len(found) < count:
         what = f"the expert of {environment.name} made {len(found)} of {count} demonstrations of split {split!r}"
         raise EnvironmentFault(what, f"fedse env check {environment.name} shows what is wrong")

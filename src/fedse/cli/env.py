@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +13,8 @@ from typer import Argument, Exit, Option, Typer
 
 import fedse
 from fedse.cli import episode
-from fedse.cli.console import examples, note, say, stdout
-from fedse.cli.options import OPTION_HELP, parsed_options
+from fedse.cli.console import examples, note, refuse_idle, say, stdout
+from fedse.cli.options import EnvironmentOptions, parsed_options
 from fedse.errors import EnvironmentFault
 from fedse.results.formatting import counted
 
@@ -24,7 +26,14 @@ app = Typer(no_args_is_help=True, help="List, describe, check, replay and serve 
 _SHOWN = 20  # differences listed for each file
 _LONGEST_VALUE = 60
 _LOOPBACK = ("127.", "localhost", "::1")
-_Name = Annotated[str, Argument(help="A name from `fedse env ls`, or a server such as agentgym:http://127.0.0.1:8000.")]
+_Name = Annotated[str, Argument(help="A name from `fedse env ls`, or a server such as openenv:http://127.0.0.1:8000.")]
+
+
+class Protocol(StrEnum):
+    """How clients talk to a server."""
+
+    AGENTGYM = "agentgym"
+    OPENENV = "openenv"
 
 
 @app.command("ls", epilog=examples("fedse env ls"))
@@ -58,10 +67,10 @@ def _shown_value(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-@app.command(epilog=examples("fedse env show maze"))
-def show(name: _Name) -> None:
+@app.command(epilog=examples("fedse env show maze", "fedse env show maze --option max_path=5"))
+def show(name: _Name, option: EnvironmentOptions = None) -> None:
     """Show an environment's facts, options, instruction and a first observation."""
-    environment = fedse.make(name)
+    environment = fedse.make(name, **parsed_options(option or []))
     spec = environment.spec
     facts = {
         "environment": f"{spec.name}, version {spec.version}",
@@ -81,10 +90,12 @@ def show(name: _Name) -> None:
     environment.close()
 
 
-@app.command(epilog=examples("fedse env check maze"))
-def check(name: _Name) -> None:
+@app.command(epilog=examples("fedse env check maze", "fedse env check wordle --option size=200"))
+def check(name: _Name, option: EnvironmentOptions = None) -> None:
     """Check that an environment keeps the contract; exit with 1 if it does not."""
-    problems = fedse.check_environment(lambda: fedse.make(name))
+    options = parsed_options(option or [])
+    fedse.make(name, **options).close()  # a wrong option is no problem of the environment's
+    problems = fedse.check_environment(lambda: fedse.make(name, **options))
     for problem in problems:
         stdout.print(Text.assemble(("FAIL ", "bold red"), str(problem)))
     if problems:
@@ -122,6 +133,7 @@ def replay(
 @app.command(
     epilog=examples(
         "fedse env serve textcraft",
+        "fedse env serve textcraft --protocol openenv",
         "fedse env serve wordle --port 36001 --option size=200",
         "fedse play agentgym:http://127.0.0.1:8000 --who expert",
     )
@@ -130,23 +142,31 @@ def serve(
     name: Annotated[str, Argument(help="A name from `fedse env ls`.")],
     host: Annotated[str, Option(help="Address to listen on; anyone who reaches it can play.")] = "127.0.0.1",
     port: Annotated[int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    option: Annotated[list[str] | None, Option("--option", "-o", metavar="KEY=VALUE", help=OPTION_HELP)] = None,
+    option: EnvironmentOptions = None,
+    protocol: Annotated[Protocol, Option(help="Whose clients can play on it.")] = Protocol.AGENTGYM,
     max_episodes: Annotated[int, Option(min=1, help="Episodes open at a time.")] = 4096,
-    idle: Annotated[float, Option(min=1, help="Seconds after which an unused episode is closed.")] = 3600.0,
+    idle: Annotated[
+        float | None,
+        Option(min=1, help="Seconds after which an unused episode of AgentGym's is closed.", show_default="3600"),
+    ] = None,
     max_body: Annotated[int, Option(min=1, help="Largest request, in KiB.")] = 1024,
 ) -> None:
-    """Serve an environment over AgentGym's HTTP protocol, until Ctrl-C.
+    """Serve an environment over AgentGym's or OpenEnv's protocol, until Ctrl-C.
 
-    AgentGym's own clients can play on it, and so can fedse: the line printed at the start is an environment's name.
+    The clients of the protocol can play on it, and so can fedse: the line printed at the start is an environment's
+    name.
     """
-    from fedse.environments.agentgym import server as serving
-    from fedse.environments.agentgym.slots import Limits
+    from fedse.environments.serving import Limits, listen
 
+    if protocol is Protocol.OPENENV:
+        refuse_idle({"--idle": idle}, "with --protocol openenv, where an episode lasts as long as its connection")
+    serving = import_module(f"fedse.environments.{protocol.value}.server")
     environment = fedse.make(name, **parsed_options(option or []))
-    limits = Limits(episodes=max_episodes, idle_seconds=idle, body_bytes=max_body * 1024)
-    with serving.listen(host, port) as listening:
+    usual = Limits()
+    limits = Limits(max_episodes, usual.idle_seconds if idle is None else idle, max_body * 1024)
+    with listen(host, port) as listening:
         server = serving.server(environment, limits)
-        say(f"agentgym:{serving.address(environment, listening)}")
+        say(f"{protocol.value}:{serving.address(environment, listening)}")
         if not host.startswith(_LOOPBACK):
             note("Other machines can reach this server; it asks nobody who they are.", style="yellow")
         server.run(sockets=[listening])

@@ -23,6 +23,7 @@ Client = Annotated[str | None, Option(help="Whose adapter to take, of a run whos
 EnvironmentName = Annotated[str, Argument(metavar="ENV", help="A name from `fedse env ls`.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result only.")]
 OPTION_HELP = "Option of the environment; repeat."
+EnvironmentOptions = Annotated[list[str] | None, Option("--option", "-o", metavar="KEY=VALUE", help=OPTION_HELP)]
 
 
 def parsed_options(texts: Sequence[str]) -> dict[str, Any]:

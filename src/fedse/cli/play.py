@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.markup import escape
 from rich.text import Text
@@ -14,7 +15,7 @@ import fedse
 from fedse.cli import episode
 from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say, stderr, stdout
-from fedse.cli.options import EnvironmentName
+from fedse.cli.options import EnvironmentName, EnvironmentOptions, parsed_options
 from fedse.cli.subject import Subject, base, find
 from fedse.errors import UnknownNameError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "fedse play maze",
     "fedse play wordle --who expert --seed 3",
+    "fedse play maze --option max_path=5",
     "fedse play maze --who model --adapter runs/quickstart-seed0 --task 7",
 )
 
@@ -39,6 +41,7 @@ class Player(StrEnum):
 
 def play(
     name: EnvironmentName,
+    option: EnvironmentOptions = None,
     task: Annotated[str | None, Option(help="Id or index of a task.", show_default="drawn by the seed")] = None,
     split: Annotated[str, Option(help="Where the task is taken from.")] = "test",
     who: Annotated[Player, Option(help="Who acts.")] = Player.HUMAN,
@@ -65,12 +68,13 @@ def play(
     # The site with this environment, of the run that the model was trained in.
     clients = subject.config.clients if subject else ()
     site = next((client for client in clients if client.environment == name), None)
-    environment = fedse.make(name, **(site.options if site else {}))
+    options = {**(site.options if site else {}), **parsed_options(option or [])}
+    environment = fedse.make(name, **options)
     try:
         chosen = _choose(environment, split, task, seed)
         stdout.print(Text(f"{chosen}  (split {split}, {who.value} plays)\n", style="bold"))
         if subject is not None:
-            _watch_model(environment, site, chosen, subject)
+            _watch_model(environment, options, site, chosen, subject)
         else:
             _play_scripted(environment, chosen, who, seed)
     finally:
@@ -125,14 +129,20 @@ def _play_scripted(environment: fedse.Environment, task: fedse.Task, who: Player
     episode.show_outcome(trajectory)
 
 
-def _watch_model(environment: fedse.Environment, site: ClientConfig | None, task: fedse.Task, subject: Subject) -> None:
+def _watch_model(
+    environment: fedse.Environment,
+    options: Mapping[str, Any],
+    site: ClientConfig | None,
+    task: fedse.Task,
+    subject: Subject,
+) -> None:
     from fedse.sites.shared_model import SharedModel
 
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
         rules = fedse.Rules(
-            lambda: fedse.make(environment.name, **(site.options if site else {})),
+            lambda: fedse.make(environment.name, **options),
             fedse.system_prompt(environment, subject.config.agent.prompt),
             greedy=True,
             max_turns=site.max_turns if site else None,

@@ -236,7 +236,9 @@ class LocalFederation:
                     shutil.move(path, side.folder / path.name)
         for side in [side for side in self.sides.values() if side.name != SERVER]:
             text = side.config.read_text(encoding="utf-8")
-            side.config.write_text(text.replace(f"server: {addresses[0]}:", f"server: {side.address}:"), encoding="utf-8")
+            side.config.write_text(
+                text.replace(f"server: {addresses[0]}:", f"server: {side.address}:"), encoding="utf-8"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from fedse.environments.review import Review, Seen
 from fedse.types import Task
 
+PlayedT = TypeVar("PlayedT", bound="Environment")
 PromptStyle = Literal["concise", "full"]
 #: How an action is cut out of the agent's text: the first line after the first "Action:", in ``single`` (TextCraft,
 #: BabyAI) cleaned to letters, digits, spaces and ``,:_``.  In parity the rules of AgentGym's clients differ more.
@@ -155,6 +156,13 @@ class Environment(ABC):
 
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
+
+
+def another(environment: PlayedT, **changes: Any) -> PlayedT:
+    """Another environment with the same options, but for some."""
+    cls: Any = type(environment)  # its options are keyword arguments
+    made: PlayedT = cls(**{**environment.spec.options, **changes})
+    return made
 
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")

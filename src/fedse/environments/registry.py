@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable
+import pkgutil
+from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint
 from typing import Any
 
+from fedse.addresses import check_address
 from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, boundary
 from fedse.names import did_you_mean, unknown_name
 from fedse.plugins import distribution, installed
 
 GROUP = "fedse.environments"
-#: Names that begin so are addresses of servers.
-REMOTE = "agentgym:"
+#: Names that begin so are addresses of servers; the function gives the class of the environment that is played there.
+REMOTE = {
+    "agentgym:": "fedse.environments.agentgym.client:remote_class",
+    "openenv:": "fedse.environments.openenv.client:remote_class",
+}
 
 
 def environment_names() -> list[str]:
@@ -33,17 +38,19 @@ def class_names() -> dict[str, str]:
 
 
 def environment_class(name: str) -> type[Environment]:
-    """The class behind a name; ``agentgym:http://host:port`` is the name of a server that speaks AgentGym's protocol.
+    """The class behind a name; ``agentgym:http://host:port`` and ``openenv:…`` are names of servers, by their protocol.
 
     Raises:
+        ConfigError: if the name is no address of a server where it should be, or holds credentials.
         UnknownNameError: if nothing of that name is installed; the message offers the nearest names.
         EnvironmentFault: if its distribution cannot be imported, does not hold an environment, or clashes with another.
     """
-    if name.startswith(REMOTE):
-        # Imported here because it builds on this module, and because few need a network library.
-        from fedse.environments.agentgym.client import remote_class
-
-        return remote_class(name)
+    for prefix, where in REMOTE.items():
+        if name.startswith(prefix):
+            check_address(name.removeprefix(prefix))
+            # Imported here because it builds on this module, and because few need a network library.
+            remote_class: Callable[[str], type[Environment]] = pkgutil.resolve_name(where)
+            return remote_class(name)
     points = installed(GROUP).get(name)
     if points is None:
         raise unknown_name("environment", name, environment_names())

@@ -11,10 +11,13 @@ from typing import Protocol
 from fedse.agent.parsing import format_response
 from fedse.agent.renderers import Renderer
 from fedse.environments.base import Environment
-from fedse.errors import EnvironmentFault, boundary
+from fedse.errors import EnvironmentFault, MismatchFault, boundary
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.seeding import derive_seed
 from fedse.types import Source, StopReason, Task, Trajectory
+
+#: Tasks on which a server may play something else than our environment before its demonstrations are refused.
+_MISMATCHES = 3
 
 
 class Policy(Protocol):
@@ -70,6 +73,9 @@ def play(
 
     Returns:
         The trajectory, without tokens; with ``stop`` ``ERROR`` if the environment or its expert failed.
+
+    Raises:
+        MismatchFault: if the expert of an environment on a server finds that the server plays something else.
     """
     episode = Episode(environment, request, instruction=instruction, turns=turns or environment.spec.max_turns)
     episode.start()
@@ -79,6 +85,8 @@ def play(
             if on_turn:
                 on_turn(episode)
             episode.reply(policy.act(episode.observation))
+    except MismatchFault:
+        raise
     except EnvironmentFault as fault:
         episode.fail(fault)
     if on_turn:
@@ -97,6 +105,7 @@ def demonstrate(
     turns: int | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    on_mismatch: Callable[[MismatchFault], None] | None = None,
 ) -> list[Trajectory]:
     """Successful expert episodes: the first tasks once each, then again with other words, until there are ``count``.
 
@@ -110,13 +119,16 @@ def demonstrate(
         turns: turn limit; the environment's own by default.
         longest: tokens that an episode may have where a renderer counts them; longer ones are left out.
         on_progress: told (done, wanted).
+        on_mismatch: told of each task on which a server plays something else than our environment does; once a task.
 
     Returns:
         At most ``count`` trajectories; fewer only if a whole pass over the tasks gave none.
 
     Raises:
-        EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.
+        EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.  Also if a server plays
+            something else on more than a few tasks: the others would be those that both happen to have alike.
     """
+    mismatched: dict[Task, MismatchFault] = {}
     found: list[Trajectory] = []
     attempts = itertools.count()
     while len(found) < count and tasks:
@@ -126,14 +138,27 @@ def demonstrate(
             if len(found) >= count:
                 break
             expert_seed = derive_seed(seed, "expert", str(task), next(attempts))
-            trajectory = play(
-                environment,
-                EpisodeRequest(task, expert_seed),
-                partial(ExpertPolicy, seed=expert_seed),
-                instruction=instruction,
-                source=Source.EXPERT,
-                turns=turns,
-            )
+            try:
+                trajectory = play(
+                    environment,
+                    EpisodeRequest(task, expert_seed),
+                    partial(ExpertPolicy, seed=expert_seed),
+                    instruction=instruction,
+                    source=Source.EXPERT,
+                    turns=turns,
+                )
+            except MismatchFault as fault:
+                faults.append(str(fault))
+                if task not in mismatched and on_mismatch:
+                    on_mismatch(fault)
+                mismatched[task] = fault
+                if len(mismatched) > _MISMATCHES:
+                    raise EnvironmentFault(
+                        f"on {len(mismatched)} of {tasks.index(task) + 1} tasks the server of {environment.name} plays "
+                        f"something else than our environment does; {fault.what}",
+                        fault.mend,
+                    ) from fault
+                continue
             if trajectory.stop is StopReason.ERROR:
                 faults.append(trajectory.error)
             tokens = renderer.render(trajectory) if renderer and trajectory.success else None

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fedse.addresses import without_credentials
 from fedse.config import RunConfig
 from fedse.names import did_you_mean
 
@@ -102,5 +103,5 @@ def unknown_key(path: Sequence[str], value: Any, model: type[BaseModel], root: t
 
 def show(value: Any) -> str:
     """A value for a message, on one line and not too long."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = without_credentials(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"

@@ -1,8 +1,8 @@
 """A server that speaks AgentGym's protocol, as an environment.
 
 ``agentgym:http://host:port`` is its name, with the path ``/maze`` or ``/wordle`` where the server has one.  The rules,
-limits and splits are those of our environment of the same kind, since servers do not tell them; what is played is the
-server's own.
+limits and splits are those of our environment of the same kind.  Its options are the server's where it tells them, as
+ours do; what is played is the server's own in any case.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fedse.environments.agentgym.connection import Connection
+from fedse.environments import remote
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.agentgym.dialects import dialect_of, greeted_name, prefixed_name
 from fedse.environments.base import (
@@ -24,40 +24,47 @@ from fedse.environments.base import (
     TaskTraits,
     task_number,
 )
-from fedse.environments.registry import REMOTE, make
-from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
+from fedse.errors import EnvironmentFault, MismatchFault
 from fedse.names import unknown_name
 from fedse.types import Task
+
+#: How names of such environments begin.
+PREFIX = "agentgym:"
 
 
 class AgentGymEnvironment(Environment):
     """Episodes on an AgentGym server.  A task's id is the number that the server knows it by.
 
     Args:
-        timeout: seconds to wait for an answer.
+        timeout: seconds within which an answer must have come as a whole.
         retries: how often a request is tried again, with growing pauses, when the server cannot be reached.
-        local: options of our environment of the same kind, which gives rules, limits and splits.
+        auth_env: environment variable with the credentials, ``user:password`` or a token; without one a ``.netrc`` file
+            is asked for those of the host.
+        local: options of our environment of the same kind, where the server does not tell its own.
 
     Raises:
-        ConfigError: if the address or an option has a bad value.
-        EnvironmentFault: if the server cannot be reached, or is of no kind known here.
+        ConfigError: if the address or an option has a bad value, or ``local`` is not as on the server.
+        EnvironmentFault: if the server cannot be reached, or is of no kind or of another version than known here.
     """
 
-    def __init__(self, *, timeout: float = 60.0, retries: int = 4, local: Mapping[str, Any] | None = None) -> None:
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf"):
-            raise ConfigError(f"{self.name}: timeout must be a number of seconds above 0, found {timeout!r}")
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-            raise ConfigError(f"{self.name}: retries must be a number from 0, found {retries!r}")
-        if not isinstance(local, Mapping | None):
-            raise ConfigError(f"{self.name}: local must hold options of the environment played, found {local!r}")
-        self._options: dict[str, Any] = {"timeout": timeout, "retries": retries, "local": dict(local or {})}
-        address = self.name.removeprefix(REMOTE)
-        kind = prefixed_name(address) or _greeted(address, timeout, retries)
-        self._dialect = dialect_of(kind)
-        self._server = Connection(
-            address.rstrip("/").removesuffix(self._dialect.prefix), timeout=timeout, retries=retries
+    def __init__(
+        self,
+        *,
+        timeout: float = 60.0,
+        retries: int = 4,
+        auth_env: str | None = None,
+        local: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._options = remote.checked_options(
+            self.name, timeout=timeout, retries=retries, auth_env=auth_env, local=local
         )
-        self._local = _local(kind, self.name, self._options["local"])
+        address = self.name.removeprefix(PREFIX).rstrip("/")
+        kind = prefixed_name(address)
+        self._server = remote.connect(address.removesuffix(f"/{kind}"), self._options)
+        kind = kind or greeted_name(remote.asked(self._server, "/"), address)
+        self._dialect = dialect_of(kind)
+        told = remote.told_by(self._server, self._dialect.path("fedse"))
+        self._local = remote.twin_of(kind, self.name, told, self._options["local"])
         self._counterpart = counterpart_of(self._local)
         self._matched = False
         self._slot: int | None = None
@@ -125,20 +132,21 @@ class AgentGymEnvironment(Environment):
         """The expert of our environment of the same kind, who plays the same episode here beside the server's.
 
         Raises:
-            EnvironmentFault: if no episode is open, the task is in no split, or the server plays something else under
-                its number, as it does with other words, products or recipes.
+            EnvironmentFault: if no episode is open, or the task is in no split.
+            MismatchFault: if the server plays something else under its number, as it does with other words, products
+                or recipes.
         """
         self._match()
         twin = None if self._number is None else self._counterpart.numbered.get(self._number)
         if twin is None:
             raise EnvironmentFault(f"{self.name}: there is no expert for this episode", "open a task of a split first")
+        what = f"{self.name}, task {self._number}"
         if self._local.reset(twin) != self._first:
-            raise EnvironmentFault(
-                f"{self.name}: there is no expert for task {self._number}: the server plays something else than "
-                f"{twin} here",
+            raise MismatchFault(
+                f"{what}: there is no expert: the server plays something else than {twin} here",
                 "give options of the local environment that fit the server's data, or do without demonstrations",
             )
-        return _Beside(self._local, self._local.expert(seed), self._first)
+        return remote.expert_beside(self._local, seed, self._first, what)
 
     def close(self) -> None:
         """Close the slot on the server, if it answers and knows how to."""
@@ -190,41 +198,7 @@ class AgentGymEnvironment(Environment):
         return value
 
 
-class _Beside:
-    """Plays along in ``twin``, a local environment with the same task opened, on which its expert relies."""
-
-    def __init__(self, twin: Environment, expert: Expert, observation: str) -> None:
-        self._twin = twin
-        self._expert = expert
-        self._expected = observation
-
-    def act(self, observation: str) -> tuple[str, str]:
-        if observation != self._expected:
-            raise EnvironmentFault(
-                f"the server departs from our {self._twin.name}: it says {observation[:200]!r}, ours "
-                f"{self._expected[:200]!r}",
-                "do without demonstrations on this server",
-            )
-        thought, action = self._expert.act(observation)
-        self._expected = self._twin.step(action).observation
-        return thought, action
-
-
 @functools.lru_cache(maxsize=64)
 def remote_class(name: str) -> type[AgentGymEnvironment]:
     """The class of the environment with a name such as ``agentgym:http://127.0.0.1:8000``."""
     return type("AgentGymEnvironment", (AgentGymEnvironment,), {"name": name})
-
-
-@functools.lru_cache(maxsize=64)
-def _greeted(address: str, timeout: float, retries: int) -> str:
-    """The kind of a server; asked once in a process, so that later a dead server is noticed in an episode only."""
-    connection = Connection(address, timeout=timeout, retries=retries)
-    return greeted_name(connection.get("/"), connection.address)
-
-
-def _local(kind: str, name: str, options: Mapping[str, Any]) -> Environment:
-    try:
-        return make(kind, **options)
-    except UnknownNameError as error:
-        raise EnvironmentFault(f"{name} serves {kind!r}, which is not installed here", error.mend) from error

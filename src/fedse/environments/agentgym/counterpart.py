@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-from fedse.environments.base import Environment, StepResult, task_number
+from fedse.environments.base import Environment, StepResult, another, task_number
 from fedse.errors import EnvironmentFault, boundary
 from fedse.types import Task
 
@@ -90,6 +90,10 @@ class Counterpart(Generic[Played]):
 
     #: The sessions of an environment that AgentGym has.
     session_class: ClassVar[type[GameSession[Any]] | None] = None
+    #: Options that leave tasks out of the splits → the values with which they leave out none.
+    limits: ClassVar[Mapping[str, Any]] = {}
+    #: Options that mean nothing in AgentGym's protocol.
+    unspoken: ClassVar[Sequence[str]] = ()
 
     def __init__(self, environment: Played) -> None:
         self.environment = environment
@@ -117,11 +121,16 @@ class Counterpart(Generic[Played]):
         """Number → task, of all splits."""
         return {number: task for tasks in self.tasks().values() for number, task in tasks.items()}
 
+    @functools.cached_property
+    def left_out(self) -> Collection[int]:
+        """The numbers of tasks that the environment's limits leave out, which its server refuses."""
+        if all(self.options[option] == value for option, value in self.limits.items()):
+            return frozenset()
+        return type(self)(self.fresh(**self.limits)).numbered.keys() - self.numbered.keys()
+
     def fresh(self, **changes: Any) -> Played:
         """Another environment with the same options, but for some."""
-        cls: Any = type(self.environment)  # its options are keyword arguments
-        another: Played = cls(**{**self.options, **changes})
-        return another
+        return another(self.environment, **changes)
 
     def session(self, slot: int = 0) -> Session:
         """The episode slot of a number on the environment's server."""

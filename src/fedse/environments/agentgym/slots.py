@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fedse.environments.agentgym.counterpart import Session, counterpart_of, finished
 from fedse.environments.agentgym.dialects import Dialect
 from fedse.environments.base import Environment
-from fedse.errors import EnvironmentFault, boundary
+from fedse.environments.serving import Limits
+from fedse.errors import ConfigError, EnvironmentFault, boundary
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a server takes upon itself."""
-
-    episodes: int = 4096  #: slots open at a time
-    idle_seconds: float = 3600.0  #: a slot that is not used for so long is closed
-    body_bytes: int = 1 << 20  #: size of a request's body
-    connections: int = 1024  #: open at a time
 
 
 class SlotsFullError(Exception):
@@ -38,11 +29,12 @@ class SlotError(Exception):
 class Slot:
     """An episode slot, with what a server tells about it beside the steps."""
 
-    def __init__(self, number: int, session: Session, dialect: Dialect) -> None:
+    def __init__(self, number: int, session: Session, dialect: Dialect, left_out: Collection[int] = ()) -> None:
         self.number = number
         self.session = session
         self.used = 0.0
         self._dialect = dialect
+        self._left_out = left_out
         self._task: int | None = None
         self._goal = ""
         self._payload: dict[str, Any] | None = None
@@ -50,6 +42,8 @@ class Slot:
 
     def reset(self, task: int) -> dict[str, Any]:
         """The session's payload for a reset to a task."""
+        if task in self._left_out:
+            return {"error": f"The options of this server leave out the task {task}."}
         payload: dict[str, Any] = self._guarded("reset", lambda: self.session.reset(**{self._dialect.number: task}))
         if "error" not in payload:
             self._task, self._sum = task, 0
@@ -123,12 +117,25 @@ class SlotTable:
         dialect: how it is served.
         limits: how many slots there may be, and how long they may idle.
         clock: seconds that only grow.
+
+    Raises:
+        ConfigError: if an option of the environment would have no effect.
     """
 
     def __init__(
         self, environment: Environment, dialect: Dialect, limits: Limits, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._counterpart = counterpart_of(environment)
+        own = inspect.signature(type(environment)).parameters
+        idle = [
+            option for option in self._counterpart.unspoken if environment.spec.options[option] != own[option].default
+        ]
+        if idle:
+            raise ConfigError(
+                f"{environment.name}: {', '.join(idle)} would change nothing in AgentGym's protocol, which has no such "
+                "tasks",
+                "serve it with --protocol openenv, or leave the option out",
+            )
         self._dialect = dialect
         self._limits = limits
         self._clock = clock
@@ -156,7 +163,7 @@ class SlotTable:
             raise SlotsFullError
         number = self._next
         with boundary(EnvironmentFault, f"environment {number} could not be created"):
-            slot = Slot(number, self._counterpart.session(number), self._dialect)
+            slot = Slot(number, self._counterpart.session(number), self._dialect, self._counterpart.left_out)
         self._next += 1
         slot.used = self._clock()
         self._open[number] = slot

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from fedse.environments.agentgym.counterpart import Counterpart, GameSession
 from fedse.environments.babyai.environment import BabyAI
-from fedse.environments.babyai.levels import LEVELS
+from fedse.environments.babyai.levels import BENCHMARK_LEVELS, LEVELS
 from fedse.environments.base import StepResult
 from fedse.errors import EnvironmentFault
 from fedse.types import Task
@@ -38,6 +38,7 @@ class BabyAICounterpart(Counterpart[BabyAI]):
     """The levels take turns, seed by seed."""
 
     session_class = BabyAISession
+    limits: ClassVar[Mapping[str, Any]] = {"levels": list(BENCHMARK_LEVELS)}
 
     def tasks(self) -> Mapping[str, Mapping[int, Task]]:
         """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""

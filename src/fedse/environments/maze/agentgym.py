@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from fedse.environments.agentgym.counterpart import Counterpart, GameSession
 from fedse.environments.base import StepResult
-from fedse.environments.maze.environment import TRAJECTORY_GAMES, Maze
+from fedse.environments.maze.environment import LONGEST_PATH, TRAJECTORY_GAMES, Maze
 from fedse.environments.maze.layouts import DOUBLE_T
 from fedse.types import Task
 
@@ -41,6 +41,8 @@ class MazeCounterpart(Counterpart[Maze]):
     """Games are starts of ``double_t``."""
 
     session_class = MazeSession
+    limits: ClassVar[Mapping[str, Any]] = {"max_path": LONGEST_PATH}
+    unspoken: ClassVar[Sequence[str]] = ("layout", "only")  # generated mazes
 
     def tasks(self) -> Mapping[str, Mapping[int, Task]]:
         """Those that AgentTraj trains on against all others, and the benchmark's splits."""

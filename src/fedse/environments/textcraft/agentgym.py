@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from fedse.environments.agentgym.counterpart import Counterpart, Session
+from fedse.environments.parts import Part, parse_part
 from fedse.environments.textcraft.environment import TextCraft
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import Opening, crafting_graph, make_opening, opening
 from fedse.environments.textcraft.recipes import NAMESPACE, written
+from fedse.environments.textcraft.splits import DEPTHS
 from fedse.types import Task
 
 _GOAL = re.compile(r"^Goal: craft (.+)\.$", re.MULTILINE)
@@ -19,6 +21,8 @@ _NOT_OPEN = "There is no open episode: reset first."
 
 class TextCraftCounterpart(Counterpart[TextCraft]):
     """Goals have numbers in our order of recipe files; the original's order is that of its file system."""
+
+    limits: ClassVar[Mapping[str, Any]] = {"max_depth": DEPTHS[-1], "missing": None}
 
     def tasks(self) -> Mapping[str, Mapping[int, Task]]:
         """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
@@ -32,7 +36,9 @@ class TextCraftCounterpart(Counterpart[TextCraft]):
 
     def session(self, slot: int = 0) -> Session:
         """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`."""
-        return TextCraftSession(slot, parity=self.options["parity"])
+        missing = self.options["missing"]
+        part = None if missing is None else parse_part(missing, option="textcraft: missing must be")
+        return TextCraftSession(slot, parity=self.options["parity"], missing=part)
 
     def recorded_session(self, record: Mapping[str, Any]) -> Session:
         """The record holds the commands; recordings were made with the original's faults."""
@@ -46,12 +52,16 @@ class TextCraftSession(Session):
     Args:
         slot: the slot's number, given back at reset.
         parity: keep entries of zero items in the inventory, as the original does.
+        missing: the part of the items whose recipes are lacking.
         defaults: arguments of :meth:`reset` for resets that do not give them.
     """
 
-    def __init__(self, slot: int, *, parity: bool, defaults: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, slot: int, *, parity: bool, missing: Part | None = None, defaults: Mapping[str, Any] | None = None
+    ) -> None:
         self._slot = slot
         self._parity = parity
+        self._missing = missing
         self._defaults = defaults or {}
         self._opening: Opening | None = None
         self._game: Game | None = None
@@ -68,8 +78,8 @@ class TextCraftSession(Session):
             self._opening = make_opening(wanted["goal"].removeprefix(NAMESPACE), wanted["commands"].split("\n"))
         else:
             goals = crafting_graph().goals
-            self._opening = opening(goals[wanted["data_idx"] % len(goals)])
-        self._game = Game(self._opening.goal, parity=self._parity)
+            self._opening = opening(goals[wanted["data_idx"] % len(goals)], self._missing)
+        self._game = Game(self._opening.goal, parity=self._parity, missing=self._missing)
         return {"id": self._slot, "observation": self._opening.observation, "done": False, "reward": 0}
 
     def step(self, action: str) -> dict[str, Any]:

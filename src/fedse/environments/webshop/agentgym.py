@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fedse.environments.agentgym.counterpart import Counterpart, Session, finished
 from fedse.environments.base import StepResult
@@ -28,10 +28,12 @@ from fedse.types import Task
 class WebShopCounterpart(Counterpart[WebShop]):
     """Numbers are indices of goals."""
 
+    limits: ClassVar[Mapping[str, Any]] = {"max_options": None, "max_features": None}
+
     def tasks(self) -> Mapping[str, Mapping[int, Task]]:
-        """All goals of the splits, whatever limits the environment sets to its own tasks."""
-        splits = self.environment.shop.splits
-        return {split: {index: self.task_of(index) for index in indices} for split, indices in splits.items()}
+        """See :class:`~fedse.environments.agentgym.counterpart.Counterpart`; limits do not change a goal's index."""
+        splits = {split: self.environment.tasks(split) for split in self.environment.shop.splits}
+        return {split: {int(task.id.rpartition("/")[2]): task for task in tasks} for split, tasks in splits.items()}
 
     def task_of(self, number: int) -> Task:
         """A number is the index of a goal."""

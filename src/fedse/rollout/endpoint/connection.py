@@ -13,6 +13,7 @@ import urllib3
 from urllib3.util import Timeout
 
 from fedse.errors import EndpointError
+from fedse.http import connection_pool
 from fedse.texts import parse_json
 
 _CONNECT_SECONDS = 10.0
@@ -78,7 +79,7 @@ class Connection:
     Args:
         address: ``http://host:port``, or with a path.
         key: sent as a bearer token; ``None``: none is.
-        timeout: seconds to wait for an answer.
+        timeout: seconds within which an answer must have come as a whole.
         patience: seconds without any reply after which waiting for the server ends.
         most: requests at a time.
 
@@ -93,7 +94,7 @@ class Connection:
         self._replied = 0.0
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout = Timeout(connect=min(_CONNECT_SECONDS, timeout), read=timeout)
-        self._pool = urllib3.PoolManager(maxsize=most)
+        self._pool = connection_pool(most)
 
     def ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
