@@ -17,6 +17,7 @@ from fedse.adapters.files import load_adapter
 from fedse.adapters.state import AdapterState
 from fedse.cli.main import app
 from fedse.config import RunConfig
+from fedse.diagnostics.rounds import diagnose
 from fedse.federation.run import run
 from fedse.federation.server import Server, strategy_of
 from fedse.federation.strategies import Updates, strategy_class
@@ -157,6 +158,14 @@ class TestRuns:
         assert interrupted(config, tmp_path / "run", after=48)
         run(config, tmp_path / "run", resume=True)
         assert fingerprint(tmp_path / "run") == fingerprint(finished[name])
+
+    def test_it_is_diagnosed(self, name: str, finished: dict[str, Path]) -> None:
+        rounds = diagnose(finished[name])
+        assert [one.round for one in rounds] == [1, 2, 3]
+        compared = not (strategy_class(name).personal or strategy_class(name).mixed_ranks)
+        for one in rounds:
+            assert one.clients == (("alpha", "beta") if compared else ())
+            assert not compared or 0 < one.conflicts["AB"].dilution <= 1 + 1e-9
 
     @pytest.mark.long
     def test_workers_change_no_result(

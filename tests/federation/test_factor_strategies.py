@@ -351,3 +351,13 @@ def test_the_global_adapter_is_all_that_there_is() -> None:
     for name in ("fedex", "flora", "flexlora", "ffa", "rolora", "hetlora"):
         strategy, state = begun(name)
         assert strategy.absorb(state, Updates.of(sent(strategy, state))).adapters.keys() == {GLOBAL}
+
+
+@pytest.mark.parametrize("name", ["fedex", "flora", "flexlora"])
+def test_updates_that_do_not_fit_into_memory_give_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, state = begun(name)
+    updates = Updates.of(sent(strategy, state))
+    expected = strategy.absorb(state, updates)
+    monkeypatch.setattr("fedse.federation.strategies.held._IN_MEMORY", updates["a"].adapter.nbytes)
+    found = strategy.absorb(state, updates)
+    assert (found.adapter().digest, found.numbers) == (expected.adapter().digest, expected.numbers)

@@ -18,10 +18,12 @@ from fedse.adapters.files import load_adapter
 from fedse.adapters.parts import Trained, resized
 from fedse.adapters.state import SUFFIX_A, AdapterState
 from fedse.config import RunConfig
+from fedse.errors import RunError
 from fedse.federation.run import run
 from fedse.federation.runtimes.process import ProcessRuntime
 from fedse.messages import Purpose, Update
 from fedse.models.lora import LoraModel
+from fedse.results.reading import read_run
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.runs.layout import RunFolder
 from fedse.runs.rounds import load_state
@@ -175,6 +177,16 @@ class TestFedSa:
                 own = self.own(folder, site, number)
                 expected = {name: (common if name.endswith(SUFFIX_A) else own).tensors[name] for name in common.tensors}
                 assert adapter.digest == AdapterState(expected, own.meta).digest
+
+
+def test_readers_have_the_whole_adapter_of_a_site_as_long_as_the_site_keeps_it(finished: dict[str, Path]) -> None:
+    folder = finished["fedsa"]
+    found = read_run(folder).adapter(3, "alpha")
+    common, own = load_state(RunFolder(folder).server, 3).adapter(), RunFolder(folder).site("alpha").adapter(3)
+    expected = {**load_adapter(own).tensors, **Trained(("A",)).of(common).tensors}
+    assert found.digest == AdapterState(expected, found.meta).digest
+    with pytest.raises(RunError, match="parts of an adapter to itself, and those of round 1"):
+        read_run(folder).adapter(1, "alpha")
 
 
 def test_sites_with_the_same_tasks_are_evaluated_each_with_its_own_b(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ right one, the SVD of the small matrix R Tᵀ gives that of the sum.  Everything
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,25 +20,43 @@ from fedse.types import FloatArray
 Term = tuple[Matrix, Matrix]
 
 
-def product_svd(terms: Iterable[Term]) -> tuple[Matrix, Matrix, Matrix]:
+def product_svd(terms: Iterable[Term], rank: int | None = None) -> tuple[Matrix, Matrix, Matrix]:
     """The singular value decomposition of Σ_k B_k A_k.
 
     It costs O((out + in) R² + R³), with R = Σ_k r_k.
 
     Args:
         terms: factors B_k, shape (out, r_k), and A_k, shape (r_k, in); at least one.
+        rank: so many singular vectors are wanted; default: all n = min(out, in, R).
 
     Returns:
-        U, shape (out, n); the singular values, descending, shape (n,); Vᵀ, shape (n, in); n = min(out, in, R).  The
-        largest entry of every row of Vᵀ is positive, so that equal sums have equal factors.
+        U, shape (out, rank); all singular values, descending, shape (n,); Vᵀ, shape (rank, in).  The largest entry of
+        every row of Vᵀ is positive, so that equal sums have equal factors.
     """
     left, right = zip(*terms, strict=True)
-    q_left, r_left = np.linalg.qr(np.concatenate(left, axis=1, dtype=np.float64))
-    q_right, r_right = np.linalg.qr(np.concatenate(right, axis=0, dtype=np.float64).T)
+    to_left, r_left = _qr(np.concatenate(left, axis=1, dtype=np.float64))
+    to_right, r_right = _qr(np.concatenate(right, axis=0, dtype=np.float64).T)
     u, values, vt = np.linalg.svd(r_left @ r_right.T, full_matrices=False)
-    rows = vt @ q_right.T
+    columns, rows = to_left(u[:, :rank]), to_right(vt[:rank].T).T
     signs = np.where(np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1) < 0, -1.0, 1.0)
-    return (q_left @ u) * signs.T, values, rows * signs
+    return columns * signs.T, values, rows * signs
+
+
+def _qr(stack: Matrix) -> tuple[Callable[[Matrix], Matrix], Matrix]:
+    """How to multiply by Q, which is never formed, and R: most of the time would go into a Q of R columns."""
+    from scipy.linalg.lapack import dormqr  # a third of a second to import
+
+    reflectors, scales = np.linalg.qr(stack, mode="raw")
+    reflectors = reflectors.T
+    count = len(scales)
+
+    def times(small: Matrix) -> Matrix:
+        padded = np.zeros((len(stack), small.shape[1]), order="F")
+        padded[:count] = small
+        space = int(dormqr("L", "N", reflectors[:, :count], scales, padded, -1)[1][0])
+        return np.asarray(dormqr("L", "N", reflectors[:, :count], scales, padded, space)[0])
+
+    return times, np.triu(reflectors[:count])
 
 
 def products(weighted: Sequence[tuple[float, AdapterState]]) -> dict[str, Iterator[Term]]:
@@ -74,11 +92,10 @@ def nearest(terms: Mapping[str, Iterable[Term]], rank: int, like: AdapterMeta) -
     tensors: dict[str, FloatArray] = {}
     cut = whole = 0.0
     for layer, sums in terms.items():
-        u, values, vt = product_svd(sums)
+        u, values, vt = product_svd(sums, rank)
         squares = values**2
         whole, cut = whole + float(squares.sum()), cut + float(squares[rank:].sum())
         missing = max(0, rank - len(values))
-        factor_b, factor_a = (u * values)[:, :rank], vt[:rank]
-        tensors[layer + SUFFIX_A] = np.pad(factor_a, ((0, missing), (0, 0))).astype(np.float32)
-        tensors[layer + SUFFIX_B] = np.pad(factor_b, ((0, 0), (0, missing))).astype(np.float32)
+        tensors[layer + SUFFIX_A] = np.pad(vt, ((0, missing), (0, 0))).astype(np.float32)
+        tensors[layer + SUFFIX_B] = np.pad(u * values[:rank], ((0, 0), (0, missing))).astype(np.float32)
     return AdapterState(tensors, of_rank(like, rank)), math.sqrt(cut / whole) if whole else 0.0

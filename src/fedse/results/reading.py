@@ -207,19 +207,23 @@ class Run:
         return self._server.reply(number, site).is_file()
 
     def update(self, number: int, site: str) -> AdapterState:
-        """The adapter that a site sent in a round.
+        """The adapter that a site had trained in a round: what it sent, in what it was sent.
+
+        Parts that stay at the site are left out.
 
         Raises:
             AdapterError, StorageError: if it is damaged, or missing.
         """
         path = self._server.reply(number, site)
+        strategy = strategy_of(self.config)
         try:
-            answer = read_reply(strategy_of(self.config), self._server, number, site).answer
+            answer = read_reply(strategy, self._server, number, site).answer
         except MessageError as cause:
             raise AdapterError(f"{path} is damaged: {cause}", "restore it from a copy of the run folder") from cause
         if not isinstance(answer, Update):
             raise AdapterError(f"{path} holds no adapter: it says {answer.kind}", "choose another round or site")
-        return answer.adapter
+        sent = strategy.instruct(load_state(self._server, number - 1), site)
+        return sent.work.trained.into(sent.start or sent.adapter, answer.adapter)
 
     def traffic(self, number: int) -> dict[str, tuple[int, int]]:
         """Site → (bytes that it was sent, bytes that it sent) for the update of a round."""

@@ -14,6 +14,7 @@ from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.averaging import average
 from fedse.federation.strategies.base import Sent
 from fedse.federation.strategies.frozen import TRAINED, WithFrozen
+from fedse.federation.strategies.held import held
 from fedse.federation.strategies.stepping import server_step
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
@@ -30,8 +31,8 @@ class FedEx(WithFrozen):
 
     Sent up: A and B, as with the mean.  Returned: all components; the frozen ones are new in every round, and
     (K − 1) · ``lora.rank`` more than before, up to ``frozen``.  Exact until then; later the number ``_cut`` of the
-    state tells how much of the frozen part was cut in the round.  The server holds all updates at once and needs
-    O((out + in) R² + R³) a layer, with R = K · rank + frozen.  Sites compute with the frozen components, too.
+    state tells how much of the frozen part was cut in the round.  The server needs all updates at once,
+    and O((out + in) R² + R³) a layer, with R = K · rank + frozen.  Sites compute with the frozen components, too.
 
     The paper adds the rest to the base weights.
 
@@ -53,7 +54,7 @@ class FedEx(WithFrozen):
     def absorb(self, state: State, updates: Updates) -> State:
         """The step on the mean of the factors, and what it misses."""
         start = self.trained(state).of(state.adapter())
-        sent = [update.adapter for update in updates.values()]
+        sent = held(updates)
         mean = average((1.0, adapter) for adapter in sent)
         missed = {layer: self._missed(layer, start, sent) for layer in layers(start)}
         rank = start.meta.rank * (len(sent) - (self.server_lr == 1.0))

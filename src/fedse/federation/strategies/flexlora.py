@@ -10,6 +10,7 @@ from fedse.adapters.lowrank import nearest, products
 from fedse.adapters.parts import resized
 from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.held import held
 from fedse.federation.strategies.ranks import as_numbers
 from fedse.federation.strategies.stepping import CUT, ProductStep
 from fedse.federation.strategies.updates import Updates
@@ -24,7 +25,7 @@ class FlexLora(ProductStep):
 
     Sent up and returned: A and B of the site's rank.  Exact up to the cut: the error is the norm of the singular values
     that were cut off, the least that any adapter of that rank has.  The number ``_cut`` of the state has it, over the
-    norm of the sum.  The server holds all updates at once and needs O((out + in) R² + R³) a layer, with R the sum of
+    norm of the sum.  The server needs all updates at once, and O((out + in) R² + R³) a layer, with R the sum of
     the ranks.
 
     A comes back with rows of length 1, and the magnitude is in B.  Components change places and turn from round to
@@ -47,7 +48,7 @@ class FlexLora(ProductStep):
     def absorb(self, state: State, updates: Updates) -> State:
         """The nearest adapter to (1 − η) B A + η mean(B_k A_k), with the server's step η."""
         start = state.adapter()
-        weighted = [(self.server_lr / len(updates), update.adapter) for update in updates.values()]
+        weighted = [(self.server_lr / len(updates), adapter) for adapter in held(updates)]
         if self.server_lr != 1.0:
             weighted.append((1.0 - self.server_lr, start))
         found, cut = nearest(products(weighted), start.meta.rank, start.meta)

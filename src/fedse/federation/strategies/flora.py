@@ -11,6 +11,7 @@ from fedse.adapters.parts import Trained, fresh_block, random_rows, resized, sid
 from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.base import Sent
 from fedse.federation.strategies.frozen import TRAINED, WithFrozen
+from fedse.federation.strategies.held import held
 from fedse.federation.strategies.ranks import as_numbers
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
@@ -28,7 +29,7 @@ class Flora(WithFrozen):
 
     Sent up: A and B of the site's rank.  Returned: all components, which are new in every round; the frozen ones are
     Σ_k r_k more than before, up to ``frozen``.  Exact until then; later the number ``_cut`` of the state tells how much
-    of the frozen part was cut in the round.  The server holds all updates at once and needs O((out + in) R² + R³) a
+    of the frozen part was cut in the round.  The server needs all updates at once, and O((out + in) R² + R³) a
     layer, with R = Σ_k r_k + frozen.  Sites compute with the frozen components, too.
 
     What training had found out about good A is lost with every round, and an update of an earlier round cannot stand in
@@ -60,7 +61,7 @@ class Flora(WithFrozen):
 
     def absorb(self, state: State, updates: Updates) -> State:
         """The mean of the products, stacked, and a fresh adapter in front."""
-        sent = [(self.server_lr / len(updates), update.adapter) for update in updates.values()]
+        sent = [(self.server_lr / len(updates), adapter) for adapter in held(updates)]
         number = int(state.numbers[_ROUND]) + 1
         rows = random_rows(state.adapter(), int(state.numbers[TRAINED]), "flora", number)
         front = fresh_block(state.adapter(), rows)
