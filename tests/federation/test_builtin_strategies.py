@@ -38,7 +38,11 @@ from helpers.toy_runs import fingerprint, interrupted, toy_client, toy_config
 BUILTIN = sorted(
     name for name, points in installed(GROUP).items() if any(point.value.startswith("fedse.") for point in points)
 )
-OPTIONS: Mapping[str, Mapping[str, Any]] = {"owned": {"own": 1, "moments": 4}}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "multi_krum": {"hostile": 0},  # there are too few sites to guard against one
+    "owned": {"own": 1, "moments": 4},
+    "trimmed_mean": {"hostile": 0},
+}
 #: Those that make something else of equal updates, and what.
 AMPLIFYING = {
     "cagrad": "up to 1 + c times as long",
@@ -46,6 +50,7 @@ AMPLIFYING = {
     "fedadam": "every value moves by about the step",
     "fedavgm": "a step of 0.2 at first",
     "fedyogi": "every value moves by about the step",
+    "iso": "all directions equally strong",
     "sum": "K times as long",
     "ties": "the largest values only",
 }

@@ -14,7 +14,7 @@ from helpers.runtimes import Answers, ScriptedSites, replied
 
 
 def trained(base: AdapterState, work: Work, begins: AdapterState, *seed: int) -> Update:
-    """The part that was to be trained, moved at random; moments of random inputs; one example for each seed."""
+    """The part that was to be trained, moved at random; random moments or gradients; one example for each seed."""
     generator = np.random.default_rng(seed)
     tensors = {n: a + 0.1 * generator.normal(size=a.shape).astype(np.float32) for n, a in base.tensors.items()}
     moments = {}
@@ -22,7 +22,9 @@ def trained(base: AdapterState, work: Work, begins: AdapterState, *seed: int) ->
         size = begins.meta.rank if work.moments == "adapter" else min(work.moments, width)
         inputs = generator.normal(size=(size, 20))
         moments |= {layer: (inputs @ inputs.T / 20).astype(np.float32)} if work.moments else {}
-    return Update(adapter=AdapterState(tensors, base.meta), scalars={"examples": 1.0 + sum(seed)}, tensors=moments)
+    gradients = {n: generator.normal(size=a.shape).astype(np.float32) for n, a in base.tensors.items()}
+    told = gradients if work.control else moments
+    return Update(adapter=AdapterState(tensors, base.meta), scalars={"examples": 1.0 + sum(seed)}, tensors=told)
 
 
 @dataclass

@@ -387,6 +387,7 @@ class TestReport:
         assert set(PhaseSummary.model_fields) | set(TaskSummary.model_fields) | {
             "rates",
             "moments",
+            "gradients",
             "errors_in_words",
         } == set(FIELDS)
         assert all(FIELDS.values())

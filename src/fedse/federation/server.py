@@ -400,7 +400,9 @@ class Server:
         update = self._update(self._folder.reply(made_in, site), earlier)
         then, now = self._strategy.instruct(earlier, site), self._strategy.instruct(state, site)
         adapter = moved(update.adapter, then.base, now.base)
-        return update.model_copy(update={"adapter": adapter})
+        # What a control variate changed by was counted in its round.
+        tensors = {} if then.work.control else update.tensors
+        return update.model_copy(update={"adapter": adapter, "tensors": tensors})
 
     def _check(self, state: State) -> None:
         problems = [problem for adapter in state.adapters.values() for problem in state_problems(adapter)]

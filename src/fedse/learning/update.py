@@ -15,6 +15,7 @@ from fedse.adapters.parts import Trained, factor_of
 from fedse.config import TrainingConfig
 from fedse.errors import DivergenceError, TrainingError
 from fedse.learning.attention import PACKED_ATTENTION
+from fedse.learning.control import Control
 from fedse.learning.examples import Example, Stream
 from fedse.learning.loss import agent_loss
 from fedse.learning.packing import MicroBatch, batches, mixed_batches, pack, pass_batches
@@ -100,6 +101,7 @@ def local_update(
     seed: int,
     trained: Trained | None = None,
     proximal: float = 0.0,
+    control: Control | None = None,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> TrainingStats:
     """Fine-tune the loaded adapter in place on the agent's tokens of the examples (Fed-SE, fine-tuning phase).
@@ -116,6 +118,7 @@ def local_update(
         trained: the part of the adapter that is trained, default: all; the rest keeps its bits.
         proximal: μ of FedProx (Li et al. 2020, arXiv 1812.06127), decoupled from AdamW as its weight decay is: after
             every step θ ← θ − lr·μ·(θ − θ₀), where θ₀ is the adapter that the update began from.
+        control: corrects the gradients of every step.
         on_step: called after every optimizer step; must not change the model.
 
     Raises:
@@ -145,6 +148,8 @@ def local_update(
             batch = pack([learnable[index] for index in indices], config.max_tokens)
             optimizer.zero_grad()
             loss = accumulate_gradients(lora, batch, config.clip)
+            if control is not None:
+                control.correct(lora.parameters())
             anchor.mask_gradients()
             norm = float(nn.utils.clip_grad_norm_(lora.trainable(), config.max_grad_norm))
             if not (math.isfinite(loss) and math.isfinite(norm)):

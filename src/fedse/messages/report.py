@@ -65,6 +65,7 @@ FIELDS: Mapping[str, str] = {
 } | {
     "rates": "success rates on held-out tasks",
     "moments": "second moments of the layers' inputs in a few directions, where the strategy asks for them",
+    "gradients": "how the mean gradient of the local update changed, where the strategy asks for it",
     "errors_in_words": "the words of an error, which may quote the environment",
 }
 #: What a site tells unless its configuration says otherwise.

@@ -13,6 +13,7 @@ import numpy as np
 
 from fedse.adapters.checks import finite_problems, meta_problems, shape_problems
 from fedse.adapters.moments import widths
+from fedse.adapters.state import AdapterState
 from fedse.messages.instruction import Instruction, Purpose
 from fedse.messages.reply import ECHOED, Diverged, Done, Rates, Refused, Reply, Update
 
@@ -58,7 +59,16 @@ def _update_problems(update: Update, instruction: Instruction) -> list[str]:
     problems += [
         f"tensor {name!r} is not finite" for name, array in update.tensors.items() if not np.isfinite(array).all()
     ]
-    return problems + _moment_problems(update, instruction) + _scalar_problems(update, set(instruction.needs))
+    further = _control_problems(update, sent) if instruction.work.control else _moment_problems(update, instruction)
+    return problems + further + _scalar_problems(update, set(instruction.needs))
+
+
+def _control_problems(update: Update, sent: AdapterState) -> list[str]:
+    """A site that had nothing to learn from has no gradient to tell of."""
+    wanted = {name: array.shape for name, array in sent.tensors.items()}
+    if update.tensors and {name: array.shape for name, array in update.tensors.items()} != wanted:
+        return ["its mean gradient is not that of the adapter"]
+    return []
 
 
 def _moment_problems(update: Update, instruction: Instruction) -> list[str]:

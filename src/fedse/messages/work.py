@@ -18,8 +18,11 @@ class Work(Part):
         proximal: μ of FedProx: every step is followed by one back to where the update began, by lr·μ of the way.
         moments: also send the second moments of every adapted layer's inputs, as :mod:`fedse.adapters.moments` has
             them: in so many random directions, or seen through the adapter's own A.  0: none.
+        control: every gradient is corrected by c − c_k (SCAFFOLD), where the instruction's tensors are c, and c_k is
+            the site's own; also send how c_k changed.
     """
 
     trained: Trained = Trained()
     proximal: NonNegativeFloat = 0.0
     moments: Annotated[int, Field(ge=0, le=4096)] | Literal["adapter"] = 0
+    control: bool = False

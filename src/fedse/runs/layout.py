@@ -18,6 +18,7 @@
     sites/<site>/adapters/001/                   the adapter that the site trained; the last two are kept
     sites/<site>/received/                       the last two adapters that the site was sent
     sites/<site>/residuals/001.safetensors       what rounding lost of the update that the site sent; the last two
+    sites/<site>/controls/001.safetensors        the mean gradient of the update, with SCAFFOLD; the last two
     sites/<site>/phases/round-001-train.json     a phase that is complete, with its metrics
     sites/<site>/experience.sqlite               the site's private experience
     sites/<site>/trajectories/round-001.jsonl.gz
@@ -106,6 +107,10 @@ class SiteFolder:
     def residuals(self) -> Path:
         """What rounding lost of the updates that the site sent last."""
         return self.root / "residuals"
+
+    def control(self, number: int) -> Path:
+        """The mean gradient of the site's update in a round."""
+        return self.root / "controls" / f"{number:03d}.safetensors"
 
     def marker(self, number: int, phase: Phase) -> Path:
         """Written when a phase of the whole site is complete."""

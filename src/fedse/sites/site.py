@@ -38,14 +38,15 @@ from fedse.runs.layout import RunFolder
 from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed
 from fedse.sites.baseline import adopt_baseline
+from fedse.sites.controls import Controls
 from fedse.sites.environment import SiteEnvironment
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.training import Lesson, distinct, fine_tune, round_settings
 from fedse.sites.watching import SiteProgress
 from fedse.types import FloatArray
 
-#: The field of what a site discloses.
-_MOMENTS = "moments"
+#: Fields of what a site discloses.
+_MOMENTS, _GRADIENTS = "moments", "gradients"
 _Answer = Update | Diverged | Rates | Done
 _Told = Mapping[str, Mapping[Phase, PhaseReport]]
 
@@ -84,6 +85,7 @@ class Site:
         self._shared = shared
         self._root = folder
         self._folder = folder.site(name)
+        self._controls = Controls(self._folder)
         self._baselines = tuple(baselines)
         self._progress = SiteProgress(listener, name)
         self._environments = {
@@ -152,7 +154,7 @@ class Site:
         start = self._completed(instruction.start or sent, number - 1)
         trained = await once(
             self._folder.marker(number, Phase.TRAIN),
-            lambda: self._train(number, start, instruction.work),
+            lambda: self._train(number, start, instruction),
             adapter=start.digest,
             clock=own_seconds,
         )
@@ -167,8 +169,9 @@ class Site:
         for name in instruction.needs:
             self._check_scalar(name)
         scalars = {name: float(trained.metrics[name]) for name in instruction.needs}
-        tensors = self._moments(number, start, instruction.work)
-        return Update(adapter=instruction.work.trained.of(kept), scalars=scalars, tensors=tensors), _report(done)
+        work = instruction.work
+        tensors = self._controls.change(number) if work.control else self._moments(number, start, work)
+        return Update(adapter=work.trained.of(kept), scalars=scalars, tensors=tensors), _report(done)
 
     async def _evaluate(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         name, number = instruction.environment, instruction.round
@@ -181,7 +184,7 @@ class Site:
         told = PhaseReport({}, report.seconds)  # what it found is the answer
         return Rates(**report.metrics), _report({name: {Phase.EVALUATE: told}})
 
-    async def _train(self, number: int, start: AdapterState, work: Work) -> Mapping[str, Any]:
+    async def _train(self, number: int, start: AdapterState, instruction: Instruction) -> Mapping[str, Any]:
         """The local update on the experience of all environments of the site, in as many steps as they would take."""
         environments = [self._environments[name] for name in sorted(self._environments)]
         lessons = [environment.lessons(number) for environment in environments]
@@ -190,6 +193,10 @@ class Site:
         )
         examples = _distinct_examples(lessons)
         stream = "+".join(environment.name for environment in environments)  # no name holds a plus sign
+        control = None
+        if instruction.work.control:
+            self._must_disclose(_GRADIENTS, "how the mean gradient of its update changed")
+            control = self._controls.correction(number, instruction.tensors, start)
         try:
             updated, metrics = fine_tune(
                 self._shared.lora,
@@ -197,23 +204,22 @@ class Site:
                 examples,
                 round_settings(self._run, number, steps or None),
                 seed=derive_seed(self._run.seed, stream, number, Phase.TRAIN.value),
-                work=work,
+                work=instruction.work,
+                control=control,
                 on_step=self._progress.steps(number),
             )
         except DivergenceError as failure:
             return {"examples": len(examples), "steps": 0, "diverged": failure.what}
         save_adapter(updated, self._folder.adapter(number), base_name=self._shared.lora.base.name)
+        if control is not None:
+            self._controls.keep(number, control)
         return metrics
 
     def _moments(self, number: int, start: AdapterState, work: Work) -> Mapping[str, FloatArray]:
         """What the strategy asked for of the layers' inputs; made anew where an instruction is repeated."""
         if not work.moments:
             return {}
-        if _MOMENTS not in self.disclosed:
-            raise ConfigError(
-                f"the strategy needs moments of the layers' inputs, but site {self.name!r} does not disclose them",
-                f"let the site disclose {_MOMENTS} (clients.*.disclose), or choose another method.strategy",
-            )
+        self._must_disclose(_MOMENTS, "moments of its layers' inputs")
         examples = _distinct_examples([self._environments[name].lessons(number) for name in sorted(self._environments)])
         self._shared.lora.load(start)
         return input_moments(self._shared.lora, examples, work.moments, self._run.training.max_tokens)
@@ -237,17 +243,23 @@ class Site:
     def _check_scalar(self, name: str) -> None:
         if name not in SCALARS:
             raise unknown_name("scalar", name, SCALARS)
-        if name not in self.disclosed:
+        self._must_disclose(name, name)
+
+    def _must_disclose(self, field: str, what: str) -> None:
+        if field not in self.disclosed:
             raise ConfigError(
-                f"the strategy needs {name} of every site, but site {self.name!r} does not disclose it",
-                f"let the site disclose {name} (clients.*.disclose), or choose another method.strategy",
+                f"the strategy needs {what} of every site, but site {self.name!r} does not disclose it",
+                f"let the site disclose {field} (clients.*.disclose), or choose another method.strategy",
             )
 
     def _forget(self, number: int) -> None:
-        """Remove the trained adapters that neither the next round nor a resumed one reads: all but the last two."""
+        """Remove what neither the next round nor a resumed one reads: all trained adapters but the last two, and all
+        mean gradients but those.
+        """
         trained = [path for n in range(1, number + 1) if (path := self._folder.adapter(n)).is_dir()]
         for path in trained[:-2]:
             shutil.rmtree(path, ignore_errors=True)
+        self._controls.forget(number)
 
 
 def _distinct_examples(lessons: Iterable[Iterable[Lesson]]) -> list[Example]:

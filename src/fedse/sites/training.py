@@ -10,6 +10,7 @@ from fedse.adapters.checks import finite_problems, in_words
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig, TrainingConfig
 from fedse.errors import DivergenceError
+from fedse.learning.control import Control
 from fedse.learning.examples import Example
 from fedse.learning.schedule import round_factor
 from fedse.learning.update import StepReport, batch_costs, local_update, planned_steps
@@ -43,6 +44,7 @@ def fine_tune(
     *,
     seed: int,
     work: Work,
+    control: Control | None = None,
     on_step: Callable[[StepReport], None],
 ) -> tuple[AdapterState, dict[str, Any]]:
     """Load an adapter and update it on examples; without any it stays as it is.
@@ -54,6 +56,7 @@ def fine_tune(
         settings: of the update.
         seed: see :func:`fedse.learning.update.local_update`.
         work: which part is trained, and how.
+        control: see :func:`fedse.learning.update.local_update`.
         on_step: likewise.
 
     Returns:
@@ -73,6 +76,7 @@ def fine_tune(
             seed=seed,
             trained=work.trained,
             proximal=work.proximal,
+            control=control,
             on_step=on_step,
         )
         metrics |= {

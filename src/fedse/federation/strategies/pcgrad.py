@@ -40,7 +40,7 @@ class PCGrad(Central):
         seed = numpy_generator(self.name, state.adapter().digest)
         coefficients, opposed = projected(stack.gram(), seed)
         adapter = stack.weighted(coefficients.mean(axis=0))
-        return replace(state, adapters={GLOBAL: adapter}, numbers={**state.numbers, OPPOSED: opposed})
+        return replace(state, adapters={GLOBAL: adapter}, numbers={OPPOSED: opposed})
 
 
 def projected(gram: Matrix, generator: np.random.Generator) -> tuple[Matrix, float]:

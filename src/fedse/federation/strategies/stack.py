@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
 from fedse.adapters.algebra import Matrix
-from fedse.adapters.state import AdapterState
+from fedse.adapters.lowrank import Term
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
 from fedse.federation.strategies.stepping import flat, unflat
 from fedse.federation.strategies.updates import Updates
 from fedse.storage import storage_errors
@@ -41,6 +44,8 @@ class Stack:
         self.sites = tuple(updates)
         self._start = start
         self._begin = flat(start)
+        sizes = (tensor.size for tensor in start.tensors.values())
+        self._ends = dict(zip(start.tensors, accumulate(sizes), strict=True))
         shape = len(self.sites), self._begin.size
         rows = (_row(update.adapter) for update in updates.values())
         if 4 * shape[0] * shape[1] <= _IN_MEMORY:
@@ -71,6 +76,15 @@ class Stack:
     def gram(self) -> Matrix:
         """The inner products ⟨D_j, D_k⟩ over both factors, shape (K, K)."""
         return np.asarray(sum(deltas @ deltas.T for _, deltas in self.parts()))
+
+    def factors(self, layer: str) -> Term:
+        """The factors B_k, shape (K, out, r), and A_k, shape (K, r, in), of a layer, in float64."""
+        return self._tensor(layer + SUFFIX_B), self._tensor(layer + SUFFIX_A)
+
+    def _tensor(self, name: str) -> Matrix:
+        shape, end = self._start.tensors[name].shape, self._ends[name]
+        values = self._values[:, end - math.prod(shape) : end]
+        return values.astype(np.float64).reshape(len(self.sites), *shape)
 
     def merged(self, rule: Callable[[slice, Matrix], Matrix]) -> AdapterState:
         """φ + the change that a rule makes of the changes in a few columns, for all columns.

@@ -26,6 +26,8 @@ INITIAL = "_initial"
 KAPPA, STEP = "_kappa", "_server_lr"
 #: Likewise: how much a truncated SVD cut off in the round, over the norm of what it was to fit.
 CUT = "_cut"
+#: Before a site's name, likewise: how much its update counted in the round.
+COUNTS = "_counts/"
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Central(Strategy):
         """The global adapter, where the update begins, and what is trained."""
         return Sent(state.adapter(site), start=state.adapters.get(INITIAL), work=Work(trained=self.trained(state)))
 
+    def start(self, state: State) -> AdapterState:
+        """Where the updates of the next round begin."""
+        return state.adapters[INITIAL if self.restart else GLOBAL]
+
     @abstractmethod
     def combine(self, state: State, start: AdapterState, updates: Updates) -> State:
         """The state with what a whole step leads to, of the part that is trained, as the global adapter.
@@ -72,7 +78,7 @@ class Central(Strategy):
     def absorb(self, state: State, updates: Updates) -> State:
         """The server's step towards what the updates make together."""
         part = self.trained(state)
-        start = part.of(state.adapters[INITIAL if self.restart else GLOBAL])
+        start = part.of(self.start(state))
         lengths: dict[str, float] = {}
         if self.server_lr == "auto":
             updates = self._measured(state, updates, lengths)
@@ -122,6 +128,11 @@ def check_step(server_lr: float, more: str = "") -> None:
     """
     if not 0 < server_lr < math.inf:
         raise ConfigError(f"server_lr is {server_lr}", f"set method.options.server_lr to a finite number above 0{more}")
+
+
+def counted(counts: Mapping[str, float]) -> Mapping[str, float]:
+    """How much the update of each site counted, as numbers of a state."""
+    return {COUNTS + site: count for site, count in counts.items()}
 
 
 def server_step_size(
