@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fedse.runs.layout import RunFolder
 from helpers.cli_calls import Cli
 
 
@@ -11,7 +13,7 @@ def test_a_run_does_not_differ_from_itself(cli: Cli, run_folder: Path) -> None:
     result = cli("compare", run_folder, "against", run_folder)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert "A: mini, round 2" in lines
+    assert f"A: mini ({run_folder}), round 2" in lines
     row = next(line for line in lines if line.startswith("wordle"))
     assert row.split() == [
         "wordle",
@@ -31,6 +33,16 @@ def test_a_run_does_not_differ_from_itself(cli: Cli, run_folder: Path) -> None:
     ]
     assert any(line.startswith("mean of environments") for line in lines)
     assert any("not the training" in line for line in lines)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "other")
+    lines = cli("compare", run_folder, "against", tmp_path / "other").stdout.splitlines()
+    assert lines[:2] == [f"A: mini ({run_folder}), round 2", f"B: mini ({tmp_path / 'other'}), round 2"]
+    config = RunFolder(tmp_path / "other").server.config
+    config.write_text(config.read_text().replace("name: mini", "name: mine", 1))
+    lines = cli("compare", run_folder, "against", tmp_path / "other").stdout.splitlines()
+    assert lines[:2] == ["A: mini, round 2", "B: mine, round 2"]
 
 
 def test_two_methods_must_be_told_apart(cli: Cli, run_folder: Path) -> None:

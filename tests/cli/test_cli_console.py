@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 import math
+import re
 
 import pytest
 from rich.table import Table
 
+from fedse.cli import console
 from fedse.cli.console import print_table
 from fedse.results.formatting import duration, percent, rate_with_interval, size, sparkline
 from fedse.types import SuccessRate
@@ -40,3 +43,20 @@ def test_a_table_in_a_pipe_is_as_wide_as_it_needs_to_be(capsys: pytest.CaptureFi
     rows = [line for line in capsys.readouterr().out.splitlines() if "word" in line]
     assert len(rows) == 1
     assert rows[0].count("word") == 600
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_a_narrow_terminal_cuts_no_number_and_no_path(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        console, "stdout", console._Console(file=shown, force_terminal=True, width=width, soft_wrap=True)
+    )
+    path = f"runs/{'long' * 20}-seed0"
+    numbers = [f"{number}.5678e-0{number}" for number in range(1, 9)]
+    rates = "75 % [63–84]"
+    headings = ["run", *(f"measure of number {number}" for number in range(8)), "rate", "note"]
+    console.show_table(headings, [[path, *numbers, rates, "a note of some words"]], texts=["note"])
+    text = re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue())
+    assert "…" not in text
+    assert all(number in text for number in [*numbers, "75 %", "[63–84]"])
+    assert path in "".join(line[:12] for line in text.splitlines()).replace(" ", "")

@@ -213,6 +213,16 @@ class TestList:
         row = next(line for line in result.stdout.splitlines() if "mini-seed0" in line)
         assert row.split()[1:] == ["2/2", "wordle", "0", "%", "0", "%", "▁▁▁"]
 
+    def test_a_run_itself_and_the_runs_of_suites_are_listed(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        assert "mini-seed0 " in cli("ls", run_folder).stdout
+        suite = tmp_path / "results/nano"
+        for seed in range(2):
+            shutil.copytree(run_folder, suite / f"cells/tiny/fed-se/seed-{seed}")
+        shutil.copytree(run_folder, suite / "cells/tiny/fed-se/.seed-2.0123456789ab.tmp")
+        for folder in (tmp_path / "results", suite, suite / "cells/tiny/fed-se"):
+            rows = [line.split()[0] for line in cli("ls", folder).stdout.splitlines() if "2/2" in line]
+            assert rows == [str(suite / f"cells/tiny/fed-se/seed-{seed}") for seed in range(2)]
+
     def test_a_damaged_run_does_not_hide_the_others(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         shutil.copytree(run_folder, tmp_path / "good")
         shutil.copytree(run_folder, tmp_path / "bad")

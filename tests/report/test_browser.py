@@ -196,11 +196,24 @@ def test_both_colour_schemes_are_there_and_can_be_exchanged(opened: Page) -> Non
     is_dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     seen = opened.evaluate(brightness), opened.evaluate(ink)
     assert (seen[0] < 60) == is_dark
+    expect(opened.locator("#theme")).to_have_text("Light" if is_dark else "Dark")
     opened.locator("#theme").click()
+    expect(opened.locator("#theme")).to_have_text("Dark" if is_dark else "Light")
     assert (opened.evaluate(brightness) < 60) != is_dark
     assert opened.evaluate(ink) != seen[1]
     opened.reload()
     assert (opened.evaluate(brightness) < 60) != is_dark
+
+
+@pytest.mark.parametrize("opened", [{"viewport": WIDE}, {"viewport": PHONE}], indirect=True, ids=["wide", "phone"])
+def test_a_jump_shows_the_heading_below_the_navigation(opened: Page) -> None:
+    for link in opened.locator("nav a").all():
+        link.click()
+        heading = opened.locator(f"{link.get_attribute('href')}-heading").bounding_box()
+        bar = opened.locator("nav").bounding_box()
+        assert heading is not None
+        assert bar is not None
+        assert heading["y"] >= bar["y"] + bar["height"]
 
 
 def test_a_page_that_was_made_dark_is_printed_on_white(opened: Page) -> None:

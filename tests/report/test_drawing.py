@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from matplotlib.figure import Figure
 
 from fedse.report.drawing import Curve, draw_curves, draw_stack
@@ -20,3 +21,11 @@ def test_no_round_is_named_that_is_not_there() -> None:
     named = [tick for tick in axes.get_xticks() if low <= tick <= high]
     assert min(named) >= 0
     assert max(named) <= 20
+
+
+@pytest.mark.parametrize("rounds", [[7, 8], [8], [1, 2, 3], [*range(1, 9)]])
+def test_the_last_rounds_have_none_after_them(rounds: list[int]) -> None:
+    axes = Figure().add_subplot()
+    draw_curves(axes, [Curve("maze", dict.fromkeys(rounds, 50.0), 0)], ylabel="success (%)")
+    draw_stack(other := Figure().add_subplot(), {"new": dict.fromkeys(rounds, 1.0)}, ylabel="episodes")
+    assert list(axes.get_xticks()) == list(other.get_xticks()) == rounds

@@ -109,6 +109,25 @@ def test_the_command_writes_what_is_asked_for(tmp_path: Path, monkeypatch: pytes
     assert any(Path("figures").iterdir())
 
 
+@pytest.mark.parametrize("live", [[], ["--live"]])
+def test_the_page_of_other_runs_is_not_replaced_unless_it_is_named(
+    live: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("first", "second"):
+        made_run(Path(name), successes=(0, 1))
+    assert fedse("report", *live, "first").exit_code == 0
+    assert fedse("report", *live, "first").exit_code == 0, "it may be made anew"
+    before = Path("report.html").read_bytes()
+    refused = fedse("report", *live, "second")
+    assert refused.exit_code == 2
+    assert "report.html is there, and no page of" in refused.output
+    assert "name another: --out" in refused.output
+    assert Path("report.html").read_bytes() == before
+    assert fedse("report", *live, "second", "--out", "report.html").exit_code == 0
+    assert Path("report.html").read_bytes() != before
+
+
 def test_the_command_follows_a_run(tmp_path: Path) -> None:
     layout = begin(tmp_path / "run", run := config(rounds=1))
     for round in (0, 1):

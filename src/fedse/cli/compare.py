@@ -97,9 +97,11 @@ def _sides(words: list[Path]) -> list[list[Path]]:
 def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Comparison) -> None:
     from fedse.evaluation.rates import MEANS
 
-    for letter, runs in zip("AB", sides, strict=True):
-        names = ", ".join(dict.fromkeys(run.config.name for run in runs))
-        say(f"{letter}: {names}, round {runs[0].config.rounds}")
+    labels = [", ".join(dict.fromkeys(run.config.name for run in runs)) for runs in sides]
+    if len(set(labels)) < len(labels):  # as of runs that differ in a setting, but have one name
+        labels = [f"{label} ({', '.join(run.name for run in runs)})" for label, runs in zip(labels, sides, strict=True)]
+    for letter, label, runs in zip("AB", labels, sides, strict=True):
+        say(f"{letter}: {label}, round {runs[0].config.rounds}")
     seeds = ", ".join(str(seed) for seed in paired.seeds)
     say(f"training seed{'s' if len(paired.seeds) > 1 else ''} {seeds}\n")
     rows: list[Sequence[str | Text]] = []

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
@@ -39,6 +40,8 @@ stdout = _Console(highlight=False, soft_wrap=True)
 stderr = _Console(highlight=False, soft_wrap=True, stderr=True)
 
 _UNLIMITED = 1_000_000
+#: Columns of text are not made narrower than this.
+_NARROWEST = 12
 #: How fedse's own signs are spelled where a terminal lacks them.
 _SPELLINGS = str.maketrans(
     dict(zip("▁▂▃▄▅▆▇█", "12345678", strict=True))
@@ -78,13 +81,20 @@ def made_table(
 ) -> Table:
     """A table whose first column is text, and all others are numbers, but those with the headings ``texts``.
 
+    On a narrow terminal texts are broken, and numbers at spaces only: a part of a number is another number.
     Two tables in a row need an empty line in the title.
     """
     table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for at, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if at and heading not in texts else "left")
+        is_number = at > 0 and heading not in texts
+        table.add_column(escape(heading), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row))
+        cells = [cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row]
+        table.add_row(*cells)
+        for column, cell in zip(table.columns, cells, strict=True):
+            widest = max(map(cell_len, cell.plain.split()), default=0)
+            needed = widest if column.justify == "right" else min(widest, _NARROWEST)
+            column.min_width = max(column.min_width or 0, needed)
     return table
 
 

@@ -27,7 +27,13 @@ EXAMPLES = examples(
 def report(
     folders: Annotated[list[Path], Argument(metavar="SUITE|RUN...", help="The folder of a suite, or run folders.")],
     out: Annotated[
-        Path | None, Option("--out", "-o", help="The page (default: report.html; none if only --csv is asked for).")
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            help="The page; one that is there is replaced.",
+            show_default="report.html, if that is no page of others",
+        ),
     ] = None,
     figures: Annotated[Path | None, Option(help="Also write each figure here, as SVG and PNG.")] = None,
     csv: Annotated[Path | None, Option(help="Write all metrics here, one value a row.")] = None,
@@ -40,20 +46,25 @@ def report(
     The page is one file and needs no network. Runs that differ in their seeds only are pooled; others
     are compared with the first one named, the methods of a suite with its reference.
     """
-    from fedse.report import follow, read_study, write_page
+    from fedse.report import check_subject, follow, read_study, write_page
     from fedse.results.measures import write_csv
 
     page = out or Path("report.html")
     if live:
         if figures or csv:
             raise ConfigError("--live writes the page only", "leave out --figures and --csv")
+        if out is None:
+            check_subject(page, read_study(folders, allow_unfinished_start=True))
         follow(folders, page, on_page=lambda study: _show_progress(study, page))
         return
     study = read_study(folders)
+    writes_page = csv is None or out is not None or figures is not None
+    if writes_page and out is None:
+        check_subject(page, study)
     if csv is not None:
         write_csv(csv, study.runs)
         say(f"The metrics are in {csv}")
-    if csv is None or out is not None or figures is not None:
+    if writes_page:
         write_page(page, study, figures=figures)
         say(f"The report is in {page} ({size(page.stat().st_size)}); open it in a browser")
     if figures is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fedse.config import EvaluationConfig
     from fedse.types import RoundRecord
 
-EXAMPLES = examples("fedse ls", "fedse ls /data/runs")
+EXAMPLES = examples("fedse ls", "fedse ls /data/runs", "fedse ls results/nano")
 _BY_ROUND = "by round"
 
 
@@ -114,16 +114,18 @@ def _warn_of_lost_updates(records: Sequence[RoundRecord]) -> None:
 
 
 def ls(
-    folder: Annotated[Path, Argument(metavar="[DIR]", help="The folder that holds the run folders.")] = Path("runs"),
+    folder: Annotated[
+        Path, Argument(metavar="[DIR]", help="A folder of runs, of a suite or of several suites, or a run's own.")
+    ] = Path("runs"),
 ) -> None:
     """List run folders: rounds done, and success on held-out tasks before and after (mean of environments)."""
-    from fedse.results.reading import is_run
+    from fedse.results.reading import runs_below
 
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}", "name the folder that holds your runs, or begin one: fedse run")
-    folders = [path for path in sorted(folder.iterdir()) if is_run(path)]
+    folders = runs_below(folder)
     if not folders:
-        say(f"{folder} holds no runs")
+        say(f"{folder} holds no runs; fedse run begins one")
         return
     rows: list[list[str | Text]] = []
     for path in folders:

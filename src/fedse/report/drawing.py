@@ -175,8 +175,11 @@ def _rounds_below(axes: Axes, rounds: Sequence[int]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     if rounds:
-        axes.set_xlim(min(rounds) - _MARGIN, max(*rounds, min(rounds) + _FEWEST_ROUNDS) + _MARGIN)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, min_n_ticks=1))
+        first, last = min(rounds), max(rounds)
+        room = max(0, _FEWEST_ROUNDS - (last - first)) / 2 + _MARGIN
+        axes.set_xlim(first - room, last + room)
+        ticks = MaxNLocator(nbins=9, integer=True, min_n_ticks=1).tick_values(first, last)
+        axes.set_xticks([tick for tick in ticks if first <= tick <= last])
     axes.set_xlabel("round")
 
 

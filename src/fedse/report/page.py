@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from fedse.errors import ConfigError
 from fedse.report.charts import all_figures
 from fedse.report.episodes import MOST_TASKS, EpisodeData, episode_data
 from fedse.report.figures import Figure, inline, write_figures
@@ -18,13 +20,17 @@ from fedse.report.study import Study
 from fedse.report.timeline import MOST_TIMELINES, timeline_runs
 from fedse.results.groups import Group
 from fedse.results.standings import Standing
-from fedse.storage import atomic_write
+from fedse.settings import dump_config
+from fedse.storage import atomic_write, storage_errors
 
 #: Bytes that the episodes may fill a page to; one whose other parts are larger by themselves has none.
 LARGEST_PAGE = 4_800_000
 #: Most bytes that the episodes get, packed.
 LARGEST_EPISODES = 3_000_000
 
+_SUBJECT = "fedse-subject"
+#: Bytes of a page that tell what it is about.
+_HEAD = 4096
 _TABLE_NOTE = (
     "Success on held-out tasks after the last round, over all seeds. The mean of the environments is the primary "
     "endpoint. Intervals are 95 % bootstrap intervals over tasks and seeds, or Wilson's for an environment with one "
@@ -130,6 +136,33 @@ def write_page(path: Path, study: Study, *, refresh: int | None = None, figures:
     atomic_write(path, page.encode(errors="xmlcharrefreplace"))
 
 
+def subject_of(study: Study) -> str:
+    """A digest of what a page is about: the name of the suite's folder, or those of the runs' and their settings."""
+    about: list[object] = [study.title]
+    if study.suite is not None:  # its runs become more
+        about.append(study.suite.resolve().name)
+    else:
+        about += sorted((run.folder.resolve().name, dump_config(run.config)) for run in study.runs)
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def check_subject(path: Path, study: Study) -> None:
+    """Refuse to replace what is no page about the same suite or runs, as where nobody chose the path.
+
+    Raises:
+        ConfigError: if something else is there.
+        StorageError: if it cannot be read.
+    """
+    if not path.exists():
+        return
+    with storage_errors("read", path), path.open("rb") as file:
+        head = file.read(_HEAD)
+    if element("meta", name=_SUBJECT, content=subject_of(study)).encode() not in head:
+        raise ConfigError(
+            f"{path} is there, and no page of {study.title}", "name another: --out NAME.html, or remove it"
+        )
+
+
 def _render(
     study: Study, standings: Sequence[Standing], parts: Mapping[str, Sequence[Figure]], refresh: int | None
 ) -> str:
@@ -158,6 +191,7 @@ def _render(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=_asset("report.css"),
         script=script,
+        subject=element("meta", name=_SUBJECT, content=subject_of(study)),
         refresh="" if refresh is None else element("meta", name="fedse-refresh", content=str(refresh)),
         live=_live_bar(refresh),
         content=Html.join([notices(study), *(sections[name] for name in order)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,10 @@ from fedse.types import RoundRecord, Trajectory
 
 #: Episodes that a site explored (those of round 0 are its demonstrations), or played in an evaluation.
 Episodes = Literal["explored", "held-out"]
+
+
+#: How far below a folder runs are looked for: a folder of suites has their runs in SUITE/cells/MODEL/METHOD/seed-N.
+_DEEPEST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +299,25 @@ class Run:
 def is_run(folder: Path) -> bool:
     """The folder is that of a run."""
     return RunFolder(folder).server.config.is_file()
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The folder itself if it is that of a run, else the run folders in it, those of suites included, in order.
+
+    Raises:
+        StorageError: if the folder cannot be read.
+    """
+    with storage_errors("read", folder):
+        return list(_runs_below(folder, _DEEPEST))
+
+
+def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
+    if is_run(folder):
+        yield folder
+    elif depth:
+        for child in sorted(folder.iterdir()):
+            if child.is_dir() and os.access(child, os.R_OK | os.X_OK) and not child.name.startswith("."):
+                yield from _runs_below(child, depth - 1)
 
 
 def run_is_at_work(folder: Path) -> bool:

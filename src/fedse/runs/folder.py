@@ -54,11 +54,14 @@ def open_server(
         is_foreign = any(folder.root.iterdir()) and not (folder.config.exists() or folder.lock.exists())
     if is_foreign:
         raise RunError(f"{folder.root} is not empty, and no server's folder", "choose another folder")
+    if not folder.lock.exists():  # so nobody is at work, and what is refused is left without one
+        _check(config, folder, resume=resume, sites_change=sites_change)
     with locked(folder.lock):
         recover_below(folder.root)
+        _check(config, folder, resume=resume, sites_change=sites_change)
         if has_results(folder):
-            check_whole(folder)
-            _check_same_run(config, folder, resume=resume, sites_change=sites_change)
+            if read_config(folder) != config:
+                atomic_write(folder.config, dump_config(config))
             _note_versions(config, folder, software)
         else:  # a run that failed before its first result, as on a wrong name, need not stand in the way of the next
             atomic_write(folder.config, dump_config(config))
@@ -143,7 +146,11 @@ def check_whole(folder: ServerFolder) -> None:
         )
 
 
-def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool, sites_change: bool) -> None:
+def _check(config: RunConfig, folder: ServerFolder, *, resume: bool, sites_change: bool) -> None:
+    """Refuse a folder whose run is not this one, or cannot go on; nothing is written."""
+    if not has_results(folder):
+        return
+    check_whole(folder)
     if not resume:
         raise RunError(f"{folder.root} has a run already", "use --resume to go on with it, or choose another folder")
     there = read_config(folder)
@@ -153,8 +160,6 @@ def _check_same_run(config: RunConfig, folder: ServerFolder, *, resume: bool, si
             f"{folder.root} has a run of another configuration:" + "".join(f"\n  - {line}" for line in differing),
             f"resume it with its own (--config {folder.config}), or choose another folder",
         )
-    if there != config:
-        atomic_write(folder.config, dump_config(config))
 
 
 def _of_common_sites(*configs: RunConfig) -> Iterator[RunConfig]:

@@ -135,17 +135,24 @@ def _open(suite: Suite, folder: Path, *, resume: bool) -> Iterator[SuiteLayout]:
     check_is_suite(folder)
     with storage_errors("open", folder):
         folder.mkdir(parents=True, exist_ok=True)
+    if not layout.lock.exists():  # so nobody is at work, and what is refused is left without one
+        _check(suite, folder, resume=resume)
     with locked(layout.lock):
         for place in {folder, *(cell.folder(folder).parent for cell in suite.cells())}:
             if place.is_dir():
                 recover(place)
-        if begun(folder) and not resume:
-            raise RunError(
-                f"{folder} has a suite already", "use --resume to go on with it, or choose another folder with --out"
-            )
-        check_folder(suite, folder)
+        _check(suite, folder, resume=resume)
         atomic_write(layout.suite, dump_suite(suite))
         yield layout
+
+
+def _check(suite: Suite, folder: Path, *, resume: bool) -> None:
+    """Refuse a folder whose suite is not this one, or is not to go on; nothing is written."""
+    if begun(folder) and not resume:
+        raise RunError(
+            f"{folder} has a suite already", "use --resume to go on with it, or choose another folder with --out"
+        )
+    check_folder(suite, folder)
 
 
 def write_tables(suite: Suite, layout: SuiteLayout) -> SuiteResults:

@@ -14,7 +14,7 @@ const recall = (store, key) => { try { return window[store].getItem(key); } catc
     const system = matchMedia("(prefers-color-scheme: dark)");
     const chosen = () => document.documentElement.dataset.theme;
     const isDark = () => (chosen() ? chosen() === "dark" : system.matches);
-    const show = () => { button.setAttribute("aria-pressed", String(isDark())); };
+    const show = () => { button.textContent = isDark() ? "Light" : "Dark"; };
     const saved = recall("localStorage", "fedse-theme");
     if (saved === "dark" || saved === "light") document.documentElement.dataset.theme = saved;
     button.addEventListener("click", () => {
