@@ -1,11 +1,12 @@
-"""Steps per second over AgentGym's HTTP protocol: one keep-alive connection, and 64 clients at once.
+"""Steps per second over AgentGym's HTTP protocol, one connection or 64 clients at once, and over OpenEnv's.
 
     python benchmarks/serving.py [--environment maze] [--seconds 3]
 
 The server is a process of its own.  Two figures are given: steps per second of the wall clock, and per second of
 processor time of server and client together, which is what one core could do and does not depend on what else the
-machine does.  The clients send ready-made requests over bare sockets, so that the figure is the server's; the last line
-is our own client's.  Clients that are idle cost nothing, so 64 of them keep 64 requests under way.
+machine does.  The clients send ready-made requests over bare sockets, so that the figure is the server's.  Two lines
+are our own client's, one for each protocol.  Clients that are idle cost nothing, so 64 of them keep 64 requests under
+way.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,7 +27,6 @@ import psutil
 
 from fedse.environments import make
 from fedse.environments.agentgym.dialects import dialect_of
-from fedse.types import Task
 
 #: The original servers over one keep-alive connection on a two-core machine of the kind that fedse is developed on,
 #: measured earlier and not in this run: Wordle and BabyAI 459, TextCraft 539, maze 638 steps per second.
@@ -139,16 +141,30 @@ def many_connections(url: str, name: str, server: psutil.Process, seconds: float
     return meter.speed()
 
 
-def our_client(url: str, server: psutil.Process, seconds: float, action: str) -> Speed:
-    environment = make(f"agentgym:{url}")
+def our_client(address: str, server: psutil.Process, seconds: float, action: str) -> Speed:
+    environment = make(address)
+    task = environment.tasks("train")[0]
+    environment.reset(task)
     meter = Meter(server, seconds)
     while meter.running:
-        environment.reset(Task(environment.name, "1"))
+        environment.reset(task)
         for _ in range(EPISODE_STEPS):
             environment.step(action)
         meter.steps += EPISODE_STEPS
     environment.close()
     return meter.speed()
+
+
+@contextmanager
+def serving(name: str, protocol: str) -> Iterator[tuple[str, psutil.Process]]:
+    """Name of the environment that a server of its own plays, and the server's process."""
+    command = [sys.executable, "-m", "fedse", "env", "serve", name, "--port", "0", "--protocol", protocol]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip(), psutil.Process(process.pid)
+        finally:
+            process.terminate()
 
 
 def main() -> None:
@@ -157,20 +173,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     arguments = parser.parse_args()
     name, seconds = arguments.environment, arguments.seconds
-    command = [sys.executable, "-m", "fedse", "env", "serve", name, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            url = process.stdout.readline().strip().removeprefix("agentgym:")
-            server = psutil.Process(process.pid)
-            one_connection(url, name, server, seconds / 3)  # warm
-            rows = {
-                "one keep-alive connection": one_connection(url, name, server, seconds),
-                f"{CLIENTS} clients at once": many_connections(url, name, server, seconds),
-                "one connection, our client": our_client(url, server, seconds, ACTIONS[name]),
-            }
-        finally:
-            process.terminate()
+    with serving(name, "agentgym") as (address, server):
+        url = address.removeprefix("agentgym:")
+        one_connection(url, name, server, seconds / 3)  # warm
+        rows = {
+            "one keep-alive connection": one_connection(url, name, server, seconds),
+            f"{CLIENTS} clients at once": many_connections(url, name, server, seconds),
+            "one connection, our client": our_client(address, server, seconds, ACTIONS[name]),
+        }
+    with serving(name, "openenv") as (address, server):
+        rows["the same over OpenEnv"] = our_client(address, server, seconds, ACTIONS[name])
     print(f"{name + ' over HTTP':<28}{'steps/s':>10}{'steps/s of one core':>22}")
     for label, speed in rows.items():
         print(f"{label:<28}{speed.clock:>10,.0f}{speed.core:>22,.0f}")

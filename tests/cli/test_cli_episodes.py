@@ -12,6 +12,7 @@ import pytest
 
 from fedse.experience.trajectory_files import read_trajectories, write_trajectories
 from fedse.runs.layout import RunFolder
+from fedse.texts import visible
 from fedse.types import Task
 from helpers.cli_calls import Cli
 
@@ -21,7 +22,7 @@ class TestView:
         result = cli("view", run_folder)
         assert result.exit_code == 0, result.stderr
         episode = read_trajectories(RunFolder(run_folder).site("site").environment("site").trajectories(2))[0]
-        assert episode.final_observation in result.stdout
+        assert visible(episode.final_observation) in result.stdout
         assert "client site  round 2" in result.stdout
         assert "failure, 2 turns, reward 0, out of turns" in result.stdout
         assert "2 episodes, 0 successes; 2 of 2 matching shown" in result.stdout

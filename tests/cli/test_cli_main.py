@@ -62,11 +62,11 @@ def test_version(cli: Cli) -> None:
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def check() -> Iterator[doctor.Finding]:
+    def findings(_: object) -> Iterator[doctor.Finding]:
         raise error
         yield
 
-    monkeypatch.setattr(doctor, "CHECKS", (check,))
+    monkeypatch.setattr(doctor, "_findings", findings)
 
 
 def test_our_errors_are_shown_with_their_mend_and_no_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

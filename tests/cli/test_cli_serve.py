@@ -15,12 +15,14 @@ import pytest
 from helpers.cli_calls import Cli
 
 
-def test_a_served_environment_is_played_by_its_printed_name_until_an_interrupt(cli: Cli) -> None:
+@pytest.mark.parametrize("protocol", ["agentgym", "openenv"])
+def test_a_served_environment_is_played_by_its_printed_name_until_an_interrupt(cli: Cli, protocol: str) -> None:
     command = [sys.executable, "-m", "fedse", "env", "serve", "wordle", "--port", "0", "-o", "size=20"]
+    command += ["--protocol", protocol]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         name = process.stdout.readline().strip()
-        assert name.startswith("agentgym:http://127.0.0.1:")
-        assert name.endswith("/wordle")
+        assert name.startswith(f"{protocol}:http://127.0.0.1:")
+        assert name.endswith("/wordle") == (protocol == "agentgym")
         shown = cli("env", "show", name)
         played = cli("play", name, "--who", "expert", "--task", "3")
         process.send_signal(signal.SIGINT)
@@ -43,6 +45,7 @@ def test_a_served_environment_is_played_by_its_printed_name_until_an_interrupt(c
         (["--option", "size=[1"], "not YAML"),
         (["--option", "sizes=20"], "did you mean size"),
         (["--host", "host.invalid"], "cannot listen"),
+        (["--protocol", "openenv", "--idle", "60"], "--idle has no effect"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_served(cli: Cli, words: list[str], complaint: str) -> None:

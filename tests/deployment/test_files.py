@@ -172,6 +172,12 @@ def test_made_files_say_the_same_run_and_explain_every_key(tmp_path: Path, prese
         assert [entry.environment for entry in found.environments] == [client.environment for client in clients]
 
 
+def test_whose_credentials_are_used_is_the_sites_matter(tmp_path: Path) -> None:
+    text = "run:\n  clients:\n    - {name: w, environment: wordle, options: {auth_env: SECRET}}\n"
+    with pytest.raises(ConfigError, match="options"):
+        server(tmp_path, text)
+
+
 def test_what_only_a_site_can_know_moves_into_its_file(tmp_path: Path) -> None:
     private = (
         "clients.maze.demonstrations_file=/data/maze.jsonl",

@@ -78,14 +78,14 @@ def test_a_server_has_the_facts_of_its_kind_under_its_own_name() -> None:
 
 
 def test_a_servers_options_are_taken_over_and_others_are_refused() -> None:
-    with served("maze", max_path=5) as address:
+    with served("textcraft", max_depth=1) as address:
         remote = make(address)
         assert remote.spec.splits == {
-            split: len(tasks) for split, tasks in counterpart_of(make("maze", max_path=5)).tasks().items()
+            split: len(tasks) for split, tasks in counterpart_of(make("textcraft", max_depth=1)).tasks().items()
         }
-        assert make(address, local={"max_path": 5}).spec.splits == remote.spec.splits
-        with pytest.raises(ConfigError, match="max_path=5 and not 12") as caught:
-            make(address, local={"max_path": 12})
+        assert make(address, local={"max_depth": 1}).spec.splits == remote.spec.splits
+        with pytest.raises(ConfigError, match="max_depth=1 and not 4") as caught:
+            make(address, local={"max_depth": 4})
         assert "local" in caught.value.mend
 
 
@@ -302,6 +302,8 @@ def test_a_step_is_tried_again_only_if_it_was_refused() -> None:
         ((200, {"observation": 3, "reward": 0, "done": False}), "has no observation"),
         ((200, {"observation": "x", "reward": None, "done": False}), "has no reward"),
         ((200, {"observation": "x", "reward": True, "done": False}), "has no reward"),
+        ((200, b'{"observation": "x", "reward": 1' + b"0" * 400 + b', "done": false}'), "no finite number"),
+        ((200, b'{"observation": "x", "reward": NaN, "done": false}'), "no finite number"),
     ],
 )
 def test_a_bad_answer_is_a_fault(answer: tuple[int, Any], complaint: str) -> None:

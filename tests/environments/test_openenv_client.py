@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
-from websockets.sync.server import ServerConnection, serve
 
 from fedse.environments import Environment, connection, make, remote
 from fedse.environments.base import StepResult
 from fedse.environments.serving import Limits
 from fedse.errors import ConfigError, EnvironmentFault, MismatchFault
 from fedse.types import Task
+from helpers.openenv_servers import HANG_UP, SILENCE, Reply, seen, stranger
 from helpers.served_environments import served
 
 OPTIONS: dict[str, dict[str, Any]] = {"wordle": {"size": 20}}
@@ -73,10 +65,10 @@ def test_the_turn_limit_is_the_agents_and_not_the_end_of_the_game() -> None:
 
 
 def test_options_of_the_server_that_local_contradicts_are_refused() -> None:
-    with served("maze", protocol="openenv", max_path=5) as address:
-        make(address, local={"max_path": 5})
-        with pytest.raises(ConfigError, match="max_path=5 and not 12"):
-            make(address, local={"max_path": 12})
+    with served("textcraft", protocol="openenv", max_depth=1) as address:
+        make(address, local={"max_depth": 1})
+        with pytest.raises(ConfigError, match="max_depth=1 and not 4"):
+            make(address, local={"max_depth": 4})
         with pytest.raises(ConfigError, match="success_above has no effect"):
             make(address, success_above=0.5)
 
@@ -132,63 +124,6 @@ def test_a_server_that_is_restarted_loses_the_episode_but_not_the_environment() 
 
 
 # Servers that are not fedse's.
-
-Reply = Callable[[dict[str, Any], int], Any]
-SCHEMA = {"action": {"required": ["guess"], "properties": {"guess": {"type": "string"}}}}
-#: An answer that is no answer.
-SILENCE, HANG_UP = object(), object()
-
-
-def seen(text: str, reward: Any = None, done: Any = False, **more: Any) -> dict[str, Any]:
-    return {"type": "observation", "data": {"observation": {"text": text}, "reward": reward, "done": done, **more}}
-
-
-@contextmanager
-def stranger(
-    reply: Reply, paths: Mapping[str, Any] | None = None, *, trickle: bool = False
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers as told: (frame, frames before it) → a frame, a text, or one of the two silences."""
-    received: list[dict[str, Any]] = []
-    known = {"/schema": SCHEMA, "/metadata": {"name": "guess", "description": "Guess!"}, **(paths or {})}
-    over = threading.Event()
-
-    def http(line: ServerConnection, request: Request) -> Response | None:
-        if request.path == "/ws":
-            return None
-        if request.path not in known:
-            return line.respond(HTTPStatus.NOT_FOUND, "{}")
-        return line.respond(HTTPStatus.OK, json.dumps(known[request.path]))
-
-    def play(line: ServerConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            for text in line:
-                received.append(json.loads(text))
-                answer = reply(received[-1], len(received) - 1)
-                if answer is HANG_UP:
-                    return
-                if answer is SILENCE:
-                    over.wait(20)
-                    continue
-                sent = answer if isinstance(answer, str | bytes) else json.dumps(answer)
-                if trickle:
-                    line.send(_slowly(sent))
-                else:
-                    line.send(sent)
-
-    def _slowly(text: str) -> Iterator[str]:
-        for letter in text:
-            yield letter
-            time.sleep(0.05)
-
-    server = serve(play, "127.0.0.1", 0, process_request=http, compression=None)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"openenv:http://127.0.0.1:{server.socket.getsockname()[1]}", received
-    finally:
-        over.set()
-        server.shutdown()
-        thread.join(timeout=20)
 
 
 def but(*answers: Any) -> Reply:

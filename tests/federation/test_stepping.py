@@ -88,7 +88,7 @@ class TestAuto:
         assert loaded == dict.fromkeys("abc", 1)
 
     def test_the_shared_block_of_owners_has_it_too(self) -> None:
-        strategy = make_strategy("owned", {"own": 1, "moments": 0, "server_lr": "auto"})
+        strategy = make_strategy("owned", {"own": 0.5, "moments": 0, "server_lr": "auto"})
         state = strategy.initial(BEFORE, dict.fromkeys("ab", 2))
         updates = {}
         for index, site in enumerate("ab"):

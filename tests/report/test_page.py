@@ -20,7 +20,7 @@ from fedse.runs.layout import RunFolder
 from fedse.seeding import numpy_generator
 from helpers.report_runs import Page, begin, config, episode, finish_round, made_run
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \ud800 \u2028 $content"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & <!-- \u2028 $content"
 
 
 def rendered(*folders: Path) -> str:
@@ -90,9 +90,8 @@ def test_every_part_has_its_numbers(page: Page) -> None:
 
 
 def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
-    text = HOSTILE.replace("\ud800", "")  # which YAML cannot hold
-    clients = [{"name": "west", "environment": "maze", "options": {"look": text}}]
-    folder = made_run(tmp_path / "<b>run", name=text, clients=clients)
+    clients = [{"name": "west", "environment": "maze", "options": {"look": HOSTILE}}]
+    folder = made_run(tmp_path / "<b>run", name=HOSTILE, clients=clients)
     write_trajectories(
         RunFolder(folder).site("west").environment("west").evaluation(2), [episode(HOSTILE, success=True, text=HOSTILE)]
     )
@@ -105,7 +104,7 @@ def test_text_from_runs_is_never_markup(tmp_path: Path) -> None:
     episodes = page.episodes
     [last] = [after for task, before, after in episodes["shelves"][0]["pairs"] if before < 0 and task == HOSTILE]
     assert text_of(episodes, last, 0) == HOSTILE
-    assert any(text in found for found in page.texts["h1"])
+    assert any(HOSTILE in found for found in page.texts["h1"])
 
 
 def text_of(episodes: Any, number: int, part: int) -> str:

@@ -54,9 +54,9 @@ def join_address(host: str, port: int) -> str:
 
 
 def is_address(value: Any) -> bool:
-    """Whether a text, or one in a list or mapping, may name a file or a server."""
+    """Whether a text, or one in a list or mapping, may name a file or a server, or a place of credentials."""
     if isinstance(value, Mapping):
-        return any(map(is_address, value.values()))
+        return value.get("auth_env") is not None or any(map(is_address, value.values()))
     if isinstance(value, list | tuple):
         return any(map(is_address, value))
     return isinstance(value, str) and bool(_ADDRESS.search(value))

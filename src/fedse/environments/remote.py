@@ -6,6 +6,7 @@ tasks, and the expert, who plays the same episode on the twin beside the server'
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -102,6 +103,15 @@ def twin_of(kind: str, name: str, told: Told | None, local: Options) -> Environm
         shown = ", ".join(f"{option}={value!r} and not {ours.get(option)!r}" for option, value in others.items())
         raise ConfigError(f"{name} plays with {shown}", "leave `local` out to take the server's options")
     return twin
+
+
+def reward_of(value: Any) -> float | None:
+    """A reward as a number; ``None`` if a server's answer is none, or none that is finite."""
+    try:
+        reward = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # JSON has integers of any length
+        return None
+    return reward if math.isfinite(reward) else None
 
 
 def expert_beside(twin: Environment, seed: int, observation: str, what: str) -> Expert:

@@ -124,7 +124,9 @@ class AgentGymEnvironment(Environment):
         answer = self._server.post(path, {self._dialect.slot: self._slot, "action": action}, again=False)
         done = self._field(answer, "done", bool)
         observation = self._field(answer, self._dialect.observation, str)
-        reward = float(self._field(answer, "reward", int | float))
+        reward = remote.reward_of(self._field(answer, "reward", int | float))
+        if reward is None:
+            raise EnvironmentFault(f"{self.name}: the reward is no finite number: {str(answer)[:200]}")
         self._number = None if done else number
         return StepResult(observation, reward, done)
 

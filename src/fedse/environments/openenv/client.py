@@ -271,13 +271,13 @@ class OpenEnvEnvironment(Environment):
         if answer["type"] == "error":
             self._drop()
             raise EnvironmentFault(f"{self.name}: the server says: {_words(answer)}", "see the server's own output")
-        observation, done, reward = data.get("observation"), data.get("done"), data.get("reward")
-        is_number = isinstance(reward, int | float)  # true counts as 1, as with OpenEnv's own graders
+        observation, done, told_reward = data.get("observation"), data.get("done"), data.get("reward")
+        reward = remote.reward_of(told_reward)  # true counts as 1, as with OpenEnv's own graders
         if (
             answer["type"] != "observation"
             or not isinstance(observation, dict)
             or not isinstance(done, bool)
-            or not (reward is None or is_number)
+            or (reward is None and told_reward is not None)
         ):
             self._drop()
             raise EnvironmentFault(
@@ -293,7 +293,7 @@ class OpenEnvEnvironment(Environment):
                 raise EnvironmentFault(f"{self.name}: an observation has no text: {str(observation)[:200]}")
         else:
             text, self._seen = self._known.text(observation, self._seen)
-        result = StepResult(text, float(reward or 0.0), done)
+        result = StepResult(text, reward or 0.0, done)
         told = _metadata(data).get("success")
         if done and isinstance(told, bool) and told != (result.reward > self.spec.success_above):
             raise EnvironmentFault(
@@ -324,9 +324,10 @@ def _words(answer: Mapping[str, Any]) -> str:
     """What an error says, with each place that is wrong."""
     data = answer["data"]
     errors = data.get("errors")
-    places = [
-        f"{'.'.join(map(str, error.get('loc') or ()))}: {error.get('msg')}"
-        for error in (errors if isinstance(errors, list) else ())
-        if isinstance(error, dict)
-    ]
+    places = []
+    for error in errors if isinstance(errors, list) else ():
+        if isinstance(error, dict):
+            place = error.get("loc")
+            where = ".".join(map(str, place)) if isinstance(place, list) else str(place)
+            places.append(f"{where}: {error.get('msg')}"[:200])
     return "; ".join([str(data.get("message") or data.get("code"))[:500], *places[:5]])

@@ -62,7 +62,8 @@ from fedse.federation.runtimes.flower.packing import (
     unpack,
 )
 
-_ANSWER_SECONDS = 30.0
+#: Seconds without a byte, and for an answer as a whole, which is a chunk over a line that may be slow.
+_ANSWER_SECONDS, _WHOLE_SECONDS = 30.0, 600.0
 _LONGEST_WAIT_SECONDS = 2.0
 
 
@@ -111,6 +112,7 @@ class _Wire:
                 "accept-encoding": "identity",
             }
         )
+        latest = time.monotonic() + _WHOLE_SECONDS
         answer = self._client.send(request, stream=True)
         try:
             body = bytearray()
@@ -118,6 +120,8 @@ class _Wire:
                 body += part
                 if len(body) > CHUNK_BYTES + SLACK_BYTES:
                     raise MessageError("the server sends more than a chunk at a time")
+                if time.monotonic() > latest:
+                    raise httpx.ReadTimeout("the answer as a whole takes too long", request=request)
         finally:
             answer.close()
         with suppress(KeyError, ValueError):
