@@ -91,7 +91,7 @@ def made_table(
     for row in rows:
         cells = [cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row]
         table.add_row(*cells)
-        for column, cell in zip(table.columns, cells, strict=True):
+        for column, cell in zip(table.columns, cells, strict=False):  # a row may end early
             widest = max(map(cell_len, cell.plain.split()), default=0)
             needed = widest if column.justify == "right" else min(widest, _NARROWEST)
             column.min_width = max(column.min_width or 0, needed)

@@ -19,7 +19,7 @@ class Html(str):
         return cls("".join(parts))
 
 
-_VOID = frozenset({"input", "br"})
+_VOID = frozenset({"input", "br", "meta"})
 _BASE64 = re.compile(r"[A-Za-z0-9+/=]*")
 
 
