@@ -57,10 +57,8 @@ def test_the_turn_limit_is_the_agents_and_not_the_end_of_the_game() -> None:
     with served("maze", protocol="openenv") as address:
         environment = make(address)
         environment.reset(environment.tasks("test")[0])
-        results = [environment.step("stay") for _ in range(environment.spec.max_turns)]
+        results = [environment.step("stay") for _ in range(environment.spec.max_turns + 3)]
         assert not any(result.done for result in results)
-        with pytest.raises(EnvironmentFault, match="no open episode"):
-            environment.step("stay")
         environment.close()
 
 

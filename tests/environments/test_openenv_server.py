@@ -84,6 +84,8 @@ class TestEpisodes:
         ends = [step(maze, "stay")["data"] for _ in range(turns)]
         assert [end["done"] for end in ends] == [False] * (turns - 1) + [True]
         assert ends[-1]["metadata"] == {"success": False, "truncated": True}
+        reset(maze, seed=0, max_turns=2)
+        assert [step(maze, "stay")["data"]["done"] for _ in range(2)] == [False, True]
 
     def test_seeds_are_all_tasks_once_and_the_same_each_time(self) -> None:
         words, count = session("wordle"), make("wordle").spec.splits["test"]
@@ -102,12 +104,13 @@ class TestEpisodes:
     @pytest.mark.parametrize(
         ("arguments", "named"),
         [
-            ({"sed": 3}, "seed, episode_id, split, index, task"),
+            ({"sed": 3}, "seed, episode_id, split, index, task, max_turns"),
             ({"seed": -1}, "seed"),
             ({"seed": True}, "seed"),
             ({"seed": 1.5}, "seed"),
             ({"seed": "7"}, "seed"),
             ({"index": 10**9}, "index"),
+            ({"max_turns": 0}, "max_turns"),
             ({"split": "tests"}, "train"),
             ({"split": ["test"]}, "split"),
             ({"task": "double_t/999"}, "task"),

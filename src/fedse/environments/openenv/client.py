@@ -23,6 +23,8 @@ from fedse.types import Task
 
 #: How names of such environments begin.
 PREFIX = "openenv:"
+#: Whoever plays counts the turns, as with any environment.
+_UNLIMITED = 1_000_000
 #: What a server says that is full.
 _FULL = "CAPACITY_REACHED"
 #: What a server says to an action that it does not understand.
@@ -114,7 +116,7 @@ class OpenEnvEnvironment(Environment):
 
     def tasks(self, split: str) -> Sequence[Task]:
         """See :class:`~fedse.environments.base.Environment`; the server lists them."""
-        return [Task(self.name, task) for task in self._resets(split)]
+        return [Task(self.name, task) for task in self._ids(split)]
 
     def traits(self, task: Task) -> TaskTraits:
         """Those of the same task here."""
@@ -153,10 +155,7 @@ class OpenEnvEnvironment(Environment):
     def step(self, action: str) -> StepResult:
         """Send an action.  It is never sent twice: an answer that does not come is a fault."""
         if self._task is None:
-            raise EnvironmentFault(
-                f"{self.name}: there is no open episode to step",
-                f"call reset with a task first; the server ends an episode after {self.spec.max_turns} turns",
-            )
+            raise EnvironmentFault(f"{self.name}: there is no open episode to step", "call reset with a task first")
         fields = {"message": action} if self._told else self._known.action(action)
         if fields is None:
             return StepResult("The action must be a JSON object with the fields of an action.", 0.0, False)
@@ -172,11 +171,7 @@ class OpenEnvEnvironment(Environment):
             self._task = task  # where it was
             return StepResult(_words(answer), 0.0, False)
         result = self._read(answer)
-        if not result.done:
-            self._task = task
-        elif self._is_truncated(answer):
-            # Out of turns is for whoever counts them to say, as with any environment.
-            return replace(result, done=False)
+        self._task = None if result.done else task
         return result
 
     def expert(self, seed: int) -> Expert:
@@ -213,13 +208,12 @@ class OpenEnvEnvironment(Environment):
         assert self._stranger is not None  # whoever is not fedse's is a stranger
         return self._stranger
 
-    def _resets(self, split: str) -> Mapping[str, Mapping[str, Any]]:
-        """Id of a task → the arguments of its reset."""
+    def _ids(self, split: str) -> Sequence[str]:
         splits = self.spec.splits
         if split not in splits:
             raise unknown_name(f"{self.name} split", split, splits)
         if self._told is None:
-            return self._known.tasks[split]
+            return list(self._known.tasks[split])
         answer = remote.asked(self._server, f"/{self._told.spec.name}/tasks", {"split": split})
         listed = answer.get("tasks") if isinstance(answer, dict) else None
         if not (
@@ -228,12 +222,12 @@ class OpenEnvEnvironment(Environment):
             and len(listed) == splits[split]
         ):
             raise EnvironmentFault(f"{self.name}: the list of tasks makes no sense: {str(answer)[:200]}")
-        return {task["id"]: {"task": task["id"]} for task in listed}
+        return [task["id"] for task in listed]
 
     def _arguments(self, task: Task) -> Mapping[str, Any]:
         if task.environment == self.name:
             if self._told:
-                return {"task": task.id}
+                return {"task": task.id, "max_turns": _UNLIMITED}
             for tasks in self._known.tasks.values():
                 if task.id in tasks:
                     return tasks[task.id]
@@ -302,9 +296,6 @@ class OpenEnvEnvironment(Environment):
                 "give the option success_above as the server means it",
             )
         return result
-
-    def _is_truncated(self, answer: Mapping[str, Any]) -> bool:
-        return self._told is not None and _metadata(answer["data"]).get("truncated") is True
 
 
 @functools.lru_cache(maxsize=64)

@@ -30,6 +30,7 @@ RESET_ARGUMENTS: Mapping[str, str] = {
     "split": "the name of a split",
     "index": "a number from 0",
     "task": "the id of a task",
+    "max_turns": "a number from 1",
 }
 _LONGEST_ID = 255
 _SHOWN = 80
@@ -125,6 +126,7 @@ class _Episode:
 
     id: str
     place: Place
+    limit: int
     steps: int = 0
     done: bool = False
     reward: float | None = None
@@ -198,7 +200,9 @@ class Session:
         self._episode = None
         with boundary(EnvironmentFault, "reset failed"):
             text = self._environment.reset(place.task)
-        self._episode = _Episode(given.get("episode_id") or str(uuid.uuid4()), place)
+        self._episode = _Episode(
+            given.get("episode_id") or str(uuid.uuid4()), place, given.get("max_turns", self._spec.max_turns)
+        )
         return _observation({"text": text, "instruction": self._instruction}, None, False, {})
 
     def _step(self, data: Frame) -> Frame:
@@ -212,7 +216,7 @@ class Session:
                 raise EnvironmentFault(f"the reward is {result.reward}")
         episode.steps += 1
         episode.reward = float(result.reward)
-        episode.truncated = not result.done and episode.steps >= self._spec.max_turns
+        episode.truncated = not result.done and episode.steps >= episode.limit
         episode.done = bool(result.done) or episode.truncated
         metadata: Frame = {}
         if episode.done:
@@ -283,8 +287,8 @@ def _message(action: Frame) -> str:
 
 
 def _is_sound(name: str, value: Any) -> bool:
-    if name in ("seed", "index"):
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if name in ("seed", "index", "max_turns"):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= (name == "max_turns")
     return isinstance(value, str) and (name != "episode_id" or len(value) <= _LONGEST_ID)
 
 
