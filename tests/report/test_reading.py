@@ -115,7 +115,7 @@ def test_the_page_of_other_runs_is_not_replaced_unless_it_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("first", "second"):
-        made_run(Path(name), successes=(0, 1))
+        made_run(Path(name))
     assert fedse("report", *live, "first").exit_code == 0
     assert fedse("report", *live, "first").exit_code == 0, "it may be made anew"
     before = Path("report.html").read_bytes()
