@@ -27,8 +27,9 @@ def load_config(
 ) -> RunConfig:
     """The configuration that a preset, a file, a method and overrides make together.
 
-    Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``;
-    the argument ``preset`` takes the place of that name.
+    Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``, and
+    a file or a preset may take a method with ``method: NAME``; the arguments ``preset`` and ``method`` take the place of
+    those names.
 
     Args:
         preset: name of a shipped preset, see :func:`~fedse.settings.preset_names`.
@@ -43,7 +44,7 @@ def load_config(
         ConfigError: listing everything that is wrong: dotted path, value found, what is allowed.
         UnknownNameError: for an unknown preset or method; offers the nearest names.
     """
-    data = _layers(preset, file)
+    data = _layers(preset, file, own_method=method is None)
     problems = []
     if method is not None:
         problems = apply_settings(data, read_method(method).set)
@@ -67,13 +68,13 @@ def derive_config(config: RunConfig, *settings: Mapping[str, Any]) -> RunConfig:
 
 
 def build_config(preset: str | None, settings: Mapping[str, Any]) -> RunConfig:
-    """The configuration that a preset, or none, and settings make together.
+    """The configuration that a preset, or none, without the method that it names, and settings make together.
 
     Raises:
         ConfigError: listing everything that is wrong.
         UnknownNameError: for an unknown preset.
     """
-    data = {} if preset is None else _preset_data(preset)
+    data = {} if preset is None else _preset_data(preset, own_method=False)
     return _validated(data, apply_settings(data, settings))
 
 
@@ -111,11 +112,11 @@ def dump_config(config: RunConfig) -> str:
     return dump_yaml(config.model_dump())
 
 
-def _layers(preset: str | None, file: Path | None) -> dict[str, Any]:
+def _layers(preset: str | None, file: Path | None, *, own_method: bool) -> dict[str, Any]:
     """The preset's data with the file's merged over it, not yet validated."""
     if file is None:
-        return {} if preset is None else _preset_data(preset)
-    return with_preset(read_mapping(file), str(file), preset)
+        return {} if preset is None else _preset_data(preset, own_method=own_method)
+    return with_preset(read_mapping(file), str(file), preset, own_method=own_method)
 
 
 def read_mapping(file: Path) -> dict[str, Any]:
@@ -131,25 +132,36 @@ def read_mapping(file: Path) -> dict[str, Any]:
     return _mapping(text, str(file))
 
 
-def with_preset(data: dict[str, Any], origin: str, preset: str | None = None) -> dict[str, Any]:
+def with_preset(
+    data: dict[str, Any], origin: str, preset: str | None = None, *, own_method: bool = True
+) -> dict[str, Any]:
     """A configuration's data merged over the preset that it names, or over ``preset`` in its place.
+
+    Args:
+        data: of a file; changed.
+        origin: of the data, for errors.
+        preset: the argument that takes the place of the name in the data.
+        own_method: whether to apply the methods that the data and its presets name.
 
     Raises:
         ConfigError: if it names the preset by anything but a text.
-        UnknownNameError: for an unknown preset.
+        UnknownNameError: for an unknown preset or method.
     """
-    below = data.pop("preset", None)
+    below, method = data.pop("preset", None), data.get("method")
     if below is not None and not isinstance(below, str):
         raise ConfigError(f"preset: found {show(below)}; allowed: {', '.join(preset_names())}", f"mend {origin}")
+    if isinstance(method, str):
+        del data["method"]
     name = preset if preset is not None else below
-    return data if name is None else _merge(_preset_data(name), data)
+    merged = data if name is None else _merge(_preset_data(name, own_method=own_method), data)
+    if isinstance(method, str) and own_method:
+        apply_settings(merged, read_method(method).set)
+    return merged
 
 
-def _preset_data(name: str) -> dict[str, Any]:
+def _preset_data(name: str, *, own_method: bool) -> dict[str, Any]:
     """A preset's data over that of the preset it begins from, if any."""
-    data = _mapping(preset_text(name), f"preset {name}")
-    below = data.pop("preset", None)
-    return data if below is None else _merge(_preset_data(below), data)
+    return with_preset(_mapping(preset_text(name), f"preset {name}"), f"preset {name}", own_method=own_method)
 
 
 def _mapping(text: str, origin: str) -> dict[str, Any]:
