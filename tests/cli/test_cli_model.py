@@ -77,7 +77,7 @@ def test_a_cache_that_cannot_be_written_is_found_before_the_download(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     monkeypatch.setattr(catalogue, "_download", lambda *_: pytest.fail("nothing may be fetched"))
-    for words in (["model", "pull"], ["run", "--preset", "quickstart", "--out", str(tmp_path / "run")]):
+    for words in (["model", "pull"], ["run", "--preset", "five-sites", "--out", str(tmp_path / "run")]):
         result = CliRunner(env={"COLUMNS": "300"}).invoke(app, words)
         assert result.exit_code == 1
         assert f"cannot write {tmp_path}/file/.cache/fedse/models/{NAME}: Not a directory" in result.output

@@ -68,7 +68,7 @@ def test_a_dry_run_takes_what_a_run_takes(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_dry_run_says_what_it_could_not_try(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDSE_CACHE", str(tmp_path))
-    dry = cli("run", "--preset", "quickstart", "--dry-run")
+    dry = cli("run", "--preset", "five-sites", "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert "smollm2-135m can be trained and played was not tried: its files are not on this machine" in " ".join(
         dry.stderr.split()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fedse.config import MethodConfig
@@ -61,9 +63,26 @@ def test_overrides_come_after_the_method() -> None:
     assert (config.method.options["server_lr"], config.name) == (3, "mine")
 
 
-def test_an_unknown_method_is_met_with_the_nearest() -> None:
+def test_a_preset_and_a_file_may_name_a_method_and_the_argument_takes_its_place(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("preset: tiny\nmethod: fedex\n")
+    below = tmp_path / "below.yaml"
+    below.write_text("preset: quickstart\nmethod: {refine: []}\n")
+    assert load_config("quickstart").method.strategy == "owned"
+    assert load_config("quickstart", method="fedit").method.options == load_config("nano").method.options
+    assert load_config(file=mine).method.strategy == "fedex"
+    assert load_config(file=mine, method="ties").method.strategy == "ties"
+    assert load_config(file=mine).name == "tiny"
+    assert (load_config(file=below).method.strategy, load_config(file=below).method.refine) == ("owned", ())
+
+
+def test_an_unknown_method_is_met_with_the_nearest(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("preset: tiny\nmethod: fedti\n")
     with pytest.raises(UnknownNameError, match="fedit"):
         load_config("tiny", None, [], method="fedti")
+    with pytest.raises(UnknownNameError, match="fedit"):
+        load_config(file=mine)
 
 
 def test_settings_may_be_dotted_or_nested_and_leave_the_rest() -> None:

@@ -68,9 +68,9 @@ def test_a_list_in_a_file_replaces_the_whole_list(tmp_path):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("clients.wordle.demonstrations=8", {"maze": 32, "wordle": 8}),
-        ("clients.1.demonstrations=8", {"maze": 32, "wordle": 8}),
-        ("clients.*.demonstrations=8", {"maze": 8, "wordle": 8}),
+        ("clients.textcraft.demonstrations=8", {"maze": 32, "textcraft": 8}),
+        ("clients.1.demonstrations=8", {"maze": 32, "textcraft": 8}),
+        ("clients.*.demonstrations=8", {"maze": 8, "textcraft": 8}),
     ],
 )
 def test_a_client_is_meant_by_name_by_index_or_all_at_once(override, expected):
@@ -145,9 +145,9 @@ def test_all_problems_of_all_sources_come_at_once(tmp_path):
         ("clients.0=5", "clients.0: found 5; allowed: mapping"),
         ("clients.maze={name: maze}", "clients.maze.environment: missing; allowed: text"),
         ("rounds.x=1", ", so it has no 'x'"),
-        ("clients.wordle.name=Maze", "names that differ, but found twice: maze"),
+        ("clients.textcraft.name=Maze", "names that differ, but found twice: maze"),
         ("clients.maze.name=a.b", "allowed: letters, digits, '-' and '_' only"),
-        ("clients.7.name=x", "clients.7.name: no item is called '7'; allowed: maze, wordle, an index, *"),
+        ("clients.7.name=x", "clients.7.name: no item is called '7'; allowed: maze, textcraft, an index, *"),
         ("learning_rate=1e-3", "unknown key, found 0.001; did you mean training.learning_rate? allowed: name, seed"),
         ("environment=maze", "did you mean clients.*.environment?"),
         ("training.batchsize=8", "unknown key, found 8; did you mean batch_size? allowed: learning_rate, epochs"),
