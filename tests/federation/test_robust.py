@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_sites import Attack, backdoor, backdoored, hostile, noise, replacement, scaling, sign_flip
 
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
@@ -26,7 +27,6 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.runs.layout import RunFolder
 from fedse.runs.rounds import load_state
 from fedse.sites.shared_model import SharedModel
-from helpers.attacks import Attack, backdoor, backdoored, hostile, noise, replacement, scaling, sign_flip
 from helpers.small_adapters import META
 from helpers.toy_runs import toy_client, toy_config
 from helpers.toy_runs import update as sent_in
@@ -61,7 +61,7 @@ ATTACKS: Mapping[str, Attack] = {
     "sign flip": sign_flip(),
     "long sign flip": sign_flip(10),
     "scaling": scaling(100),
-    "noise": noise(0.2),
+    "noise": noise(6),
     "replacement": replacement(unflat(flat(BEFORE) - 3 * WANTED, BEFORE), len(SITES)),
 }
 DEFENCES = ("norm_clip", "trust", "trimmed_mean", "multi_krum")
