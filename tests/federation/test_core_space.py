@@ -11,7 +11,7 @@ import pytest
 from fedse.adapters.algebra import factors_of, layers
 from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterMeta, AdapterState
 from fedse.errors import ConfigError
-from fedse.federation.strategies import State, Updates, make_strategy, stack
+from fedse.federation.strategies import State, Updates, held, make_strategy
 from fedse.federation.strategies.consensus import AGREEMENT
 from fedse.federation.strategies.core import Core
 from fedse.federation.strategies.stepping import CUT
@@ -194,7 +194,7 @@ class TestAll:
 
     def test_wherever_updates_lie_the_bits_are_the_same(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         first = absorbed(name, UPDATES).adapter()
-        monkeypatch.setattr(stack, "_IN_MEMORY", 0)
+        monkeypatch.setattr(held, "_IN_MEMORY", 0)
         assert absorbed(name, UPDATES).adapter().digest == first.digest
 
     def test_no_product_is_formed(self, name: str) -> None:

@@ -13,7 +13,7 @@ from peft.utils import merge_utils
 
 from fedse.adapters.state import AdapterState
 from fedse.errors import ConfigError
-from fedse.federation.strategies import State, Updates, make_strategy, stack
+from fedse.federation.strategies import State, Updates, held, make_strategy, stack
 from fedse.federation.strategies.cagrad import averse_weights
 from fedse.federation.strategies.pcgrad import OPPOSED, projected
 from fedse.federation.strategies.stepping import distance, flat, unflat
@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Few values at once; and, where updates lie in a file, nothing in memory."""
     monkeypatch.setattr(stack, "_AT_ONCE", 12)
     if request.param == "in a file":
-        monkeypatch.setattr(stack, "_IN_MEMORY", 0)
+        monkeypatch.setattr(held, "_IN_MEMORY", 0)
 
 
 UPDATES = [random_state(seed) for seed in range(4)]
@@ -76,7 +76,7 @@ class TestAll:
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = absorbed(name, UPDATES).adapter()
-        monkeypatch.setattr(stack, "_IN_MEMORY", 0)
+        monkeypatch.setattr(held, "_IN_MEMORY", 0)
         assert absorbed(name, UPDATES).adapter().digest == first.digest
 
     def test_it_takes_the_servers_step(self, name: str) -> None:

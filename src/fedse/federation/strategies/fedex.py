@@ -54,7 +54,7 @@ class FedEx(WithFrozen):
     def absorb(self, state: State, updates: Updates) -> State:
         """The step on the mean of the factors, and what it misses."""
         start = self.trained(state).of(state.adapter())
-        sent = held(updates)
+        sent = [adapter for adapter, _ in held(updates)]
         mean = average((1.0, adapter) for adapter in sent)
         missed = {layer: self._missed(layer, start, sent) for layer in layers(start)}
         rank = start.meta.rank * (len(sent) - (self.server_lr == 1.0))

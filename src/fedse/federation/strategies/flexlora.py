@@ -48,7 +48,7 @@ class FlexLora(ProductStep):
     def absorb(self, state: State, updates: Updates) -> State:
         """The nearest adapter to (1 − η) B A + η mean(B_k A_k), with the server's step η."""
         start = state.adapter()
-        weighted = [(self.server_lr / len(updates), adapter) for adapter in held(updates)]
+        weighted = [(self.server_lr / len(updates), adapter) for adapter, _ in held(updates)]
         if self.server_lr != 1.0:
             weighted.append((1.0 - self.server_lr, start))
         found, cut = nearest(products(weighted), start.meta.rank, start.meta)

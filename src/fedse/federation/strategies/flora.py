@@ -61,7 +61,7 @@ class Flora(WithFrozen):
 
     def absorb(self, state: State, updates: Updates) -> State:
         """The mean of the products, stacked, and a fresh adapter in front."""
-        sent = [(self.server_lr / len(updates), adapter) for adapter in held(updates)]
+        sent = [(self.server_lr / len(updates), adapter) for adapter, _ in held(updates)]
         number = int(state.numbers[_ROUND]) + 1
         rows = random_rows(state.adapter(), int(state.numbers[TRAINED]), "flora", number)
         front = fresh_block(state.adapter(), rows)

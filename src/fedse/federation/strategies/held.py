@@ -1,44 +1,59 @@
-"""All updates of a round beside each other, for strategies that look at one layer of all sites at a time."""
+"""All updates of a round beside each other, for strategies that look at one part of all sites at a time."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import NamedTuple
 
 import numpy as np
 
 from fedse.adapters.state import AdapterState
 from fedse.federation.strategies.updates import Updates
 from fedse.storage import storage_errors
+from fedse.types import FloatArray
 
 #: Bytes of updates that are held in memory; more lie in a temporary file.
 _IN_MEMORY = 1 << 28
 
 
-def held(updates: Updates) -> list[AdapterState]:
-    """The adapters of all updates, in the order of the sites' names; each is loaded once.
+class Held(NamedTuple):
+    """One update.
 
-    What does not fit into memory lies in a temporary file, from which tensors are read when they are looked at.
+    Attributes:
+        adapter: whose tensors are views of ``values``.
+        values: all its values, tensor after tensor, shape (P,), float32.
+    """
+
+    adapter: AdapterState
+    values: FloatArray
+
+
+def held(updates: Updates) -> list[Held]:
+    """All updates, in the order of the sites' names; each is loaded once.
+
+    What does not fit into memory lies in a temporary file, 4 bytes for each value, and is read when it is looked at.
 
     Raises:
         StorageError: if the temporary file cannot be written.
     """
-    adapters: list[AdapterState] = []
+    found: list[Held] = []
     size = 0
+    # Written, not mapped for writing: a full disk is then an error and not a crash.
     with storage_errors("write", Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
         for update in updates.values():
-            size += update.adapter.nbytes
-            adapters.append(update.adapter if size <= _IN_MEMORY else _mapped(update.adapter, file))
-    return adapters
+            values = np.concatenate([tensor.reshape(-1) for tensor in update.adapter.tensors.values()])
+            size += values.nbytes
+            if size > _IN_MEMORY:
+                offset = file.tell()
+                file.write(values.data)
+                file.flush()
+                values = np.memmap(file, np.float32, "r", offset, values.shape)
+            found.append(_views(update.adapter, values))
+    return found
 
 
-def _mapped(adapter: AdapterState, file: IO[bytes]) -> AdapterState:
-    offset = file.tell()
-    for tensor in adapter.tensors.values():
-        file.write(tensor.data)
-    file.flush()
-    values = np.memmap(file, np.float32, "r", offset, (adapter.nbytes // 4,))
-    ends = np.cumsum([tensor.size for tensor in adapter.tensors.values()])
-    parts = zip(adapter.tensors.items(), np.split(values, ends[:-1]), strict=True)
-    return AdapterState({name: part.reshape(tensor.shape) for (name, tensor), part in parts}, adapter.meta)
+def _views(like: AdapterState, values: FloatArray) -> Held:
+    ends = np.cumsum([tensor.size for tensor in like.tensors.values()])
+    parts = zip(like.tensors.items(), np.split(values, ends[:-1]), strict=True)
+    return Held(AdapterState({name: part.reshape(tensor.shape) for (name, tensor), part in parts}, like.meta), values)
