@@ -28,7 +28,7 @@ def load_config(
     """The configuration that a preset, a file, a method and overrides make together.
 
     Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``; a
-    file or a preset may take a method with ``method: NAME``.  The arguments ``preset`` and ``method`` take their places.
+    file or a preset may take a method with ``method: NAME``.  The arguments ``preset`` and ``method`` replace them.
 
     Args:
         preset: name of a shipped preset, see :func:`~fedse.settings.preset_names`.
