@@ -255,8 +255,9 @@ class RoundRecord:
         adapter: digest of the global adapter after the round; empty if there is none, because every site has its own.
         seconds: phase → wall-clock seconds.
         adapters: site → digest of its own adapter after the round; empty if there is a global one.
-        transfer: site → environment → success rate of the site's adapter there, its own environment included; only in
-            the last round, if every site has its own adapter and there are several.
+        transfer: site → environment → success rate of the site's adapter there, its own environment included; or
+            ``_global`` → environment → that of the global adapter, where sites have private components in it.  Only in
+            the last round, and if there are several sites.
         scalars: site → what the strategy asked for beside the adapter; empty if nothing.
     """
 

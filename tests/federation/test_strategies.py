@@ -16,7 +16,7 @@ import pytest
 
 from fedse.adapters.files import load_adapter
 from fedse.adapters.parts import Trained, resized
-from fedse.adapters.state import SUFFIX_A, AdapterState
+from fedse.adapters.state import SUFFIX_A, SUFFIX_B, AdapterState
 from fedse.config import RunConfig
 from fedse.errors import RunError
 from fedse.federation.run import run
@@ -26,6 +26,7 @@ from fedse.models.lora import LoraModel
 from fedse.results.reading import read_run
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.runs.layout import RunFolder
+from fedse.runs.records import read_records
 from fedse.runs.rounds import load_state
 from fedse.settings import dump_config
 from fedse.sites.environment import SiteEnvironment
@@ -35,7 +36,7 @@ from helpers.toy_runs import fingerprint, interrupted, toy_client, toy_config, u
 
 pytestmark = pytest.mark.usefixtures("toy", "without_flushing")
 
-OWN = ("fedavgm", "fedsa", "hetlora")
+OWN = ("fedavgm", "fedsa", "hetlora", "private")
 
 
 def config_of(strategy: str, **changes: Any) -> RunConfig:
@@ -114,77 +115,105 @@ class TestMomentum:
             assert ours.tensors[name] == pytest.approx(array, rel=1e-4, abs=1e-6), "without momentum it is the mean"
 
 
-@pytest.fixture(scope="module")
-def recorded(
-    tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path
-) -> tuple[Path, Recorded, list[tuple[str, int, AdapterState]]]:
-    """A run, what passed its runtime, and (environment, round, adapter) of all evaluations."""
+_Seen = tuple[Path, Recorded, list[tuple[str, int, str, AdapterState]]]
+
+
+@pytest.fixture(scope="module", params=["fedsa", "private"])
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, toy_distribution: Path) -> _Seen:
+    """A run, what passed its runtime, and (environment, round, whose adapter, adapter) of all evaluations."""
     folder = tmp_path_factory.mktemp("private")
     runtimes: list[Recorded] = []
-    played: list[tuple[str, int, AdapterState]] = []
-    evaluate = SiteEnvironment._evaluate
+    played: list[tuple[str, int, str, AdapterState]] = []
+    evaluate = SiteEnvironment.evaluate
 
     def recording(host: Any) -> Recorded:
         runtimes.append(Recorded(ProcessRuntime(host)))
         return runtimes[-1]
 
-    def watched(self: SiteEnvironment, number: int, adapter: AdapterState, *rest: Any) -> Any:
-        played.append((self.name, number, adapter))
-        return evaluate(self, number, adapter, *rest)
+    def watched(self: SiteEnvironment, number: int, adapter: AdapterState, *, owner: str = "") -> Any:
+        played.append((self.name, number, owner, adapter))
+        return evaluate(self, number, adapter, owner=owner)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(toy_distribution))
         patch.setattr("fedse.federation.run.ProcessRuntime", recording)
-        patch.setattr(SiteEnvironment, "_evaluate", watched)
-        run(config_of("fedsa"), folder / "run")
+        patch.setattr(SiteEnvironment, "evaluate", watched)
+        run(config_of(request.param), folder / request.param)
     [runtime] = runtimes
-    return folder / "run", runtime, played
+    return folder / request.param, runtime, played
 
 
-class TestFedSa:
+def shared_part(folder: Path) -> Trained:
+    """What sites send: A of fedsa, and the first of the two components of private."""
+    return Trained(("A",)) if folder.name == "fedsa" else Trained(ranks=(0,))
+
+
+class TestPrivateParts:
+    """Parts of an adapter that stay at the sites: B with fedsa, components with private."""
+
     def own(self, folder: Path, site: str, number: int) -> AdapterState:
         return load_adapter(RunFolder(folder).site(site).adapter(number))
 
-    def test_no_b_leaves_a_site(self, recorded: tuple[Path, Recorded, Any]) -> None:
-        folder, runtime, _ = recorded
-        sent: set[bytes] = set()
-        for _, reply in opened(runtime.sent):
-            if isinstance(reply.answer, Update):
-                names = reply.answer.adapter.tensors
-                beginning = reply.purpose is Purpose.INITIAL  # a function of the seed, in which every B is zero
-                assert all(name.endswith(SUFFIX_A) or (beginning and not array.any()) for name, array in names.items())
-                assert reply.answer.tensors == {}
-                sent |= {array.tobytes() for array in names.values()}
-        for site in ("alpha", "beta"):
-            for number in (2, 3):  # the last two are kept
-                for name, array in self.own(folder, site, number).tensors.items():
-                    assert (array.tobytes() in sent) == name.endswith(SUFFIX_A)
+    def private(self, folder: Path, adapter: AdapterState) -> dict[str, np.ndarray]:
+        part = Trained(("B",)) if folder.name == "fedsa" else Trained(ranks=(1,))
+        return dict(part.of(adapter).tensors)
 
-    def test_every_site_has_another_b(self, recorded: tuple[Path, Recorded, Any]) -> None:
+    def test_none_leaves_a_site(self, recorded: _Seen) -> None:
+        folder, runtime, _ = recorded
+        updates = [(told, told.answer) for _, told in opened(runtime.sent) if isinstance(told.answer, Update)]
+        rounds = [(told, answer) for told, answer in updates if told.purpose is Purpose.ROUND]
+        assert len(rounds) == 6
+        for told, answer in rounds:
+            assert answer.tensors == {}
+            if told.round > 1:  # the last two are kept
+                own = self.own(folder, told.site, told.round)
+                assert answer.adapter.digest == shared_part(folder).of(own).digest
+
+    def test_every_site_has_another_and_goes_on_from_it(self, recorded: _Seen) -> None:
         folder, _, _ = recorded
-        alpha, beta = (self.own(folder, site, 3) for site in ("alpha", "beta"))
-        for name, array in alpha.tensors.items():
+        alpha, beta = (self.private(folder, self.own(folder, site, 3)) for site in ("alpha", "beta"))
+        before = self.private(folder, self.own(folder, "alpha", 2))
+        for name, array in alpha.items():
             if not name.endswith(SUFFIX_A):
                 assert array.any()
-                assert (array != beta.tensors[name]).any()
+            assert (array != beta[name]).any()
+            assert np.abs(array - before[name]).max() < 0.5 * np.abs(array).max()
 
-    def test_each_is_evaluated_with_its_own_b_and_the_common_a(self, recorded: tuple[Path, Recorded, Any]) -> None:
+    def test_each_is_evaluated_with_its_own_and_what_is_common(self, recorded: _Seen) -> None:
         folder, _, played = recorded
         for number in (2, 3):
             common = load_state(RunFolder(folder).server, number).adapter()
             for site in ("alpha", "beta"):
-                [adapter] = [adapter for name, when, adapter in played if (name, when) == (site, number)]
+                [adapter] = [adapter for *told, adapter in played if told == [site, number, ""]]
                 own = self.own(folder, site, number)
-                expected = {name: (common if name.endswith(SUFFIX_A) else own).tensors[name] for name in common.tensors}
-                assert adapter.digest == AdapterState(expected, own.meta).digest
+                part = shared_part(folder)
+                assert adapter.digest == part.into(own, part.of(common)).digest
+
+    def test_where_the_global_adapter_has_components_for_it_it_is_evaluated_alone_too(self, recorded: _Seen) -> None:
+        folder, _, played = recorded
+        alone = [(name, number, adapter) for name, number, owner, adapter in played if owner]
+        common = load_state(RunFolder(folder).server, 3).adapter()
+        [*_, last] = read_records(RunFolder(folder).server)
+        if folder.name == "fedsa":
+            assert not alone
+            assert last.transfer == {}
+            return
+        assert [(name, number) for name, number, _ in alone] == [("alpha", 3), ("beta", 3)]
+        assert {adapter.digest for *_, adapter in alone} == {common.digest}
+        assert not any(array.any() for name, array in self.private(folder, common).items() if name.endswith(SUFFIX_B))
+        assert list(last.transfer) == ["_global"]
+        assert set(last.transfer["_global"]) == set(last.evaluation)
 
 
-def test_readers_have_the_whole_adapter_of_a_site_as_long_as_the_site_keeps_it(finished: dict[str, Path]) -> None:
-    folder = finished["fedsa"]
+@pytest.mark.parametrize("name", ["fedsa", "private"])
+def test_readers_have_the_whole_adapter_of_a_site_as_long_as_the_site_keeps_it(
+    finished: dict[str, Path], name: str
+) -> None:
+    folder = finished[name]
     found = read_run(folder).adapter(3, "alpha")
     common, own = load_state(RunFolder(folder).server, 3).adapter(), RunFolder(folder).site("alpha").adapter(3)
-    expected = {**load_adapter(own).tensors, **Trained(("A",)).of(common).tensors}
-    assert found.digest == AdapterState(expected, found.meta).digest
+    part = shared_part(folder)
+    assert found.digest == part.into(load_adapter(own), part.of(common)).digest
     with pytest.raises(RunError, match="parts of an adapter to itself, and those of round 1"):
         read_run(folder).adapter(1, "alpha")
 

@@ -82,7 +82,8 @@ def opened(sent: Iterable[tuple[str, bytes, bytes]]) -> Iterator[tuple[Instructi
     known: dict[str, AdapterState] = {}
     for _, asked, answered in sent:
         instruction = Instruction.decode(asked, known.get)
-        known |= {adapter.digest: adapter for adapter in (instruction.adapter, instruction.start) if adapter}
+        seen = (instruction.adapter, instruction.start, instruction.base)
+        known |= {adapter.digest: adapter for adapter in seen if adapter}
         reply = Reply.decode(answered, known.get)
         if isinstance(reply.answer, Update):
             known[reply.answer.adapter.digest] = reply.answer.adapter

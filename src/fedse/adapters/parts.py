@@ -90,6 +90,19 @@ class Trained:
         return AdapterState(tensors, adapter.meta)
 
 
+def with_own_parts(sent: AdapterState, own: AdapterState, private: tuple[int, ...] = ()) -> AdapterState:
+    """What was sent, with a site's own in the place of tensors that were left out and of private components.
+
+    Args:
+        sent: with some tensors, or all.
+        own: with all.
+        private: indices of components, ascending.
+    """
+    whole = AdapterState({**own.tensors, **sent.tensors}, sent.meta)
+    part = Trained(ranks=private)
+    return part.into(whole, part.of(own)) if private else whole
+
+
 def factor_of(name: str) -> Factor:
     """The factor that a tensor is."""
     return "A" if name.endswith(SUFFIX_A) else "B"

@@ -92,10 +92,13 @@ def show_samples(settings: EvaluationConfig) -> None:
 
 
 def _show_transfer(record: RoundRecord) -> None:
-    title = f"\nSuccess of each site's adapter in every environment, round {record.round}"
+    from fedse.runs.rounds import GLOBAL, owner_label
+
+    whose = "the global adapter alone" if GLOBAL in record.transfer else "each site's adapter"
+    title = f"\nSuccess of {whose} in every environment, round {record.round}"
     labels = list(record.evaluation)
     rows = [
-        (owner, *(percent(rates[label].rate) if label in rates else NONE for label in labels))
+        (owner_label(owner), *(percent(rates[label].rate) if label in rates else NONE for label in labels))
         for owner, rates in record.transfer.items()
     ]
     show_table(("adapter of", *labels), rows, title=title)

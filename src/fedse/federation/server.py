@@ -25,7 +25,19 @@ from fedse.federation.evaluators import evaluation_hosts
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, Updates, make_strategy
-from fedse.messages import Diverged, Done, Instruction, Purpose, Rates, Refused, Reply, SiteReport, TaskSummary, Update
+from fedse.messages import (
+    Diverged,
+    Done,
+    Instruction,
+    Purpose,
+    Rates,
+    Refused,
+    Reply,
+    SiteReport,
+    TaskSummary,
+    Update,
+    Work,
+)
 from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
 from fedse.runs.layout import ServerFolder
@@ -457,7 +469,7 @@ class Server:
             for label, able in evaluation_hosts(self._config).items()
         }
         here = {label: host for label, host in hosts.items() if host is not None}
-        owners = sorted(self._config.sites) if self._is_transferred(number, state) else []
+        owners = self._owners(number, state)
         visits = [("", label, host) for label, host in here.items()]
         visits += [(owner, label, host) for owner in owners for label, host in here.items() if host.at != owner]
         gathered = self._gather(self._visit(number, state, host, owner) for owner, _, host in visits)
@@ -482,17 +494,25 @@ class Server:
         if owner:
             sent = Sent(self._strategy.adapter(state, owner))
         else:
-            sent = Sent(self._strategy.instruct(state, host.at).adapter)
+            wanted = self._strategy.instruct(state, host.at)
+            sent = Sent(wanted.adapter, work=Work(private=wanted.work.private))
         return self._send(Purpose.EVALUATE, number, host.at, sent, environment=host.name, owner=owner)
 
     def _is_evaluated(self, number: int) -> bool:
         every = self._config.evaluation.every
         return number in (0, self._config.rounds) or (every > 0 and number % every == 0)
 
-    def _is_transferred(self, number: int, state: State) -> bool:
-        """Where the server has every site's own adapter; private parts it does not have."""
-        sites = self._config.sites
-        return number == self._config.rounds > 0 and len(sites) > 1 and sites.keys() <= state.adapters.keys()
+    def _owners(self, number: int, state: State) -> list[str]:
+        """Whose adapters are played at all sites after the last round, beside each site's own at home.
+
+        Those of the sites, where the server has them; the global one, where sites have components of their own in it.
+        """
+        sites = sorted(self._config.sites)
+        if number != self._config.rounds or not number or len(sites) < 2:
+            return []
+        if state.adapters.keys() >= set(sites):
+            return sites
+        return [GLOBAL] if any(self._strategy.instruct(state, site).work.private for site in sites) else []
 
     def _send(self, purpose: Purpose, number: int, site: str, sent: Sent, **fields: Any) -> Instruction:
         """An instruction with what the strategy sends."""

@@ -20,6 +20,8 @@ RunId = Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=128)]
 #: The same, or empty.  A site's files are called by it, so that it must lead nowhere else.
 NameOrNone = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*)?$", max_length=128)]
+#: Also the global adapter, as states name it, is an owner.
+Owner = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_-]*|_global)?$", max_length=128)]
 
 
 def _is_part(part: tuple[int, int]) -> tuple[int, int]:
@@ -63,7 +65,7 @@ class Instruction(Packed):
             sites divide them; index < count.
         proposal: the run as the server proposes it, to a site that has a configuration of its own; for JOIN.
         environment: which of the site's environments is evaluated.
-        owner: the site whose adapter is evaluated, if not its own.
+        owner: whose adapter is evaluated, if not its own: another site's, or the global one.
     """
 
     run: RunId = ""
@@ -80,11 +82,11 @@ class Instruction(Packed):
     parts: Mapping[Name, _PartOf] = Field(default_factory=dict)
     proposal: Mapping[str, JsonValue] = Field(default_factory=dict)
     environment: NameOrNone = ""
-    owner: NameOrNone = ""
+    owner: Owner = ""
 
     @model_validator(mode="after")
     def _has_the_part(self) -> Self:
-        if self.adapter is not None and (problem := self.work.trained.problem(self.adapter.meta)):
+        if self.adapter is not None and (problem := self.work.learned.problem(self.adapter.meta)):
             raise ValueError(problem)
         return self
 

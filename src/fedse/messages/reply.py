@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, model_validator
 
-from fedse.messages.instruction import Instruction, Name, NameOrNone, Purpose, RunId
+from fedse.messages.instruction import Instruction, Name, NameOrNone, Owner, Purpose, RunId
 from fedse.messages.report import SiteReport
 from fedse.messages.wire import Adapter, Packed, Part, Tensors
 from fedse.types import SuccessRate
@@ -99,7 +99,7 @@ class Reply(Packed):
     purpose: Purpose
     round: NonNegativeInt
     environment: NameOrNone = ""
-    owner: NameOrNone = ""
+    owner: Owner = ""
     answer: Annotated[Answer, Field(discriminator="kind")]
     report: SiteReport = SiteReport()
 

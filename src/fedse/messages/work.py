@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from fedse.adapters.parts import Trained
 from fedse.messages.wire import Part
@@ -15,6 +16,8 @@ class Work(Part):
 
     Attributes:
         trained: the part of the adapter that is trained and sent back; the rest is frozen.
+        private: indices of components, beside those of ``trained``, that are the site's own: it plays with and trains
+            its own, whatever it was sent there, and sends none of them.
         proximal: μ of FedProx: every step is followed by one back to where the update began, by lr·μ of the way.
         moments: also send the second moments of every adapted layer's inputs, as :mod:`fedse.adapters.moments` has
             them: in so many random directions, or seen through the adapter's own A.  0: none.
@@ -23,6 +26,13 @@ class Work(Part):
     """
 
     trained: Trained = Trained()
+    private: tuple[NonNegativeInt, ...] = ()
     proximal: NonNegativeFloat = 0.0
     moments: Annotated[int, Field(ge=0, le=4096)] | Literal["adapter"] = 0
     control: bool = False
+
+    @property
+    def learned(self) -> Trained:
+        """The part that is trained: what is sent back, and what is private."""
+        ranks = self.trained.ranks
+        return self.trained if ranks is None else replace(self.trained, ranks=tuple(sorted(ranks + self.private)))

@@ -17,6 +17,7 @@ from fedse.results.formatting import percent
 from fedse.results.groups import Group, explored_in
 from fedse.results.reading import Run
 from fedse.results.standings import Standing
+from fedse.runs.rounds import owner_label
 from fedse.types import SuccessRate
 
 _MIB = 2**20
@@ -58,7 +59,9 @@ def transfer_figures(groups: Sequence[Group]) -> list[Figure]:
                 for environment, rate in rates.items():
                     if rate.episodes:
                         single.setdefault(site, {}).setdefault(environment, []).append(rate)
-        rows = {site: {name: pooled(rates).rate for name, rates in row.items()} for site, row in single.items()}
+        rows = {
+            owner_label(site): {name: pooled(rates).rate for name, rates in row.items()} for site, row in single.items()
+        }
         if rows:
             columns = list(dict.fromkeys(environment for row in rows.values() for environment in row))
             cells = [[site, *(percent(row.get(name, math.nan)) for name in columns)] for site, row in rows.items()]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedse.adapters.files import load_adapter
+from fedse.adapters.parts import with_own_parts
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, MessageError, RunError, boundary
@@ -267,8 +268,8 @@ class Run:
     def _with_private_parts(self, adapter: AdapterState, number: int, site: str) -> AdapterState:
         if not strategy_class(self.config.method.strategy).personal:
             return adapter
-        sent = strategy_of(self.config).instruct(load_state(self._server, number), site).adapter.tensors
-        if sent.keys() == adapter.tensors.keys():
+        sent = strategy_of(self.config).instruct(load_state(self._server, number), site)
+        if sent.adapter.tensors.keys() == adapter.tensors.keys() and not sent.work.private:
             return adapter
         folder = RunFolder(self.folder).site(site)
         trained = [n for n in range(1, self.config.rounds + 1) if folder.adapter(n).is_dir()]
@@ -280,7 +281,7 @@ class Run:
                 f"{site} has parts of an adapter to itself, and those of round {number} are not in {self.folder}",
                 "name the last round, of a run whose sites' folders are here",
             )
-        return AdapterState({**load_adapter(folder.adapter(before[-1]), expect=None).tensors, **sent}, adapter.meta)
+        return with_own_parts(sent.adapter, load_adapter(folder.adapter(before[-1]), expect=None), sent.work.private)
 
     def _site(self, name: str) -> str:
         """The site of an environment; a site's own name stays."""

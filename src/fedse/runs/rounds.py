@@ -26,6 +26,11 @@ _STATE, _ARRAYS, _TOLD = "state.json", "state.safetensors", "told.json"
 _EXCHANGE = "exchange.json"
 
 
+def owner_label(owner: str) -> str:
+    """Whose an adapter is, as tables show it: a site's name, or ``global``."""
+    return "global" if owner == GLOBAL else owner
+
+
 @dataclass(frozen=True)
 class State:
     """What a server knows after a round, whatever the strategy; it is all that the next round depends on.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.adapters.files import load_adapter, save_adapter
+from fedse.adapters.parts import with_own_parts
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, ConfigError, DivergenceError, RunError
@@ -142,7 +143,7 @@ class Site:
     async def _round(self, instruction: Instruction) -> tuple[_Answer, SiteReport]:
         """One round of local evolution: explore, select, accumulate, fine-tune."""
         number, sent = instruction.round, _wanted(instruction)
-        adapter = self._completed(sent, number - 1)
+        adapter = self._completed(sent, number - 1, instruction.work)
         done: dict[str, dict[Phase, PhaseReport]] = {name: {} for name in self._environments}
         exploring = [name for name, environment in self._environments.items() if environment.explores(number)]
         explored = await SideBySide(
@@ -151,7 +152,7 @@ class Site:
         for name, report in zip(exploring, explored, strict=True):
             done[name][Phase.EXPLORE] = report
         await Pause()  # what all sites of the batch have played is on disk before any of them trains
-        start = self._completed(instruction.start or sent, number - 1)
+        start = self._completed(instruction.start or sent, number - 1, instruction.work)
         trained = await once(
             self._folder.marker(number, Phase.TRAIN),
             lambda: self._train(number, start, instruction),
@@ -177,7 +178,7 @@ class Site:
         name, number = instruction.environment, instruction.round
         if name not in self._environments:
             raise unknown_name("environment of this site", name, self._environments)
-        adapter = self._completed(_wanted(instruction), number)
+        adapter = self._completed(_wanted(instruction), number, instruction.work)
         if number == 0 and not instruction.owner:
             adopt_baseline(self._run, name, self._root, self._baselines, adapter=adapter)
         report = await self._environments[name].evaluate(number, adapter, owner=instruction.owner)
@@ -224,12 +225,13 @@ class Site:
         self._shared.lora.load(start)
         return input_moments(self._shared.lora, examples, work.moments, self._run.training.max_tokens)
 
-    def _completed(self, sent: AdapterState, number: int) -> AdapterState:
-        """The whole adapter: what was sent, and where the server left tensors out, the site's own after a round."""
-        own = self._own(number, sent) if sent.tensors.keys() != self._shared.lora.names else {}
-        return AdapterState({**own, **sent.tensors}, sent.meta)
+    def _completed(self, sent: AdapterState, number: int, work: Work) -> AdapterState:
+        """The whole adapter: what was sent, and what is the site's own after a round."""
+        if sent.tensors.keys() == self._shared.lora.names and not work.private:
+            return sent
+        return with_own_parts(sent, self._own(number, sent), work.private)
 
-    def _own(self, number: int, sent: AdapterState) -> Mapping[str, Any]:
+    def _own(self, number: int, sent: AdapterState) -> AdapterState:
         trained = next((path for n in range(number, 0, -1) if (path := self._folder.adapter(n)).is_dir()), None)
         own = load_adapter(trained) if trained else self._shared.initial_adapter(self._run)
         if own.meta != sent.meta:
@@ -238,7 +240,7 @@ class Site:
                 f"{own.meta.rank}",
                 "let the strategy send whole adapters to sites of other ranks",
             )
-        return own.tensors
+        return own
 
     def _check_scalar(self, name: str) -> None:
         if name not in SCALARS:

@@ -74,7 +74,7 @@ def fine_tune(
             examples,
             settings,
             seed=seed,
-            trained=work.trained,
+            trained=work.learned,
             proximal=work.proximal,
             control=control,
             on_step=on_step,

@@ -10,6 +10,7 @@ from fedse.evaluation.bootstrap import Contrast, Estimate
 from fedse.evaluation.rates import MEANS
 from fedse.results.formatting import NONE, bounds, csv_text, excludes_zero, markdown_table, points
 from fedse.results.standings import LEVEL
+from fedse.runs.rounds import owner_label
 from fedse.suites.table import SuiteTable, TableRow, TransferRow
 from fedse.types import SuccessRate
 
@@ -60,10 +61,11 @@ def transfer_headings(table: SuiteTable) -> list[str]:
 def transfer_cells(table: SuiteTable, row: TransferRow) -> list[str]:
     """What that table says of one site's adapter, column by column; its own environment stands in brackets."""
     texts = {name: _number_in_percent(rate.rate) for name, rate in row.environments.items()}
-    texts[row.home] = f"({texts.get(row.home, NONE)})"
+    if row.home:
+        texts[row.home] = f"({texts.get(row.home, NONE)})"
     others = [rate.rate for name, rate in row.environments.items() if name != row.home]
     mean = _number_in_percent(math.fsum(others) / len(others))
-    return [row.method.label, row.site, *(texts.get(name, NONE) for name in table.environments), mean]
+    return [row.method.label, owner_label(row.owner), *(texts.get(name, NONE) for name in table.environments), mean]
 
 
 def has_difference(row: TableRow) -> bool:
@@ -97,7 +99,7 @@ def as_csv(table: SuiteTable) -> str:
     """One row per method and statistic, as CSV (RFC 4180); rates in [0, 1]."""
     rows = [line for row in table.rows for line in _csv_rows(row)]
     for row in table.transfer:
-        common = {"model": row.model, "method": row.method.name, "label": row.method.label, "site": row.site}
+        common = {"model": row.model, "method": row.method.name, "label": row.method.label, "site": row.owner}
         for name, rate in row.environments.items():
             rows.append(common | {"statistic": "transfer", "environment": name, "rate": _number(rate.rate)})
     return csv_text(COLUMNS, rows)

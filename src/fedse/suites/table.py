@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fedse.evaluation.rates import pooled
 from fedse.results.standings import Standing, standings
+from fedse.runs.rounds import GLOBAL
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
 from fedse.types import SuccessRate
@@ -35,17 +36,17 @@ class TableRow:
 
 @dataclass(frozen=True)
 class TransferRow:
-    """What an adapter that one isolated site trained achieves everywhere.
+    """What an adapter that one isolated site trained achieves everywhere, or the global one without private components.
 
     Attributes:
-        site: whose adapter it is.
-        home: the environment of that site, as in the main table.
+        owner: whose adapter it is: a site, or ``_global``.
+        home: the environment of that site, as in the main table; empty for the global one.
         environments: environment → success rate over the episodes of all finished seeds.
     """
 
     model: str
     method: Method
-    site: str
+    owner: str
     home: str
     environments: Mapping[str, SuccessRate]
 
@@ -156,6 +157,7 @@ def _transfer(results: SuiteResults, model: str, method: Method) -> Iterator[Tra
         return
     homes = {site: label for label, site in done[0].run.evaluators.items()}
     transfers = [cell.records[-1].transfer for cell in done]
-    for site in (client.name for client in done[0].cell.config.clients if client.name in transfers[0]):
-        rates = {name: pooled(transfer[site][name] for transfer in transfers) for name in transfers[0][site]}
-        yield TransferRow(model, method, site, homes[site], rates)
+    names = [*(client.name for client in done[0].cell.config.clients), GLOBAL]
+    for owner in (name for name in names if name in transfers[0]):
+        rates = {name: pooled(transfer[owner][name] for transfer in transfers) for name in transfers[0][owner]}
+        yield TransferRow(model, method, owner, homes.get(owner, ""), rates)

@@ -11,9 +11,9 @@ import numpy as np
 from fedse.adapters.moments import directions, separating, widths
 from fedse.adapters.parts import Trained, fresh_block, random_rows, side_by_side
 from fedse.adapters.state import AdapterState
-from fedse.errors import ConfigError
 from fedse.federation.strategies.averaging import Mean, average
 from fedse.federation.strategies.base import Sent
+from fedse.federation.strategies.ranks import own_components
 from fedse.federation.strategies.stepping import distance, server_step, server_step_size
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
@@ -65,12 +65,7 @@ class Owned(Mean):
     def initial(self, adapter: AdapterState, ranks: Mapping[str, int]) -> State:
         """The shared block of the adapter, and a block without effect for every site."""
         rank = adapter.meta.rank
-        own = round(self.own * rank)
-        if not 0 < own < rank:
-            raise ConfigError(
-                f"a share of {self.own} of {rank} components leaves nothing to own, or nothing to share",
-                "raise lora.rank, or set method.options.own nearer to 0.5",
-            )
+        own = own_components(self.own, rank)
         sites = sorted(ranks)
         blocks = [fresh_block(adapter, random_rows(adapter, own, "owned", site)) for site in sites]
         begins = {site: float(rank - own + index * own) for index, site in enumerate(sites)}

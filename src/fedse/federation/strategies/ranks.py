@@ -22,3 +22,18 @@ def as_numbers(ranks: Mapping[str, int], adapter: AdapterState) -> dict[str, flo
             "set lora.rank to the largest of clients.*.rank, and lora.alpha so that alpha / rank stays",
         )
     return {site: float(rank) for site, rank in sorted(ranks.items())}
+
+
+def own_components(share: float, rank: int) -> int:
+    """How many components of an adapter are a site's own; the others are shared.
+
+    Raises:
+        ConfigError: if nothing would be owned, or nothing shared.
+    """
+    own = round(share * rank)
+    if not 0 < own < rank:
+        raise ConfigError(
+            f"a share of {share} of {rank} components leaves nothing to own, or nothing to share",
+            "raise lora.rank, or set method.options.own nearer to 0.5",
+        )
+    return own
