@@ -37,7 +37,19 @@ from helpers.toy_runs import toy_client, toy_config
 
 pytestmark = pytest.mark.usefixtures("toy", "without_flushing", "one_model")
 
-STRATEGIES = ("mean", "weighted_mean", "isolated", "fedavgm", "fedsa", "hetlora", "median")
+#: One of each kind of message, and what it needs that a site may keep back.
+STRATEGIES = {
+    "mean": None,
+    "weighted_mean": "examples",
+    "isolated": None,
+    "fedavgm": None,
+    "fedsa": None,
+    "private": None,
+    "hetlora": None,
+    "regmean": "moments",
+    "scaffold": "gradients",
+    "median": None,
+}
 SETTINGS: dict[str, list[str] | None] = {
     "default": None,
     "nothing": [],
@@ -135,8 +147,8 @@ class TestCanaries:
     @pytest.mark.parametrize("disclosed", SETTINGS.values(), ids=list(SETTINGS))
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_none_leaves_a_site(self, strategy: str, disclosed: list[str] | None, tmp_path: Path) -> None:
-        if strategy == "weighted_mean" and disclosed is not None:  # which needs it of every site
-            disclosed = sorted({*disclosed, "examples"})
+        if (needed := STRATEGIES[strategy]) and disclosed is not None:
+            disclosed = sorted({*disclosed, needed})
         runtime, server = serve(config_of(strategy, *whispering(disclose=disclosed)), tmp_path)
         assert [record.round for record in read_records(ServerFolder(server))] == [0, 1]
         nothing_left(runtime, server, tmp_path / "at-the-sites")
