@@ -68,12 +68,17 @@ def test_a_preset_and_a_file_may_name_a_method_and_the_argument_takes_its_place(
     mine.write_text("preset: tiny\nmethod: fedex\n")
     below = tmp_path / "below.yaml"
     below.write_text("preset: quickstart\nmethod: {refine: []}\n")
-    assert load_config("quickstart").method.strategy == "owned"
-    assert load_config("quickstart", method="fedit").method.options == load_config("nano").method.options
+    both = tmp_path / "both.yaml"
+    both.write_text("preset: tiny\nmethod: {name: owned, options: {own: 0.5}, warmup_rounds: 1}\n")
+    assert load_config("quickstart").method.refine == ("shortest", "effective", "truthful")
+    assert load_config("quickstart", method="fedit").method.refine == ()
+    assert load_config(file=both).method.options == {"own": 0.5, "server_lr": 1}
+    assert load_config(file=both, method="fed-se").method.warmup_rounds == 1
     assert load_config(file=mine).method.strategy == "fedex"
     assert load_config(file=mine, method="ties").method.strategy == "ties"
     assert load_config(file=mine).name == "tiny"
-    assert (load_config(file=below).method.strategy, load_config(file=below).method.refine) == ("owned", ())
+    assert load_config(file=below).method.refine == ()
+    assert load_config(file=below).training.demonstration_share == 0.25
 
 
 def test_an_unknown_method_is_met_with_the_nearest(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def load_config(
     """The configuration that a preset, a file, a method and overrides make together.
 
     Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``; a
-    file or a preset may take a method with ``method: NAME``.  The arguments ``preset`` and ``method`` replace them.
+    file or a preset may take a method with ``method: NAME``, or with ``method: {name: NAME, …}`` and settings of its own.
+    The arguments ``preset`` and ``method`` take the place of those names.
 
     Args:
         preset: name of a shipped preset, see :func:`~fedse.settings.preset_names`.
@@ -146,16 +147,20 @@ def with_preset(
         ConfigError: if it names the preset by anything but a text.
         UnknownNameError: for an unknown preset or method.
     """
-    below, method = data.pop("preset", None), data.get("method")
+    below, own = data.pop("preset", None), data.get("method")
     if below is not None and not isinstance(below, str):
         raise ConfigError(f"preset: found {show(below)}; allowed: {', '.join(preset_names())}", f"mend {origin}")
+    section = {"name": own} if isinstance(own, str) else dict(own) if isinstance(own, dict) else {}
+    method = section.pop("name", None)
     if isinstance(method, str):
         del data["method"]
     name = preset if preset is not None else below
     merged = data if name is None else _merge(_preset_data(name, own_method=own_method), data)
-    if isinstance(method, str) and own_method:
+    if not isinstance(method, str):
+        return merged
+    if own_method:
         apply_settings(merged, read_method(method).set)
-    return merged
+    return _merge(merged, {"method": section})
 
 
 def _preset_data(name: str, *, own_method: bool) -> dict[str, Any]:
