@@ -4,6 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fedse.report.drawing import Curve, draw_curves, draw_stack
+from fedse.report.figures import slug
 
 
 def test_one_round_has_no_bar_across_the_figure() -> None:
@@ -29,3 +30,8 @@ def test_the_last_rounds_have_none_after_them(rounds: list[int]) -> None:
     draw_curves(axes, [Curve("maze", dict.fromkeys(rounds, 50.0), 0)], ylabel="success (%)")
     draw_stack(other := Figure().add_subplot(), {"new": dict.fromkeys(rounds, 1.0)}, ylabel="episodes")
     assert list(axes.get_xticks()) == list(other.get_xticks()) == rounds
+
+
+def test_methods_that_differ_by_a_plus_have_figures_of_their_own() -> None:
+    assert slug("success", "Fed-SE+") == "success-fed-se-plus"
+    assert slug("success", "Fed-SE") == "success-fed-se"

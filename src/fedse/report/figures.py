@@ -94,8 +94,8 @@ def write_figures(
 
 
 def slug(*parts: str) -> str:
-    """A file name without surprises."""
-    plain = (re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-")[:60] for part in parts)
+    """A file name without surprises; a plus is part of a method's name."""
+    plain = (re.sub(r"[^a-z0-9]+", "-", part.lower().replace("+", " plus")).strip("-")[:60] for part in parts)
     return "-".join(filter(None, plain))
 
 
