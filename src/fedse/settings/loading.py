@@ -27,8 +27,8 @@ def load_config(
 ) -> RunConfig:
     """The configuration that a preset, a file, a method and overrides make together.
 
-    Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``; a
-    file or a preset may take a method with ``method: NAME``, or with ``method: {name: NAME, …}`` and settings of its own.
+    Mappings merge key by key; lists are replaced as a whole.  A file may begin from a preset with ``preset: NAME``.  A
+    file or a preset may take a method with ``method: NAME``, or as ``method: {name: NAME, …}`` with more set over it.
     The arguments ``preset`` and ``method`` take the place of those names.
 
     Args:
