@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from fedse.environments.base import ActionRule, Environment, EnvironmentSpec, PromptStyle, StepResult
@@ -44,6 +46,8 @@ class Problem:
 
     rule: str
     detail: str
+    #: Where the exception that shows it was raised, as file:line; empty if there was none.
+    raised: str = ""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.detail}"
@@ -68,7 +72,7 @@ def check_environment(environment: str | Factory, *, samples: int = 6) -> list[P
     problems = [*_guarded("spec", _check_spec, factory), *_guarded("tasks", _check_tasks, factory)]
     if problems:
         # Episodes can only be judged against a sound spec and task list.
-        return problems
+        return _once(problems)
     # At even distances through both splits.
     tasks = [task for split in ("train", "test") for task in spread(factory().tasks(split), samples)]
     problems += _guarded("instruction", _check_instruction, factory)
@@ -78,7 +82,23 @@ def check_environment(environment: str | Factory, *, samples: int = 6) -> list[P
         problems += _guarded("expert", _check_expert, factory, task)
         problems += _guarded("determinism", _check_determinism, factory, task)
     problems += _guarded("independence", _check_independence, factory, tasks)
-    return problems
+    return _once(problems)
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """Each exception once, as it was seen first, with where it was raised and how often."""
+    counts = Counter(problem.raised for problem in problems)
+    told: set[str] = set()
+    found: list[Problem] = []
+    for problem in problems:
+        if problem.raised in told:
+            continue
+        if problem.raised:
+            told.add(problem.raised)
+            often = f"; so {count} times" if (count := counts[problem.raised]) > 1 else ""
+            problem = replace(problem, detail=f"{problem.detail}, raised at {problem.raised}{often}")
+        found.append(problem)
+    return found
 
 
 def _guarded(rule: str, check: Callable[..., Iterator[Problem]], *arguments: Any) -> list[Problem]:
@@ -89,8 +109,14 @@ def _guarded(rule: str, check: Callable[..., Iterator[Problem]], *arguments: Any
             for problem in check(*arguments):
                 found.append(problem)  # one by one, to keep what was found before an exception
     except FedseError as error:
-        found.append(Problem(rule, error.what))
+        found.append(Problem(rule, error.what, _origin(error)))
     return found
+
+
+def _origin(error: FedseError) -> str:
+    cause = error.__cause__ or error
+    place = traceback.extract_tb(cause.__traceback__)[-1]
+    return f"{place.filename}:{place.lineno}"
 
 
 def _check_spec(factory: Factory) -> Iterator[Problem]:
@@ -189,7 +215,8 @@ def _check_junk(factory: Factory, task: Task) -> Iterator[Problem]:
             with boundary(EnvironmentFault, "an exception"):
                 answer = environment.step(action)
         except FedseError as error:
-            yield Problem("any action", f"step({_short(repr(action))}) raised instead of answering: {error.what}")
+            what = f"step({_short(repr(action))}) raised instead of answering: {error.what}"
+            yield Problem("any action", what, _origin(error))
             continue
         yield from _check_answer(f"step({_short(repr(action))}) in {task}", answer)
     script = [JUNK[turn % len(JUNK)] for turn in range(spec.max_turns)]
