@@ -14,6 +14,7 @@ from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
 from fedse.cli.results import show_result
 from fedse.errors import ConfigError
 from fedse.results.formatting import size
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from fedse.deployment.folders import Entry
@@ -74,7 +75,7 @@ def init(
     show_table(("side", "what", "folder"), ([*map(str, row)] for row in rows), texts=["what", "folder"])
     say("\nMove each site's folder to its machine by a way that nobody else can read, and delete it here. Then:")
     first = next(iter(run.sites))
-    steps = [(f"fedse server start --config {made.server}/server.yaml", "at the server")]
+    steps = [(command("fedse server start --config", made.server / "server.yaml"), "at the server")]
     if sites_make_keys:
         steps = [
             (f"fedse federation key --config site-{first}/site.yaml", f"at site {first}; the others likewise"),
@@ -212,9 +213,9 @@ def _registered(name: str, public: bytes) -> None:
 
 
 def _next(steps: Sequence[tuple[str, str]]) -> None:
-    width = max(len(command) for command, _ in steps)
-    for command, where in steps:
-        say(f"  {command:<{width}}  {where}")
+    width = max(len(words) for words, _ in steps)
+    for words, where in steps:
+        say(f"  {words:<{width}}  {where}")
 
 
 @app.command(
@@ -254,7 +255,7 @@ def demo(
     show_table(headings, rows, title="\nWhat each side has in the end", texts=["has"])
     say(f"\nEach site had {'a network of its own' if shown.networks else 'the network of this machine'}.")
     if keep is not None:
-        say(f"Look at the server's side with: fedse report {keep}/server/run")
+        say(f"Look at the server's side with: {command('fedse report', keep / 'server/run')}")
 
 
 #: So that the demonstration takes minutes; the preset itself learns more.

@@ -18,6 +18,7 @@ from fedse.cli.results import show_result
 from fedse.errors import ModelError
 from fedse.processes import keep_freed_memory
 from fedse.results.formatting import counted
+from fedse.texts import command
 
 EXAMPLES = examples(
     "fedse run --preset quickstart",
@@ -67,7 +68,7 @@ def run(
     try:
         _execute(resolved, folder, resume=resume, runtime=runtime, log_to=log_to or [], quiet=quiet)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: fedse run --resume --out {folder}") from None
+        raise KeyboardInterrupt(f"Go on with: {command('fedse run --resume --out', folder)}") from None
 
 
 def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
@@ -117,18 +118,18 @@ def _execute(
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
     say(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}")
     say("What next:")
-    for command, purpose in _next(config, folder).items():
-        say(f"  {command:<52} {purpose}")
+    for words, purpose in _next(config, folder).items():
+        say(f"  {words:<52} {purpose}")
 
 
 def _next(config: fedse.RunConfig, folder: Path) -> dict[str, str]:
     """Commands that make something of a finished run, and what for."""
     from fedse.results.method import has_own_adapters
 
-    site = f" --client {config.clients[0].name}" if has_own_adapters(config) else ""
-    view = f"fedse view {folder}"
+    site = ("--client", config.clients[0].name) if has_own_adapters(config) else ()
+    view = command("fedse view", folder)
     learnt = {view: "read the episodes of the last round", f"{view} --round 0 --mask": "see which tokens carry loss"}
     return (learnt if config.rounds else {f"{view} --evaluation": "read the held-out episodes"}) | {
-        f"fedse report {folder}": "all of it on one page, to open in a browser",
-        f"fedse eval {folder}{site} --tasks 200": "measure on more tasks",
+        command("fedse report", folder): "all of it on one page, to open in a browser",
+        command("fedse eval", folder, *site, "--tasks", 200): "measure on more tasks",
     }

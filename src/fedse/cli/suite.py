@@ -17,6 +17,7 @@ from fedse.cli import suite_live
 from fedse.cli.console import examples, note, say, show_table, stderr, stdout
 from fedse.errors import ConfigError, ModelError
 from fedse.results.formatting import NONE, counted, duration
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from fedse.suites import Suite, SuiteResults
@@ -80,7 +81,7 @@ def run(
     from fedse.suites import SuiteLayout
 
     suite, folder = _subject(name, out, resume=resume)
-    again = f"fedse suite run --resume --out {folder}"
+    again = command("fedse suite run --resume --out", folder)
     if dry_run:
         _show_plan(suite, folder, reuse or [])
         return

@@ -15,6 +15,7 @@ from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say, stdout
 from fedse.errors import ConfigError, ModelError, RunError
 from fedse.names import unknown_name
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -101,7 +102,7 @@ def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) ->
     if kind == "explored":
         run.check_whole()
     of_round = "" if number is None else f" of round {number}"
-    mend = f"fedse run --resume --out {run.folder} goes on with it"
+    mend = f"{command('fedse run --resume --out', run.folder)} goes on with it"
     raise RunError(f"{run.folder} has no {kind} episodes{of_round} yet", mend)
 
 

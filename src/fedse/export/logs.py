@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import re
 import secrets
-import shlex
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +25,7 @@ from fedse.results.measures import Measurement
 from fedse.results.reading import Run, read_run
 from fedse.runs.layout import RunFolder
 from fedse.storage import atomic_write
-from fedse.texts import read_text
+from fedse.texts import command, read_text
 
 #: Name → module:class.  The extra that installs its library has the same name.
 KINDS = {
@@ -211,8 +210,8 @@ class _Follower:
             yield
         except Exception as cause:  # whoever watches never ends a run
             if not self._has_failed:
-                command = shlex.join(["fedse", "export", str(self._folder), "--log-to", self._target])
-                told = without_credentials(f"{cause}\nThe run goes on. What the log lacks then: {command}")
+                again = command("fedse export", self._folder, "--log-to", self._target)
+                told = without_credentials(f"{cause}\nThe run goes on. What the log lacks then: {again}")
                 warnings.warn(LogWarning(told), stacklevel=2)
             self._has_failed = True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from fedse.addresses import without_credentials
 from fedse.export.logs import Log, Point, plain
 from fedse.results.reading import Run
 from fedse.runs.identity import flat
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,7 +83,7 @@ class MlflowLog(Log):
     @property
     def look(self) -> str:
         """Needs the whole MLflow; the extra installs the part that writes."""
-        return shlex.join(["mlflow", "ui", "--backend-store-uri", without_credentials(self._where)])
+        return command("mlflow ui --backend-store-uri", without_credentials(self._where))
 
 
 def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

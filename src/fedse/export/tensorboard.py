@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from fedse.export.logs import Log, Point
 from fedse.results.reading import Run
 from fedse.settings import dump_config
 from fedse.storage import storage_errors
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -68,4 +68,4 @@ class TensorBoardLog(Log):
     @property
     def look(self) -> str:
         """Shows all runs of the place."""
-        return shlex.join(["tensorboard", "--logdir", self.place or str(self._folder)])
+        return command("tensorboard --logdir", self.place or self._folder)

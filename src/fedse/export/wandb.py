@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedse.export.logs import Log, Point, tag
 from fedse.results.measures import Measurement
 from fedse.results.reading import Run
+from fedse.texts import command
 
 if TYPE_CHECKING:
     import wandb
@@ -82,4 +82,4 @@ class WandbLog(Log):
     @property
     def look(self) -> str:
         """Sends the offline files to W&B; online the run's address."""
-        return shlex.join(["wandb", "sync", self._run.settings.sync_dir]) if self._offline else str(self._run.url)
+        return command("wandb sync", self._run.settings.sync_dir) if self._offline else str(self._run.url)

@@ -18,6 +18,7 @@ from fedse.results.words import settings_in_words, versions_in_words
 from fedse.runs.identity import method_settings
 from fedse.settings import dump_config
 from fedse.suites import SuiteLayout
+from fedse.texts import command
 
 _MOST_COLUMNS = 4
 _NOT_SETTINGS = ("seeds", "software")
@@ -132,7 +133,8 @@ def _run_progress(label: str, run: Run) -> Html:
     if run.is_at_work:
         done += "A process works on it. "
     else:
-        done += f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
+        again = command("fedse run --resume --out", run.folder)
+        done += f"No process works on it: it has stopped. It goes on with {again}. "
     sign = run.last_sign
     if sign is None or sign.ended is None:
         return element("span", done)
@@ -151,7 +153,8 @@ def _suite_progress(study: Study) -> Iterator[str]:
         f"both sides. "
     )
     if not at_work and not SuiteLayout(study.suite).is_at_work:
-        text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
+        again = command("fedse suite run --resume --out", study.suite)
+        text += f"No process works on it: it has stopped. {again} goes on. "
     ends = [sign.ended for run in rest if (sign := run.last_sign) and sign.ended]
     if ends:
         yield Html.join([element("span", f"{text}Last sign of life: "), moment(max(ends)), Html(".")])
