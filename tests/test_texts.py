@@ -26,7 +26,7 @@ from fedse.settings.yaml_text import parse_yaml
 from fedse.sites.demonstrations import import_demonstrations
 from fedse.storage import atomic_write, read_json, write_json
 from fedse.suites import load_suite
-from fedse.texts import command, parse_json
+from fedse.texts import command, counted, parse_json
 from fedse.types import Source, Trajectory, Turn
 from helpers.made_episodes import episode
 from helpers.toy_environment import Toy
@@ -170,3 +170,16 @@ def test_no_message_puts_a_path_behind_a_command_by_itself() -> None:
     package = Path(fedse.__file__).parent
     sources = {path: path.read_text() for path in package.rglob("*.py")}
     assert not [f"{path}: {hit[0]}" for path, text in sources.items() for hit in bare.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    ("count", "thing", "said"),
+    [
+        (1, "success", "1 success"),
+        (2, "success", "2 successes"),
+        (0, "trajectory", "0 trajectories"),
+        (1.0, "epoch", "1 epoch"),
+    ],
+)
+def test_things_are_counted_in_their_plural(count: float, thing: str, said: str) -> None:
+    assert counted(count, thing) == said

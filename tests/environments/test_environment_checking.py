@@ -314,7 +314,7 @@ def test_a_broken_rule_is_named(rule: str, cls: type[Sound]) -> None:
 
 def test_the_detail_says_what_was_found() -> None:
     assert [str(problem) for problem in check_environment(Overlap)] == [
-        "splits: train and test share 1 tasks, such as '4'"
+        "splits: train and test share 1 task, such as '4'"
     ]
 
 

@@ -14,7 +14,7 @@ from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
 from fedse.cli.results import show_result
 from fedse.errors import ConfigError
 from fedse.results.formatting import size
-from fedse.texts import command
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from fedse.deployment.folders import Entry
@@ -170,7 +170,7 @@ def rotate(
         if key is not None:
             raise ConfigError("--key has no effect without a site", "name the site")
         hosts = federation.rotate_server(server or (), days=days)
-        say(f"The server has another certificate, for {', '.join(hosts)}; it is good for {days} days.")
+        say(f"The server has another certificate, for {', '.join(hosts)}; it is good for {counted(days, 'day')}.")
         say("Move it and its key to the server, and start the server anew. Sites notice nothing.")
         return
     if server:
@@ -237,7 +237,8 @@ def demo(
 
     run = fedse.load_config("nano", None, [f"rounds={rounds}", *_SMALL])
     if not quiet:
-        note(f"server and {len(run.sites)} sites as processes of their own: {rounds} rounds on {run.model.name}")
+        sides = f"server and {counted(len(run.sites), 'site')}"
+        note(f"{sides} as processes of their own: {counted(rounds, 'round')} on {run.model.name}")
 
     def line(side: str, text: str) -> None:
         if not quiet:

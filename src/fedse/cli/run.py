@@ -17,8 +17,7 @@ from fedse.cli.progress import shown
 from fedse.cli.results import show_result
 from fedse.errors import ModelError
 from fedse.processes import keep_freed_memory
-from fedse.results.formatting import counted
-from fedse.texts import command
+from fedse.texts import command, counted
 
 EXAMPLES = examples(
     "fedse run --preset quickstart",

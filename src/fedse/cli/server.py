@@ -16,8 +16,8 @@ from fedse.cli.console import examples, log, made_table, note, print_table, say,
 from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
-from fedse.results.formatting import counted, duration, percent, sparkline
-from fedse.texts import command
+from fedse.results.formatting import duration, percent, sparkline
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -15,7 +15,7 @@ from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say, stdout
 from fedse.errors import ConfigError, ModelError, RunError
 from fedse.names import unknown_name
-from fedse.texts import command
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -73,7 +73,7 @@ def view(
     errors = sum(trajectory.success is None for trajectory in read)
     lost = f", {errors} lost to faults" if errors else ""
     matching = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
-    say(f"{len(read)} episodes, {successes} successes{lost}; {matching}")
+    say(f"{counted(len(read), 'episode')}, {counted(successes, 'success')}{lost}; {matching}")
 
 
 def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[fedse.Trajectory]:

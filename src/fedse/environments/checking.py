@@ -17,6 +17,7 @@ from fedse.environments.base import ActionRule, Environment, EnvironmentSpec, Pr
 from fedse.environments.registry import make
 from fedse.environments.sampling import spread
 from fedse.errors import EnvironmentFault, FedseError, UnknownNameError, boundary
+from fedse.texts import counted
 from fedse.types import Task
 
 Factory = Callable[[], Environment]
@@ -160,14 +161,16 @@ def _check_tasks(factory: Factory) -> Iterator[Problem]:
             continue
         ids[split] = {task.id for task in tasks}
         if len(tasks) != count or not tasks:
-            yield Problem("splits", f"split {split!r} has {len(tasks)} tasks, spec.splits says {count} (at least 1)")
+            yield Problem(
+                "splits", f"split {split!r} has {counted(len(tasks), 'task')}, spec.splits says {count} (at least 1)"
+            )
         if len(ids[split]) != len(tasks):
             yield Problem("tasks", f"split {split!r} holds a task twice")
         if list(factory().tasks(split)) != tasks:
             yield Problem("tasks", f"two instances disagree about the tasks of split {split!r} or their order")
     shared = ids.get("train", set()) & ids.get("test", set())
     if shared:
-        yield Problem("splits", f"train and test share {len(shared)} tasks, such as {min(shared)!r}")
+        yield Problem("splits", f"train and test share {counted(len(shared), 'task')}, such as {min(shared)!r}")
     try:
         environment.tasks("no such split")
     except UnknownNameError:
@@ -278,8 +281,8 @@ def _check_expert(factory: Factory, task: Task) -> Iterator[Problem]:
     if not final.reward > spec.success_above:
         yield Problem(
             "expert",
-            f"the expert does not solve {task} in {spec.max_turns} turns: after {len(actions)} the reward is "
-            f"{final.reward}, which is not above {spec.success_above}",
+            f"the expert does not solve {task} in {counted(spec.max_turns, 'turn')}: after {len(actions)} the reward "
+            f"is {final.reward}, which is not above {spec.success_above}",
         )
 
 

@@ -9,6 +9,7 @@ from fedse.evaluation.rates import pooled
 from fedse.results.standings import Standing, standings
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
+from fedse.texts import counted
 from fedse.types import SuccessRate
 
 
@@ -147,7 +148,7 @@ def _differing_versions(cells: Sequence[CellResult]) -> list[str]:
 
 def _lost(dropped: Mapping[str, int]) -> list[str]:
     """Where faults took tasks: how many."""
-    return [f"{name}: {count} tasks lost episodes to faults" for name, count in dropped.items() if count]
+    return [f"{name}: {counted(count, 'task')} lost episodes to faults" for name, count in dropped.items() if count]
 
 
 def _transfer(results: SuiteResults, model: str, method: Method) -> Iterator[TransferRow]:
