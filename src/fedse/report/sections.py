@@ -42,8 +42,8 @@ def notices(study: Study) -> Html:
         if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
     lost = [
-        f"{label}, {environment}: faults took {counted(rate.errors, 'held-out episode')} of round {record.round}, which "
-        f"no rate counts."
+        f"{label}, {environment}: faults took {counted(rate.errors, 'held-out episode')} of round {record.round}, "
+        f"which no rate counts."
         for label, run in runs
         for record in run.records
         for environment, rate in record.evaluation.items()
