@@ -137,7 +137,9 @@ def test_too_few_demonstrations_because_of_faults_are_no_demonstrations(
 
 def test_a_file_without_a_single_good_episode_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(json.dumps([conversation("wordle_3", "Action: scare")]))
-    with pytest.raises(ConfigError, match=r"none of the 1 episodes of [\s\S]*wordle_3: of another environment"):
+    with pytest.raises(
+        ConfigError, match=r"of 1 episode none could be confirmed in [\s\S]*wordle_3: of another environment"
+    ):
         imported(tmp_path / "bad.json")
     (tmp_path / "empty.json").write_text("[]")
     with pytest.raises(ConfigError, match="holds no episodes"):
