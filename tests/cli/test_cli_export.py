@@ -92,6 +92,7 @@ def test_a_run_tells_tensorboard_while_it_goes_on(cli: Cli, run: Path, tmp_path:
     logs = f"tensorboard:{tmp_path / 'logs'}"
     result = cli("run", "-c", run / "server/config.yaml", "-o", tmp_path / "again", "--log-to", logs, "-q")
     assert result.exit_code == 0, result.output
+    assert f"tensorboard --logdir {tmp_path / 'logs'}" in result.stdout
     found = reader.EventAccumulator(str(tmp_path / "logs" / "again"))
     found.Reload()
     assert {"evaluate/rate/wordle", "train/last_loss/site"} <= set(found.Tags()["scalars"])

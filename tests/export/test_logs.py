@@ -118,7 +118,7 @@ def test_a_log_follows_a_run_that_is_resumed(kind: str, read: Callable[[Path], C
     lines = metrics.read_text().splitlines(keepends=True)
     for rounds in (1, 2, 3):
         metrics.write_text("".join(lines[:rounds]))
-        with suppress(KeyboardInterrupt), logged([kind], whole, silent) as told:
+        with suppress(KeyboardInterrupt), logged([make_log(kind, whole)], silent) as told:
             told(Event(Phase.EXPLORE, 1, "east", 1, 4))
             told(EXPLORED)
             if rounds == 2:
@@ -134,7 +134,7 @@ def test_a_log_that_fails_is_warned_of_once_and_what_it_lacks_comes_later(
 ) -> None:
     run = made_run(tmp_path / "my run")
     (run / "logs").write_text("in the way")
-    with warnings.catch_warnings(record=True) as given, logged([kind], run, silent) as told:
+    with warnings.catch_warnings(record=True) as given, logged([make_log(kind, run)], silent) as told:
         warnings.simplefilter("always")
         told(EXPLORED)
         told(EXPLORED)
@@ -147,7 +147,7 @@ def test_a_log_that_fails_is_warned_of_once_and_what_it_lacks_comes_later(
 
 
 def test_a_run_that_is_refused_leaves_no_trace(kind: str, tmp_path: Path) -> None:
-    with suppress(ZeroDivisionError), logged([kind], tmp_path / "run", silent):
+    with suppress(ZeroDivisionError), logged([make_log(kind, tmp_path / "run")], silent):
         _ = 1 / 0
     assert not list(tmp_path.iterdir())
 
@@ -156,7 +156,7 @@ def test_a_run_that_is_refused_leaves_no_trace(kind: str, tmp_path: Path) -> Non
 def test_a_missing_library_is_named_with_its_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("torch.utils.tensorboard", "mlflow", "wandb"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError) as caught, logged([name], tmp_path / "run", silent):
+    with pytest.raises(ConfigError) as caught, logged([make_log(name, tmp_path / "run")], silent):
         pass
     assert caught.value.mend == f"pip install 'fedse[{name}]'"
     assert not list(tmp_path.iterdir())
@@ -183,12 +183,12 @@ def test_mlflow_has_the_settings_and_how_the_run_stands(tmp_path: Path, monkeypa
         assert there.info.run_name == "run"
         return there.info.status
 
-    with suppress(KeyboardInterrupt), logged(["mlflow"], run, silent) as told:
+    with suppress(KeyboardInterrupt), logged([make_log("mlflow", run)], silent) as told:
         told(EXPLORED)
         assert found() == "RUNNING"
         raise KeyboardInterrupt
     assert found() == "FAILED"
-    with logged(["mlflow"], run, silent) as told:
+    with logged([make_log("mlflow", run)], silent) as told:
         told(EXPLORED)
         assert found() == "RUNNING"
     assert found() == "FINISHED"
@@ -199,7 +199,7 @@ def test_what_is_said_of_a_log_holds_no_credentials(tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="needs mlflow: fedse[mlflow]")
     run = made_run(tmp_path / "run")
     target = "mlflow:http://me:secret@127.0.0.1:9"
-    with pytest.warns(LogWarning) as given, logged([target], run, silent):
+    with pytest.warns(LogWarning) as given, logged([make_log(target, run)], silent):
         pass
     assert "secret" not in str(given[0].message)
     assert "secret" not in make_log(target, run).look

@@ -108,16 +108,18 @@ def _execute(
         sites = ", ".join(client.name for client in config.clients)
         note(f"{folder}: {counted(config.rounds, 'round')} on {config.model.name}; sites: {sites}")
     with nullcontext() if quiet else stderr.status("loading libraries"):
-        from fedse.export import logged
+        from fedse.export import logged, make_log
         from fedse.federation.run import run as run_federation
-    with shown(config.rounds, quiet=quiet) as listener, logged(log_to, folder, listener) as told:
+    logs = [make_log(target, folder) for target in log_to]
+    with shown(config.rounds, quiet=quiet) as listener, logged(logs, listener) as told:
         result = run_federation(config, folder, resume=resume, listener=told, runtime=runtime)
     show_result(result.records, config.evaluation)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
     say(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}")
     say("What next:")
-    for words, purpose in _next(config, folder).items():
+    look = {log.look: f"the metrics in {log.title}" for log in logs}
+    for words, purpose in (_next(config, folder) | look).items():
         say(f"  {words:<52} {purpose}")
 
 

@@ -63,8 +63,16 @@ class Log(ABC):
         try:
             return importlib.import_module(self.module)
         except ImportError as cause:
-            extra = type(self).__module__.rpartition(".")[2]
-            raise ConfigError(f"{self.title} is not installed", f"pip install 'fedse[{extra}]'") from cause
+            raise ConfigError(f"{self.title} is not installed", f"pip install 'fedse[{self._name}]'") from cause
+
+    @property
+    def _name(self) -> str:
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def target(self) -> str:
+        """How :func:`make_log` is told of it."""
+        return f"{self._name}:{self.place}" if self.place else self._name
 
     @property
     def logs(self) -> Path:
@@ -161,13 +169,9 @@ def make_log(target: str, folder: Path) -> Log:
 
 
 @contextmanager
-def logged(targets: Sequence[str], folder: Path, listener: Listener) -> Iterator[Listener]:
-    """The listener for a run, and beside it the logs that follow its folder; a log that fails is warned of once.
-
-    Raises:
-        UnknownNameError, ConfigError, StorageError: as :func:`make_log`, before the run begins.
-    """
-    followers = [_Follower(target, folder) for target in targets]
+def logged(logs: Sequence[Log], listener: Listener) -> Iterator[Listener]:
+    """The listener for a run, and beside it the logs that follow its folder; a log that fails is warned of once."""
+    followers = [_Follower(log) for log in logs]
 
     def told(event: Event) -> None:
         listener(event)
@@ -187,20 +191,19 @@ def logged(targets: Sequence[str], folder: Path, listener: Listener) -> Iterator
 class _Follower:
     """A log that follows a run.  One that failed is left alone until the end: waiting for it would hold up the run."""
 
-    def __init__(self, target: str, folder: Path) -> None:
-        self._target, self._folder = target, folder
-        self._log = make_log(target, folder)
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._has_failed = False
 
     def update(self) -> None:
         if not self._has_failed:
             with self._harmless():
-                self._log.update(read_run(self._folder, allow_unfinished_start=True))
+                self._log.update(read_run(self._log.folder, allow_unfinished_start=True))
 
     def close(self, *, well: bool) -> None:
         if well:
             with self._harmless():
-                self._log.update(read_run(self._folder))
+                self._log.update(read_run(self._log.folder))
         with self._harmless():
             self._log.close(well=well)
 
@@ -210,7 +213,7 @@ class _Follower:
             yield
         except Exception as cause:  # whoever watches never ends a run
             if not self._has_failed:
-                again = command("fedse export", self._folder, "--log-to", self._target)
+                again = command("fedse export", self._log.folder, "--log-to", self._log.target)
                 told = without_credentials(f"{cause}\nThe run goes on. What the log lacks then: {again}")
                 warnings.warn(LogWarning(told), stacklevel=2)
             self._has_failed = True

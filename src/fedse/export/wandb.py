@@ -44,7 +44,7 @@ class WandbLog(Log):
         self._mode = os.environ.get("WANDB_MODE", "offline")
         self._offline = self._mode in ("offline", "dryrun")
         self._root = Path(place or os.environ.get("WANDB_DIR") or self.logs)
-        self._run: wandb.Run
+        self._run: wandb.Run | None = None
 
     def _ready(self, run: Run) -> Sequence[Measurement]:
         return [value for value in run.measurements if value.round < len(run.records)]
@@ -53,7 +53,7 @@ class WandbLog(Log):
         self._root.mkdir(parents=True, exist_ok=True)
         for old in self._root.glob(f"wandb/offline-run-*-{self.key}") if self._offline else ():
             shutil.rmtree(old)
-        self._run = self.library.init(
+        self._run = started = self.library.init(
             id=self.key,
             resume=None if self._offline else "allow",  # offline it would be a warning
             reinit="create_new",  # beside a run that the caller's program may have
@@ -65,14 +65,16 @@ class WandbLog(Log):
             mode=self._mode,
             settings=self.library.Settings(**_SILENT),
         )
-        return {(tag(value), value.round) for value in run.measurements if value.round < self._run.starting_step}
+        return {(tag(value), value.round) for value in run.measurements if value.round < started.starting_step}
 
     def _write(self, points: Mapping[Point, float]) -> None:
+        assert self._run is not None
         for number in sorted({step for _, step in points}):
             row = {curve: value for (curve, step), value in points.items() if step == number}
             self._run.log(row, step=number)
 
     def _end(self, *, well: bool) -> None:
+        assert self._run is not None
         self._run.finish(exit_code=0 if well else 1)
 
     @property
@@ -82,4 +84,6 @@ class WandbLog(Log):
     @property
     def look(self) -> str:
         """Sends the offline files to W&B; online the run's address."""
-        return command("wandb sync", self._run.settings.sync_dir) if self._offline else str(self._run.url)
+        if self._offline or self._run is None:
+            return command("wandb sync", *self._root.glob(f"wandb/offline-run-*-{self.key}"))
+        return str(self._run.url)
