@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from fedse.settings.yaml_text import parse_yaml
 from fedse.sites.demonstrations import import_demonstrations
 from fedse.storage import atomic_write, read_json, write_json
 from fedse.suites import load_suite
-from fedse.texts import parse_json
+from fedse.texts import command, counted, parse_json
 from fedse.types import Source, Trajectory, Turn
 from helpers.made_episodes import episode
 from helpers.toy_environment import Toy
@@ -155,3 +156,30 @@ def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
 def test_a_file_can_be_written_whatever_its_text_holds(tmp_path: Path) -> None:
     atomic_write(tmp_path / "file", f"a run in runs{HALF}")
     assert (tmp_path / "file").read_text() == "a run in runs\ufffd"
+
+
+def test_commands_are_typed_with_quotation_marks_where_words_need_them() -> None:
+    assert command("fedse view", Path("my runs/a"), "--round", 0) == "fedse view 'my runs/a' --round 0"
+
+
+def test_no_message_puts_a_path_behind_a_command_by_itself() -> None:
+    """Paths have spaces: they go through ``command``."""
+    bare = re.compile(
+        r'f"[^"\n]*\bfedse [a-z][a-z -]*\{(?!command)[^}]*(folder|root|out|config|suite|path|keep|server)\}'
+    )
+    package = Path(fedse.__file__).parent
+    sources = {path: path.read_text() for path in package.rglob("*.py")}
+    assert not [f"{path}: {hit[0]}" for path, text in sources.items() for hit in bare.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    ("count", "thing", "said"),
+    [
+        (1, "success", "1 success"),
+        (2, "success", "2 successes"),
+        (0, "trajectory", "0 trajectories"),
+        (1.0, "epoch", "1 epoch"),
+    ],
+)
+def test_things_are_counted_in_their_plural(count: float, thing: str, said: str) -> None:
+    assert counted(count, thing) == said

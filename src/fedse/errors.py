@@ -102,7 +102,15 @@ class StorageError(FedseError):
     """Writing to disk failed (full disk, no permission); what was there before is intact."""
 
 
-class VersionWarning(UserWarning):
+class FedseWarning(UserWarning):
+    """Base of all warnings that fedse gives to its user."""
+
+
+class LogWarning(FedseWarning):
+    """Numbers of a run could not be written where its user looks at them; the run goes on."""
+
+
+class VersionWarning(FedseWarning):
     """A run goes on with other code or libraries than it began with; what is made from here on may differ."""
 
 

@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 #: glibc's ``mallopt`` parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_PATIENCE_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # of prctl(2), linux/prctl.h
 
 
@@ -37,6 +39,24 @@ def keep_freed_memory() -> bool:
     settings = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20}
     refused = [parameter for parameter, value in settings.items() if mallopt(parameter, value) != 1]
     return not refused
+
+
+def ending(process: BaseProcess, fewer: str) -> tuple[str, str]:
+    """How a spawned process has ended that answers no more, and what to do about it.
+
+    Args:
+        process: is waited for, or killed after some seconds.
+        fewer: how to need less memory.
+    """
+    process.join(_PATIENCE_SECONDS)
+    process.kill()
+    process.join()
+    code = process.exitcode or 0
+    if code < 0:
+        return f"was killed by signal {-code}", f"the system may have run out of memory: {fewer}"
+    guard = 'if __name__ == "__main__":'
+    mend = f"what it said is above; a script that starts workers does so below a line {guard}, because they run it, too"
+    return f"ended with status {code}", mend
 
 
 def end_with_parent() -> None:

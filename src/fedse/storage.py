@@ -169,6 +169,14 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
+def share(folder: Path) -> None:
+    """Give every file in a new folder the mode of any new file: some libraries keep theirs to the user alone."""
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+
+
 @contextmanager
 def scratch_directory(path: Path) -> Iterator[Path]:
     """A folder beside ``path`` for what becomes a part of it; gone when the block ends.

@@ -1,9 +1,10 @@
-"""Text at the borders: made sound where it comes in from others, and harmless where it goes to a terminal."""
+"""Text at the borders: made sound where it comes in from others, harmless where it goes to a terminal or a shell."""
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,19 @@ _INSTEAD = "\ufffd"
 #: newline.  Unicode has pictures of the first 32 and of DEL.
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"}
 _CONTROLS |= {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0), ord(_INSTEAD))
+
+
+def counted(count: float, thing: str) -> str:
+    """A number of things, as in ``1 run``, ``2 runs``, ``2 successes`` and ``2 trajectories``."""
+    if count == 1:
+        return f"{count:g} {thing}"
+    ending = "ies" if thing.endswith("y") else "es" if thing.endswith("s") else "s"
+    return f"{count if isinstance(count, int) else f'{count:g}'} {thing.removesuffix('y')}{ending}"
+
+
+def command(begin: str, *words: object) -> str:
+    """A command as one types it: ``begin`` as it is, then words, those with spaces in quotation marks."""
+    return f"{begin} {shlex.join(map(str, words))}"
 
 
 def well_formed(text: str) -> str:

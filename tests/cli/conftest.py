@@ -43,7 +43,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(cli: Cli, config_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """The folder of a finished run, and what ``fedse run`` printed."""
-    folder = tmp_path_factory.mktemp("runs") / "mini-seed0"
+    folder = tmp_path_factory.mktemp("my runs") / "mini-seed0"
     return folder, cli("run", "--config", config_file, "--out", folder)
 
 

@@ -105,7 +105,7 @@ class TestEval:
             for file in (episodes, RunFolder(run_folder).site("site").environment("site").evaluation(2))
         )
         assert [episode.tokens for episode in found] == [episode.tokens for episode in recorded]
-        assert f"2 episodes are in {episodes}" in result.stdout
+        assert f"2 episodes written to {episodes}" in result.stdout
 
     def test_a_single_adapter_names_its_own_base_model(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         adapter = tmp_path / "[/x]"  # which is a name and not a closing tag
@@ -212,7 +212,7 @@ class TestList:
     def test_runs_are_listed_with_their_state(self, cli: Cli, run_folder: Path) -> None:
         result = cli("ls", run_folder.parent)
         row = next(line for line in result.stdout.splitlines() if "mini-seed0" in line)
-        assert row.split()[1:] == ["2/2", "wordle", "0", "%", "0", "%", "▁▁▁"]
+        assert row.partition("mini-seed0")[2].split() == ["2/2", "wordle", "0", "%", "0", "%", "▁▁▁"]
 
     def test_a_run_itself_and_the_runs_of_suites_are_listed(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
         assert "mini-seed0 " in cli("ls", run_folder).stdout
@@ -279,7 +279,7 @@ class TestEnv:
         other.write_text(json.dumps(record) + "\n")
         passed = cli("env", "replay", same)
         assert passed.exit_code == 0, passed.output
-        assert "1 episodes, 1 steps, 0 differences" in passed.stdout
+        assert "1 episode, 1 step, 0 differences" in passed.stdout
         failed = cli("env", "replay", same, other)
         assert failed.exit_code == 1
         assert "expected 42" in failed.stdout

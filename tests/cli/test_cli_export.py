@@ -50,7 +50,9 @@ def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Pat
     pytest.importorskip("pyarrow", reason="needs pyarrow: fedse[parquet]")
     pytest.importorskip("tensorboard", reason="needs tensorboard: fedse[tensorboard]")
     files = [tmp_path / "metrics.csv", tmp_path / "metrics.parquet"]
-    result = cli("export", run, "--metrics", files[0], "--metrics", files[1], "--tensorboard", tmp_path / "logs")
+    result = cli(
+        "export", run, "--metrics", files[0], "--metrics", files[1], "--log-to", f"tensorboard:{tmp_path / 'logs'}"
+    )
     assert result.exit_code == 0, result.output
     assert all(file.stat().st_size for file in files)
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["run"]
@@ -65,7 +67,7 @@ def test_metrics_are_exported_for_other_tools(cli: Cli, run: Path, tmp_path: Pat
         (("--metrics", "metrics.csv", "--merged"), "--merged has no effect without --out"),
         (("--metrics", "metrics.csv", "--round", 0), "--round has no effect without --out"),
         (("--metrics", "metrics.csv", "--client", "zz"), "--client has no effect without --out"),
-        (("--tensorboard", "logs", "--base", "x"), "--base has no effect without --out"),
+        (("--log-to", "tensorboard", "--base", "x"), "--base has no effect without --out"),
         (("-o", "out", "--round", 7), "has no round 7"),
         (("-o", "out", "--client", "site"), "leave --client out"),
         (("-o", "out", "--rank", 99), "cannot be compressed to rank 99"),
@@ -87,10 +89,10 @@ def test_a_run_tells_tensorboard_while_it_goes_on(cli: Cli, run: Path, tmp_path:
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard: fedse[tensorboard]"
     )
-    result = cli(
-        "run", "-c", run / "server/config.yaml", "-o", tmp_path / "again", "--tensorboard", tmp_path / "logs", "-q"
-    )
+    logs = f"tensorboard:{tmp_path / 'logs'}"
+    result = cli("run", "-c", run / "server/config.yaml", "-o", tmp_path / "again", "--log-to", logs, "-q")
     assert result.exit_code == 0, result.output
+    assert f"tensorboard --logdir {tmp_path / 'logs'}" in result.stdout
     found = reader.EventAccumulator(str(tmp_path / "logs" / "again"))
     found.Reload()
     assert {"evaluate/rate/wordle", "train/last_loss/site"} <= set(found.Tags()["scalars"])

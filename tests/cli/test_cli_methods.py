@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+import fedse
 from fedse.federation.strategies import strategy_names
 from fedse.federation.strategies.averaging import Mean
+from fedse.progress import Event
 from fedse.settings import method_names
 from helpers.cli_calls import Cli
 from helpers.example_package import install_points
@@ -55,3 +57,30 @@ def test_a_strategy_of_another_package_is_listed_and_a_broken_one_hides_no_other
     assert " ".join(lines["proximal"]) == "proximal Keeps close to home. mu=(required), warm=true, names=[]"
     assert " ".join(lines["torn"]).startswith("torn cannot be used: strategy 'torn' of distribution fedse-proximal")
     assert "mean" in lines
+
+
+@pytest.mark.usefixtures("toy")
+def test_all_commands_know_a_strategy_of_another_package(cli: Cli, tmp_path: Path) -> None:
+    sites = (
+        "clients=[{name: a, environment: wordle, demonstrations: 1}, {name: b, environment: maze, demonstrations: 1}]"
+    )
+    small = [sites, "rounds=2", "training.steps=1", "evaluation.tasks=1", "method.explore=false"]
+    small += ["method.strategy=median", "method.options={inertia: 0.5}", "rollout.max_turns=1"]
+
+    def stop(event: Event) -> None:
+        if event.round == 2:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        fedse.run(fedse.load_config("tiny", overrides=small), folder, listener=stop)
+    for words in (
+        ("run", "--resume", "--out", folder, "--quiet"),
+        ("diagnose", folder),
+        ("export", folder, "--out", tmp_path / "adapter"),
+        ("eval", folder, "--tasks", 1, "--quiet"),
+        ("report", folder, "--out", tmp_path / "page.html"),
+    ):
+        result = cli(*words)
+        assert result.exit_code == 0, result.output
+    assert "median" in (tmp_path / "adapter/README.md").read_text()

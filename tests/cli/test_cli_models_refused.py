@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,16 @@ import pytest
 from transformers import AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from fedse.config import LoraConfig, ModelConfig, TrainingConfig
+from fedse.errors import ModelError
+from fedse.learning.update import local_update
+from fedse.models.base import load_base
+from fedse.models.lora import LoraModel
 from fedse.models.tiny import tiny_tokenizer
+from helpers.chat_families import FAMILIES
 from helpers.cli_calls import Cli
-from helpers.learning_reference import SMALL
+from helpers.export_runs import made_run
+from helpers.learning_reference import SMALL, examples, records
 
 
 def saved(folder: Path, family: str = "llama", *, added: int = 0, template: str = "", **more: Any) -> Path:
@@ -55,6 +63,66 @@ def test_whoever_would_use_a_model_refuses_it_in_the_same_words(cli: Cli, tmp_pa
         assert words in " ".join(result.stderr.split())
         assert "fits" not in result.stderr
         assert "Traceback" not in result.output
+
+
+#: Who would use a model: words of a command, given a run folder of that model and the model itself.
+ENTRANCES: dict[str, Callable[[Path, Path], tuple[object, ...]]] = {
+    "dry run": lambda _, model: ("run", "--preset", "tiny", "--set", f"model.name={model}", "--dry-run"),
+    "run": lambda run, model: ("run", "--preset", "tiny", "-s", f"model.name={model}", "-o", run.with_name("new")),
+    "eval": lambda run, _: ("eval", run, "--tasks", 1),
+    "eval of an adapter": lambda run, model: ("eval", run / GLOBAL, "--model", model, "--env", "maze"),
+    "play": lambda run, _: ("play", "maze", "--who", "model", "--adapter", run),
+}
+GLOBAL = "server/rounds/002/global"
+
+
+@pytest.fixture(scope="module")
+def unsupported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder; the model, of a family that rollouts do not compute, lies beside it."""
+    folder = tmp_path_factory.mktemp("unsupported")
+    more, _ = REFUSED["conv layers"]
+    return made_run(folder / "run", str(saved(folder / "model", **more)))
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_an_unsupported_family_is_refused_in_the_same_words_wherever_it_would_play(
+    cli: Cli, unsupported: Path, entrance: str
+) -> None:
+    result = cli(*ENTRANCES[entrance](unsupported, unsupported.with_name("model")))
+    assert result.exit_code == 1
+    assert REFUSED["conv layers"][1] in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output
+
+
+def test_an_update_refuses_an_unsupported_family_in_the_same_words(unsupported: Path) -> None:
+    base = load_base(ModelConfig(name=str(unsupported.with_name("model")), device="cpu"))
+    with pytest.raises(ModelError) as refusal:
+        local_update(LoraModel(base, LoraConfig()), examples(records((30, 30))), TrainingConfig(steps=1), seed=0)
+    assert REFUSED["conv layers"][1] in str(refusal.value)
+
+
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose template has the form of Mistral's v0.3: the system message stands in the last user message."""
+    return saved(tmp_path_factory.mktemp("mistral") / "model", template=FAMILIES["mistral-v0.3"].template)
+
+
+def test_a_template_with_the_rules_in_the_last_message_is_run_evaluated_and_played(
+    cli: Cli, mistral: Path, tmp_path: Path
+) -> None:
+    small = ["clients=[{name: maze, environment: maze, demonstrations: 1, episodes_per_round: 1}]", "rounds=1"]
+    small += ["training.steps=1", "evaluation.tasks=1", "rollout.max_turns=2", "rollout.max_response_tokens=4"]
+    settings = [word for one in [f"model.name={mistral}", *small] for word in ("--set", one)]
+    for words in (
+        ("run", "--preset", "tiny", *settings, "--dry-run"),
+        ("run", "--preset", "tiny", *settings, "--out", tmp_path / "run", "--quiet"),
+        ("eval", tmp_path / "run", "--tasks", 1, "--quiet"),
+        ("play", "maze", "--who", "model", "--adapter", tmp_path / "run"),
+    ):
+        result = cli(*words)
+        assert result.exit_code == 0, result.output
+    shown = cli("view", tmp_path / "run", "--round", 0, "--mask").stdout
+    assert "[INST] " in shown
 
 
 def test_a_dry_run_takes_what_a_run_takes(cli: Cli, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ def test_a_run_ends_with_its_result_and_what_to_do_next(finished: tuple[Path, Re
     assert result.exit_code == 0, result.stderr
     row = next(line for line in result.stdout.splitlines() if line.startswith("wordle"))
     assert row.split() == ["wordle", "0", "%", "[0–66]", "0", "%", "[0–66]", "2", "▁▁▁"]
-    assert f"fedse view {folder}" in result.stdout
+    for word in ("view", "report", "eval"):
+        assert f"fedse {word} '{folder}'" in result.stdout
     assert str(folder / "server" / "rounds" / "002" / "global") in result.stdout
 
 
@@ -83,9 +84,9 @@ def test_an_interrupted_run_says_how_to_go_on(cli: Cli, config_file: Path, monke
         raise KeyboardInterrupt
 
     monkeypatch.setattr(federation_run, "run", interrupted)
-    result = cli("run", "--config", config_file, "--out", "somewhere")
+    result = cli("run", "--config", config_file, "--out", "some where")
     assert result.exit_code == 130
-    assert "fedse run --resume --out somewhere" in result.stderr
+    assert "fedse run --resume --out 'some where'" in result.stderr
 
 
 def test_a_learning_rate_beyond_all_numbers_diverges(cli: Cli, config_file: Path, tmp_path: Path) -> None:

@@ -282,12 +282,12 @@ BROKEN = {
     "splits": [spec_with(splits={"train": 5}), spec_with(splits={"train": 4, "test": 3}), Overlap, AnySplit],
     "tasks": [Twice, ForeignTasks, ShuffledTasks],
     "instruction": [Mute],
-    "closed episode": [StepsWithoutReset, StepsAfterTheEnd, AcceptsAnyTask],
+    "closed episode": [StepsWithoutReset, StepsAfterTheEnd, AcceptsAnyTask, RaisesLate],
     "any action": [Picky, FaultOnJunk],
     "answer": [IntegerReward, NotANumber, DoneIsAWord, Tuples, SilentReset],
     "determinism": [GlobalRandom, Remembers, MoodyExpert],
     "independence": [Shared],
-    "expert": [WeakExpert, ExpertWithoutThought, RaisesLate],
+    "expert": [WeakExpert, ExpertWithoutThought],
 }
 
 
@@ -314,8 +314,17 @@ def test_a_broken_rule_is_named(rule: str, cls: type[Sound]) -> None:
 
 def test_the_detail_says_what_was_found() -> None:
     assert [str(problem) for problem in check_environment(Overlap)] == [
-        "splits: train and test share 1 tasks, such as '4'"
+        "splits: train and test share 1 task, such as '4'"
     ]
+
+
+def test_an_exception_is_told_once_with_its_place_and_how_often() -> None:
+    (problem,) = check_environment(RaisesLate)
+    line = RaisesLate.step.__code__.co_firstlineno + 2
+    assert f"ZeroDivisionError: oops, raised at {__file__}:{line}; so " in problem.detail
+    (junk,) = check_environment(FaultOnJunk)
+    assert junk.rule == "any action"
+    assert "step('') raised instead of answering: empty action, raised at" in junk.detail
 
 
 def test_unknown_names_are_errors_and_not_problems() -> None:

@@ -119,3 +119,10 @@ def test_the_configuration_is_there_to_run_again(tmp_path: Path) -> None:
 def test_the_code_of_the_card_names_the_base(tmp_path: Path) -> None:
     assert 'AutoTokenizer.from_pretrained("someone/model")' in card_of(tmp_path / "hub", model="someone/model")
     assert 'load_base(ModelConfig(name="tiny"))' in card_of(tmp_path / "tiny")
+
+
+def test_a_card_links_the_paper_and_models_only(tmp_path: Path) -> None:
+    card = model_card(origin(made_run(tmp_path / "run")), "adapter")
+    links = re.findall(r"\]\((https?://[^)]*)\)", card)
+    assert links
+    assert all(link.startswith(("https://arxiv.org/", "https://huggingface.co/")) for link in links)

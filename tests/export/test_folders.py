@@ -89,8 +89,10 @@ def test_merged_in_bfloat16_it_is_as_exact_as_base_and_adapter_in_bfloat16(tmp_p
     assert float((logits(merged) - exact).square().mean()) < 1.5 * float((apart - exact).square().mean())
 
 
-def test_a_merged_model_has_no_trace_of_peft_and_its_tokenizer_with_the_template(tmp_path: Path) -> None:
+def test_a_merged_model_has_no_trace_of_peft_its_tokenizer_with_the_template_and_files_for_all(tmp_path: Path) -> None:
     export_merged(origin(made_run(tmp_path / "run")), tmp_path / "out")
+    usual = (tmp_path / "out" / "README.md").stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {usual}
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert not [name for name, _ in model.named_parameters() if "lora" in name or "base_layer" in name]
     tokenizer, ours = AutoTokenizer.from_pretrained(tmp_path / "out"), load_base(ModelConfig(name="tiny")).tokenizer

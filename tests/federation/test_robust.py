@@ -191,7 +191,7 @@ class TestTooFew:
     def test_a_federation_is_refused(self, name: str, fewest: int) -> None:
         strategy = make_strategy(name, {})
         strategy.initial(BEFORE, dict.fromkeys(SITES[:fewest], 2))
-        with pytest.raises(ConfigError, match="guards against 1 hostile sites only among"):
+        with pytest.raises(ConfigError, match="guards against 1 hostile site only among"):
             strategy.initial(BEFORE, dict.fromkeys(SITES[: fewest - 1], 2))
 
     def test_a_round_is_refused(self, name: str, fewest: int) -> None:

@@ -156,3 +156,24 @@ def test_the_sites_are_divided_by_what_they_took_the_last_time() -> None:
     assert [len(share) for share in shares()] == [2, 2]
     runtime._seconds |= {"alpha": 1.0, "beta": 6.0, "gamma": 2.0, "delta": 3.0}
     assert shares() == [["beta"], ["delta", "gamma", "alpha"]]
+
+
+@pytest.mark.long
+def test_a_script_that_starts_workers_without_a_main_guard_is_told_of_it(
+    toy_distribution: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_config(toy_run(workers=2)))
+    script = tmp_path / "script.py"
+    call = f"fedse.run(fedse.load_config(file=Path({str(file)!r})), {str(tmp_path / 'run')!r})"
+    script.write_text(f"from pathlib import Path\nimport fedse\n{call}\n")
+    told = subprocess.run(
+        [sys.executable, script],
+        env=environment(toy_distribution),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    ).stderr
+    assert "a worker process died: it ended with status 1" in told
+    assert 'below a line if __name__ == "__main__":' in told.splitlines()[-1]

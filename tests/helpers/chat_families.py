@@ -5,7 +5,7 @@ Left out is what no chat here has: tools, documents, images.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
@@ -243,6 +243,42 @@ MISTRAL = Family(
     dropped=("[/INST] ", "[/INST]"),
 )
 
+#: As v0.3's is put together: what comes before the last user message is known by that message, and roles are counted.
+MISTRAL_V03 = replace(
+    MISTRAL,
+    template="""
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set rules = messages[0]['content'] -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{%- set asked = turns | selectattr('role', 'equalto', 'user') | list -%}
+{%- set count = namespace(index=0) -%}
+{%- for turn in turns -%}
+    {%- if turn.role in ('user', 'assistant') and turn.tool_calls is undefined -%}
+        {%- if (turn['role'] == 'user') != (count.index % 2 == 0) -%}
+            {{- raise_exception('after the optional system message, roles must alternate') -}}
+        {%- endif -%}
+        {%- set count.index = count.index + 1 -%}
+    {%- endif -%}
+{%- endfor -%}
+{{- bos_token -}}
+{%- for turn in turns -%}
+    {%- if turn['role'] == 'user' -%}
+        {%- if turn == asked[-1] and rules is defined -%}
+            {{- '[INST] ' + rules + '\n\n' + turn['content'] + '[/INST]' -}}
+        {%- else -%}
+            {{- '[INST] ' + turn['content'] + '[/INST]' -}}
+        {%- endif -%}
+    {%- elif turn['role'] == 'assistant' -%}
+        {{- ' ' + turn['content'] | trim + eos_token -}}
+    {%- else -%}
+        {{- raise_exception('only user and assistant roles') -}}
+    {%- endif -%}
+{%- endfor -%}""",
+)
+
 #: The first of the family knows no system message at all.
 MISTRAL_FIRST = Family(
     template="""
@@ -289,6 +325,7 @@ FAMILIES = {
     "phi4-mini": PHI4_MINI,
     "granite3": GRANITE3,
     "mistral": MISTRAL,
+    "mistral-v0.3": MISTRAL_V03,
     "mistral-first": MISTRAL_FIRST,
     "mistral-tekken": MISTRAL_TEKKEN,
 }

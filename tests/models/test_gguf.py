@@ -122,6 +122,8 @@ def test_an_imported_model_is_found_by_its_name_and_by_its_file(made: Made, conv
     catalogue.import_file(made.path, "mine")
     assert load("mine").fingerprint == load(made.path).fingerprint
     assert len(conversions) == 1
+    usual = (conversions[0] / "config.json").stat().st_mode
+    assert {path.stat().st_mode for path in conversions[0].iterdir()} == {usual}
     assert "mine" in [info.name for info in catalogue.installed()]
     with pytest.raises(ModelError, match="unknown model 'min'") as refusal:
         load("min")

@@ -298,7 +298,7 @@ def test_what_went_wrong_in_a_run_is_said(tmp_path: Path) -> None:
     page = Page(rendered(tmp_path / "run"))
     notices = [text for text in page.texts["p"] + page.texts["span"] if "round" in text]
     assert any("made is not complete: 0 of 2 rounds done" in text for text in notices)
-    assert any("1 held-out episodes of round 0 were lost to faults" in text for text in notices)
+    assert any("faults took 1 held-out episode of round 0" in text for text in notices)
 
 
 @pytest.mark.usefixtures("sketched")

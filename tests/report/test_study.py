@@ -160,7 +160,7 @@ def test_a_suite_under_way_says_what_is_missing_and_compares_what_is_there(tmp_p
     assert study.missing == tuple(f"{cell} (missing)" for cell in missing)
     page = Page(render_page(study))
     notices = " ".join(page.texts["span"] + page.texts["p"])
-    assert "3 cells are missing" in notices
+    assert "3 cells missing" in notices
     assert "No process works on it: it has stopped." in notices
     assert "1 of 2" in page.texts["td"]
     [alone] = [standing for standing in study.standings() if standing.group.label == "Alone"]

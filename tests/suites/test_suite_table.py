@@ -156,7 +156,7 @@ def test_tasks_lost_to_faults_are_in_no_rate_and_are_told(root: Path) -> None:
     finish(cell(MADE, "no-history", 0), root, {"maze": [None, *ALL[1:]], "wordle": HALF})
     found = row(table(root), "no-history")
     assert found.standing.rates["maze"] == SuccessRate(19, 19, 1, *wilson_interval(19, 19))
-    assert found.notes == ("maze: 1 tasks lost episodes to faults; the averages leave them out",)
+    assert found.notes == ("maze: 1 task lost episodes to faults; the averages leave them out",)
     assert found.standing.comparison is not None
 
 

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from fedse.cli.console import examples, say, show_table
 from fedse.errors import ConfigError
 from fedse.results.formatting import percent, points
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.evaluation.bootstrap import Contrast
@@ -118,7 +119,7 @@ def _show(sides: Sequence[Sequence[HeldOut]], paired: PairedRuns, comparison: Co
     show_table(("environment", *numbers), rows)
     for name, count in paired.dropped.items():
         if count:
-            say(f"{name}: {count} tasks lost episodes to faults and are left out", style="yellow")
+            say(f"{name}: {counted(count, 'task')} lost episodes to faults; left out", style="yellow")
     if comparison.seeds == 1:
         say("\nOne training seed: the intervals cover the choice of tasks, not the training.", style="yellow")
 

@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from fedse.errors import ConfigError, VersionWarning
+from fedse.errors import ConfigError, FedseWarning
 from fedse.texts import visible
 
 
@@ -148,7 +148,7 @@ def warnings_shown() -> Iterator[None]:
         plain = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, VersionWarning):
+            if issubclass(category, FedseWarning):
                 stderr.print(Text(f"Note: {message}", style="yellow"))
             else:
                 plain(message, category, *place, **more)

@@ -15,6 +15,7 @@ from fedse.cli.options import OPTION_HELP, EnvironmentName, Quiet, parsed_option
 from fedse.cli.progress import shown
 from fedse.errors import EnvironmentFault
 from fedse.progress import Event, Listener, Phase
+from fedse.texts import counted
 
 EXAMPLES = examples(
     "fedse demos maze -n 215 -o maze.json",
@@ -64,7 +65,7 @@ def demos(
         environment.close()
     turns = sum(len(trajectory.turns) for trajectory in written) / len(written)
     tasks = len({trajectory.task for trajectory in written})
-    say(f"{out}: {len(written)} episodes of {tasks} tasks, {turns:.1f} turns on average")
+    say(f"{out}: {counted(len(written), 'episode')} of {counted(tasks, 'task')}, {turns:.1f} turns on average")
 
 
 def _expert(
@@ -84,7 +85,8 @@ def _expert(
             on_mismatch=lambda fault: note(fault.what, style="yellow"),
         )
     if len(found) < count:
-        what = f"the expert of {environment.name} made {len(found)} of {count} demonstrations of split {split!r}"
+        wanted = counted(count, "demonstration")
+        what = f"the expert of {environment.name} made {len(found)} of {wanted} of split {split!r}"
         raise EnvironmentFault(what, f"fedse env check {environment.name} shows what is wrong")
     return found
 
@@ -97,7 +99,9 @@ def _imported(
     with shown(0, quiet=quiet) as listener:
         tell = _reporter(listener, environment.name)
         found = import_demonstrations(source, environment, instruction=instruction, count=count, on_progress=tell)
-    say(f"{source}: {len(found.confirmed)} of {len(found.confirmed) + len(found.refused)} episodes confirmed")
+    say(
+        f"{source}: {len(found.confirmed)} of {counted(len(found.confirmed) + len(found.refused), 'episode')} confirmed"
+    )
     for reason, times in found.reasons.items():
         say(f"  {times} {reason}")
     if not quiet:

@@ -16,7 +16,7 @@ from fedse.cli import episode
 from fedse.cli.console import examples, note, refuse_idle, say, stdout
 from fedse.cli.options import EnvironmentOptions, parsed_options
 from fedse.errors import EnvironmentFault
-from fedse.results.formatting import counted
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.environments.base import ActionRule
@@ -48,7 +48,7 @@ def list_environments() -> None:
         spec = environment.spec
         environment.close()
         stdout.print(Text.assemble((name, "bold"), f"  {spec.summary}"))
-        limits = f"{spec.max_turns} turns, {'with an expert' if environment.has_expert else 'no expert'}"
+        limits = f"{counted(spec.max_turns, 'turn')}, {'with an expert' if environment.has_expert else 'no expert'}"
         for label, fact in {"limits": limits, "tasks": _task_counts(spec), "options": _option_list(spec)}.items():
             stdout.print(Text.assemble((f"  {label:<8} ", "dim"), fact))
 
@@ -77,7 +77,7 @@ def show(name: _Name, option: EnvironmentOptions = None) -> None:
         "what it is": spec.summary,
         "tasks": _task_counts(spec),
         "success": f"reward of the last step above {spec.success_above:g}",
-        "limits": f"{spec.max_turns} turns of at most {spec.max_response_tokens} tokens",
+        "limits": f"{counted(spec.max_turns, 'turn')} of at most {counted(spec.max_response_tokens, 'token')}",
         "options": _option_list(spec),
         "expert": "yes" if environment.has_expert else "no",
     }
@@ -119,7 +119,8 @@ def replay(
     for file in files:
         report = replay_file(file, read)
         count = len(report.differences)
-        line = f"{file}: {report.env}, {report.episodes} episodes, {report.steps} steps, {counted(count, 'difference')}"
+        seen = f"{counted(report.episodes, 'episode')}, {counted(report.steps, 'step')}"
+        line = f"{file}: {report.env}, {seen}, {counted(count, 'difference')}"
         say(line, style="red" if count else "green")
         for difference in report.differences[:_SHOWN]:
             say(f"  {difference}")

@@ -6,7 +6,7 @@ from rich.text import Text
 
 import fedse
 from fedse.cli.console import stdout
-from fedse.results.formatting import counted
+from fedse.texts import counted
 
 _VERDICTS = {True: ("success", "bold green"), False: ("failure", "bold red"), None: ("error", "bold yellow")}
 _STOPS = {  # by the value of fedse.types.StopReason

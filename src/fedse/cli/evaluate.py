@@ -18,6 +18,7 @@ from fedse.cli.subject import find
 from fedse.names import unknown_name
 from fedse.progress import Event, Phase
 from fedse.sites.watching import SiteProgress
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.config import ClientConfig
@@ -91,7 +92,7 @@ def evaluate(
         from fedse.experience.trajectory_files import write_trajectories
 
         write_trajectories(episodes_to, played)
-        say(f"{len(played)} episodes are in {episodes_to}")
+        say(f"{counted(len(played), 'episode')} written to {episodes_to}")
 
 
 def _sites(config: fedse.RunConfig, wanted: list[str] | None) -> dict[str, ClientConfig]:

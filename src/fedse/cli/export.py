@@ -10,7 +10,7 @@ from typer import Argument, Option
 from fedse.cli import model as models
 from fedse.cli import subject
 from fedse.cli.console import examples, refuse_idle, say
-from fedse.cli.options import Client, RoundNumber
+from fedse.cli.options import Client, LogTo, RoundNumber
 from fedse.errors import ConfigError, RunError
 from fedse.storage import read_json
 
@@ -23,7 +23,7 @@ EXAMPLES = examples(
     "fedse export runs/nano-fed-se-plus-seed0 --rank 16 -o small-adapter",
     "fedse export runs/local-seed0 --client maze --round 3 -o maze-adapter",
     "fedse export runs/quickstart-seed0 runs/quickstart-seed1 --metrics metrics.parquet",
-    "fedse export runs/quickstart-seed0 --tensorboard logs",
+    "fedse export runs/quickstart-seed0 runs/quickstart-seed1 --log-to tensorboard:logs",
 )
 
 _KINDS = (".csv", ".parquet")
@@ -49,17 +49,15 @@ def export(
     metrics: Annotated[
         list[Path] | None, Option(help="Write all metrics to FILE.csv or FILE.parquet; can be repeated.")
     ] = None,
-    tensorboard: Annotated[
-        Path | None, Option(help="Write the metrics here for TensorBoard, a folder for each run.")
-    ] = None,
+    log_to: LogTo = None,
 ) -> None:
     """Export an adapter for peft or a model for transformers with a model card, or metrics for other tools."""
     from fedse.export import write_parquet
     from fedse.results.measures import write_csv
     from fedse.results.reading import read_runs
 
-    if out is None and not metrics and tensorboard is None:
-        raise ConfigError("there is nothing to export", "say what: --out DIR, --metrics FILE or --tensorboard DIR")
+    if out is None and not metrics and not log_to:
+        raise ConfigError("there is nothing to export", "say what: --out DIR, --metrics FILE or --log-to NAME")
     if out is not None and len(folders) != 1:
         raise ConfigError("--out takes the adapter of one run", "name one run, or leave --out away")
     if out is None:
@@ -76,8 +74,8 @@ def export(
     for path in metrics or []:
         (write_parquet if path.suffix == ".parquet" else write_csv)(path, runs)
         say(f"The metrics are in {path}")
-    if tensorboard is not None:
-        _export_events(tensorboard, runs)
+    for target in log_to or []:
+        _log(target, runs)
 
 
 def _export_model(
@@ -114,13 +112,13 @@ def _export_model(
     say(f"The adapter is in {out}; peft loads it on {called}. Its card is README.md")
 
 
-def _export_events(folder: Path, runs: list[Run]) -> None:
-    from fedse.export import export_events
+def _log(target: str, runs: list[Run]) -> None:
+    from fedse.export import make_log
 
     names = [run.folder.resolve().name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if target.startswith("tensorboard:") and (twice := sorted({name for name in names if names.count(name) > 1})):
         raise ConfigError(f"several runs have a folder called {', '.join(twice)}", "export them into different folders")
-    for name, run in zip(names, runs, strict=True):
-        export_events(folder / name, run)
-    say(f"Event files are in {folder}; look at them with: tensorboard --logdir {folder}")
+    for run in runs:
+        with make_log(target, run.folder) as log:
+            log.update(run)
+        say(f"{run.folder} is logged; look at it with: {log.look}")

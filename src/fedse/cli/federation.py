@@ -14,6 +14,7 @@ from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
 from fedse.cli.results import show_result
 from fedse.errors import ConfigError
 from fedse.results.formatting import size
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from fedse.deployment.folders import Entry
@@ -74,7 +75,7 @@ def init(
     show_table(("side", "what", "folder"), ([*map(str, row)] for row in rows), texts=["what", "folder"])
     say("\nMove each site's folder to its machine by a way that nobody else can read, and delete it here. Then:")
     first = next(iter(run.sites))
-    steps = [(f"fedse server start --config {made.server}/server.yaml", "at the server")]
+    steps = [(command("fedse server start --config", made.server / "server.yaml"), "at the server")]
     if sites_make_keys:
         steps = [
             (f"fedse federation key --config site-{first}/site.yaml", f"at site {first}; the others likewise"),
@@ -169,7 +170,7 @@ def rotate(
         if key is not None:
             raise ConfigError("--key has no effect without a site", "name the site")
         hosts = federation.rotate_server(server or (), days=days)
-        say(f"The server has another certificate, for {', '.join(hosts)}; it is good for {days} days.")
+        say(f"The server has another certificate, for {', '.join(hosts)}; it is good for {counted(days, 'day')}.")
         say("Move it and its key to the server, and start the server anew. Sites notice nothing.")
         return
     if server:
@@ -212,9 +213,9 @@ def _registered(name: str, public: bytes) -> None:
 
 
 def _next(steps: Sequence[tuple[str, str]]) -> None:
-    width = max(len(command) for command, _ in steps)
-    for command, where in steps:
-        say(f"  {command:<{width}}  {where}")
+    width = max(len(words) for words, _ in steps)
+    for words, where in steps:
+        say(f"  {words:<{width}}  {where}")
 
 
 @app.command(
@@ -236,7 +237,8 @@ def demo(
 
     run = fedse.load_config("nano", None, [f"rounds={rounds}", *_SMALL])
     if not quiet:
-        note(f"server and {len(run.sites)} sites as processes of their own: {rounds} rounds on {run.model.name}")
+        sides = f"server and {counted(len(run.sites), 'site')}"
+        note(f"{sides} as processes of their own: {counted(rounds, 'round')} on {run.model.name}")
 
     def line(side: str, text: str) -> None:
         if not quiet:
@@ -254,7 +256,7 @@ def demo(
     show_table(headings, rows, title="\nWhat each side has in the end", texts=["has"])
     say(f"\nEach site had {'a network of its own' if shown.networks else 'the network of this machine'}.")
     if keep is not None:
-        say(f"Look at the server's side with: fedse report {keep}/server/run")
+        say(f"Look at the server's side with: {command('fedse report', keep / 'server/run')}")
 
 
 #: So that the demonstration takes minutes; the preset itself learns more.

@@ -16,6 +16,7 @@ from fedse.models.gguf_file import is_gguf
 from fedse.names import unknown_name
 from fedse.results.formatting import size
 from fedse.storage import read_json
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -106,7 +107,7 @@ def import_model(
         "chat": f"a turn ends with {tokenizer.convert_ids_to_tokens(end)} ({end}), a text with {checked['end']}",
     }
     _show(facts)
-    say(f"\nUse it: fedse run --preset quickstart --set model.name={folder.name}")
+    say(f"\nUse it: {command('fedse run --preset quickstart --set', f'model.name={folder.name}')}")
 
 
 @app.command("ls", epilog=examples("fedse model ls"))

@@ -22,6 +22,13 @@ RoundNumber = Annotated[int | None, Option("--round", min=0, help="Round of the 
 Client = Annotated[str | None, Option(help="Whose adapter to take, of a run whose sites are isolated.")]
 EnvironmentName = Annotated[str, Argument(metavar="ENV", help="A name from `fedse env ls`.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Show the result only.")]
+LogTo = Annotated[
+    list[str] | None,
+    Option(
+        metavar="NAME[:PLACE]",
+        help="Also write the metrics to tensorboard, mlflow or wandb, as tensorboard:logs; repeat.",
+    ),
+]
 OPTION_HELP = "Option of the environment; repeat."
 EnvironmentOptions = Annotated[list[str] | None, Option("--option", "-o", metavar="KEY=VALUE", help=OPTION_HELP)]
 

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from fedse.cli.console import examples, note, say
 from fedse.errors import ConfigError
 from fedse.results.formatting import size
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.report import Study
@@ -77,5 +78,6 @@ def _show_progress(study: Study, page: Path) -> None:
         return
     rounds = sum(run.rounds_done for run in study.runs)
     state = "at work" if any(run.is_at_work for run in study.runs) else "no process works on it, it has stopped"
-    text = f"{len(study.runs)} runs, {rounds} rounds done, {len(study.missing)} missing; {state}: {page}"
+    done = f"{counted(len(study.runs), 'run')}, {counted(rounds, 'round')} done"
+    text = f"{done}, {len(study.missing)} missing; {state}: {page}"
     note(f"{text}; Ctrl-C ends the watching, not the work")

@@ -13,6 +13,7 @@ import fedse
 from fedse.cli.console import examples, say, show_table
 from fedse.errors import FedseError, RunError
 from fedse.results.formatting import NONE, percent, rate_with_interval, sparkline
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.config import EvaluationConfig
@@ -36,7 +37,7 @@ def show_result(records: Sequence[RoundRecord], settings: EvaluationConfig) -> N
     show_rates(
         dict(zip(("before", "after"), (record.evaluation for record in shown), strict=False)),
         title=f"Success on held-out tasks, {rounds}, with 95 % intervals",
-        counted="tasks" if settings.episodes_per_task == 1 else "episodes",
+        unit="tasks" if settings.episodes_per_task == 1 else "episodes",
         course=[record.evaluation for record in evaluated],
     )
     show_samples(settings)
@@ -49,7 +50,7 @@ def show_rates(
     columns: Mapping[str, Mapping[str, fedse.SuccessRate]],
     *,
     title: str,
-    counted: str = "episodes",
+    unit: str = "episodes",
     course: Sequence[Mapping[str, fedse.SuccessRate]] = (),
 ) -> None:
     """Print success rates in every environment, their means, and how many episodes were lost to faults.
@@ -57,7 +58,7 @@ def show_rates(
     Args:
         columns: heading → environment → success rate; episodes and faults are those of the last column.
         title: of the table.
-        counted: what the number of episodes is called.
+        unit: what the number of episodes is called.
         course: the rates round by round, shown as a curve if there are any.  An environment may lack in some of them.
     """
     from fedse.evaluation.rates import MEANS, rate_of
@@ -78,11 +79,11 @@ def show_rates(
                 for some in (columns.values(), course)
             )
             rows.append([label, *map(percent, means), "", sparkline(past)])
-    headings = ["environment", *columns, counted, *([_BY_ROUND] if course else [])]
+    headings = ["environment", *columns, unit, *([_BY_ROUND] if course else [])]
     show_table(headings, [row[: len(headings)] for row in rows], title=title, texts=[_BY_ROUND])
     for name, rate in last.items():
         if rate.errors:
-            say(f"{name}: {rate.errors} episodes were lost to faults and are in no rate", style="yellow")
+            say(f"{name}: {counted(rate.errors, 'episode')} lost to faults, and in no rate", style="yellow")
 
 
 def show_samples(settings: EvaluationConfig) -> None:
@@ -113,7 +114,10 @@ def _warn_of_lost_updates(records: Sequence[RoundRecord]) -> None:
                 cause = metrics.get("train", {}).get("diverged", "")
                 lost.setdefault(client, []).append(f"in round {record.round}: {outcome}{cause and f': {cause}'}")
     for client, losses in lost.items():
-        say(f"{client}: {len(losses)} of {len(records) - 1} updates came to nothing; {losses[0]}", style="yellow")
+        say(
+            f"{client}: {len(losses)} of {counted(len(records) - 1, 'update')} came to nothing; {losses[0]}",
+            style="yellow",
+        )
 
 
 def ls(

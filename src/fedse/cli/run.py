@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +11,13 @@ from typer import Option
 import fedse
 from fedse.cli import model as models
 from fedse.cli.console import examples, made_table, note, say, stderr, stdout
-from fedse.cli.options import ConfigFile, MethodName, Overrides, Preset, Quiet
+from fedse.cli.options import ConfigFile, LogTo, MethodName, Overrides, Preset, Quiet
 from fedse.cli.plan import show_plan
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
 from fedse.errors import ModelError
 from fedse.processes import keep_freed_memory
-from fedse.progress import Event, Listener
-from fedse.results.formatting import counted
+from fedse.texts import command, counted
 
 EXAMPLES = examples(
     "fedse run --preset quickstart",
@@ -43,9 +41,7 @@ def run(
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print the resolved configuration, check sites and memory, and stop.")
     ] = False,
-    tensorboard: Annotated[
-        Path | None, Option(help="Also write the metrics here for TensorBoard, while the run goes on.")
-    ] = None,
+    log_to: LogTo = None,
     runtime: Annotated[
         str, Option(help="'local', or 'flower': Flower's simulation moves the messages; the results are the same.")
     ] = "local",
@@ -69,9 +65,9 @@ def run(
     # The same place for the same name and seed, so that the run can be resumed.
     folder = out or Path("runs") / f"{resolved.name}-seed{resolved.seed}"
     try:
-        _execute(resolved, folder, resume=resume, runtime=runtime, tensorboard=tensorboard, quiet=quiet)
+        _execute(resolved, folder, resume=resume, runtime=runtime, log_to=log_to or [], quiet=quiet)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: fedse run --resume --out {folder}") from None
+        raise KeyboardInterrupt(f"Go on with: {command('fedse run --resume --out', folder)}") from None
 
 
 def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
@@ -104,7 +100,7 @@ def _check(config: fedse.RunConfig, *, quiet: bool) -> None:
 
 
 def _execute(
-    config: fedse.RunConfig, folder: Path, *, resume: bool, runtime: str, tensorboard: Path | None, quiet: bool
+    config: fedse.RunConfig, folder: Path, *, resume: bool, runtime: str, log_to: list[str], quiet: bool
 ) -> None:
     keep_freed_memory()
     models.ensure(config.model)
@@ -112,45 +108,29 @@ def _execute(
         sites = ", ".join(client.name for client in config.clients)
         note(f"{folder}: {counted(config.rounds, 'round')} on {config.model.name}; sites: {sites}")
     with nullcontext() if quiet else stderr.status("loading libraries"):
+        from fedse.export import logged, make_log
         from fedse.federation.run import run as run_federation
-    with shown(config.rounds, quiet=quiet) as listener, _logged(tensorboard, folder, listener) as told:
+    logs = [make_log(target, folder) for target in log_to]
+    with shown(config.rounds, quiet=quiet) as listener, logged(logs, listener) as told:
         result = run_federation(config, folder, resume=resume, listener=told, runtime=runtime)
     show_result(result.records, config.evaluation)
     places = list(dict.fromkeys(result.adapters.values()))
     where = places[0] if len(places) == 1 else f"{places[0].parent}, one for each site"
     say(f"\nThe run is in {folder}; its adapter, which peft loads, in {where}")
     say("What next:")
-    for command, purpose in _next(config, folder).items():
-        say(f"  {command:<52} {purpose}")
-
-
-@contextmanager
-def _logged(logs: Path | None, folder: Path, listener: Listener) -> Iterator[Listener]:
-    """The listener, and beside it the event log of a run if one is asked for."""
-    if logs is None:
-        yield listener
-        return
-    from fedse.export import EventLog
-    from fedse.results.reading import read_run
-
-    with EventLog(logs / folder.resolve().name) as log:
-
-        def told(event: Event) -> None:
-            listener(event)
-            log.follow(folder, event)
-
-        yield told
-        log.update(read_run(folder))
+    look = {log.look: f"the metrics in {log.title}" for log in logs}
+    for words, purpose in (_next(config, folder) | look).items():
+        say(f"  {words:<52} {purpose}")
 
 
 def _next(config: fedse.RunConfig, folder: Path) -> dict[str, str]:
     """Commands that make something of a finished run, and what for."""
     from fedse.results.method import has_own_adapters
 
-    site = f" --client {config.clients[0].name}" if has_own_adapters(config) else ""
-    view = f"fedse view {folder}"
+    site = ("--client", config.clients[0].name) if has_own_adapters(config) else ()
+    view = command("fedse view", folder)
     learnt = {view: "read the episodes of the last round", f"{view} --round 0 --mask": "see which tokens carry loss"}
     return (learnt if config.rounds else {f"{view} --evaluation": "read the held-out episodes"}) | {
-        f"fedse report {folder}": "all of it on one page, to open in a browser",
-        f"fedse eval {folder}{site} --tasks 200": "measure on more tasks",
+        command("fedse report", folder): "all of it on one page, to open in a browser",
+        command("fedse eval", folder, *site, "--tasks", 200): "measure on more tasks",
     }

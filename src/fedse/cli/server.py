@@ -16,7 +16,8 @@ from fedse.cli.console import examples, log, made_table, note, print_table, say,
 from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.cli.results import show_result
-from fedse.results.formatting import counted, duration, percent, sparkline
+from fedse.results.formatting import duration, percent, sparkline
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,9 +49,9 @@ def start(config: _File = _DEFAULT, quiet: Quiet = False) -> None:
         with shown(file.run.rounds, quiet=quiet) as listener:
             records = serve_federation(file, listener=listener, told=log)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"Go on with: fedse server start --config {config}") from None
+        raise KeyboardInterrupt(f"Go on with: {command('fedse server start --config', config)}") from None
     show_result(records, file.run.evaluation)
-    say(f"\nThe run is in {file.folder}; look at it with: fedse report {file.folder}")
+    say(f"\nThe run is in {file.folder}; look at it with: {command('fedse report', file.folder)}")
 
 
 @app.command(

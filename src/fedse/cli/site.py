@@ -13,6 +13,7 @@ from fedse.cli.options import Quiet
 from fedse.cli.progress import shown
 from fedse.errors import RunError
 from fedse.results.formatting import duration, size
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from fedse.deployment.files import SiteFile
@@ -39,7 +40,7 @@ def start(config: _File = _DEFAULT, quiet: Quiet = False) -> None:
     note(f"site {file.site}: data in {file.folder}; server {file.server}")
     with shown(0, quiet=quiet) as listener:
         serve_site(file, listener=listener, told=log)
-    note(f"site {file.site} has stopped. Go on with: fedse site start --config {config}")
+    note(f"site {file.site} has stopped. Go on with: {command('fedse site start --config', config)}")
 
 
 @app.command(epilog=examples("fedse site status", "fedse site status --config site-maze/site.yaml"))

@@ -10,6 +10,7 @@ import fedse
 from fedse.errors import ConfigError, RunError
 from fedse.names import unknown_name
 from fedse.storage import read_json
+from fedse.texts import command
 
 if TYPE_CHECKING:
     from fedse.results.reading import Run
@@ -79,7 +80,9 @@ def of_run(run: Run, number: int | None = None, client: str | None = None, envir
     site = _site(run, client, environment)
     rounds = run.adapter_rounds(site)
     if not rounds:
-        raise RunError(f"{run.folder} has no adapter yet", f"fedse run --resume --out {run.folder} makes one")
+        raise RunError(
+            f"{run.folder} has no adapter yet", f"{command('fedse run --resume --out', run.folder)} makes one"
+        )
     chosen = rounds[-1] if number is None else number
     if chosen not in rounds:
         raise RunError(f"{run.folder} has no round {chosen}", f"it has the rounds {rounds[0]} to {rounds[-1]}")

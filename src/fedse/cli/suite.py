@@ -16,7 +16,8 @@ from fedse.cli import model as models
 from fedse.cli import suite_live
 from fedse.cli.console import examples, note, say, show_table, stderr, stdout
 from fedse.errors import ConfigError, ModelError
-from fedse.results.formatting import NONE, counted, duration
+from fedse.results.formatting import NONE, duration
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from fedse.suites import Suite, SuiteResults
@@ -80,7 +81,7 @@ def run(
     from fedse.suites import SuiteLayout
 
     suite, folder = _subject(name, out, resume=resume)
-    again = f"fedse suite run --resume --out {folder}"
+    again = command("fedse suite run --resume --out", folder)
     if dry_run:
         _show_plan(suite, folder, reuse or [])
         return
@@ -199,7 +200,7 @@ def _memory(config: fedse.RunConfig) -> str:
 def _shape(suite: Suite) -> str:
     parts = {"method": suite.all_methods, "model": suite.models, "seed": suite.seeds}
     words = [counted(len(of_kind), kind) for kind, of_kind in parts.items()]
-    return f"{' × '.join(words)}, {_count_runs(suite)} runs"
+    return f"{' × '.join(words)}, {counted(_count_runs(suite), 'run')}"
 
 
 def _count_runs(suite: Suite) -> int:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fedse.cli.console import made_table, stderr
 from fedse.results.formatting import duration, percent
+from fedse.texts import counted
 
 if TYPE_CHECKING:
     from fedse.settings import Method
@@ -108,4 +109,4 @@ def _summary(progress: SuiteProgress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     left = progress.remaining()
     rest = "" if math.isnan(left) else f", about {duration(left)} left"
-    return f"{progress.done} of {progress.total} runs done{failed}, {duration(progress.seconds)} used{rest}"
+    return f"{progress.done} of {counted(progress.total, 'run')} done{failed}, {duration(progress.seconds)} used{rest}"

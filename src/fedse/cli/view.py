@@ -15,6 +15,7 @@ from fedse.cli import model as models
 from fedse.cli.console import examples, refuse_idle, say, stdout
 from fedse.errors import ConfigError, ModelError, RunError
 from fedse.names import unknown_name
+from fedse.texts import command, counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def view(
     errors = sum(trajectory.success is None for trajectory in read)
     lost = f", {errors} lost to faults" if errors else ""
     matching = f"{min(limit, len(chosen))} of {len(chosen)} matching shown"
-    say(f"{len(read)} episodes, {successes} successes{lost}; {matching}")
+    say(f"{counted(len(read), 'episode')}, {counted(successes, 'success')}{lost}; {matching}")
 
 
 def _read(path: Path, client: str | None, number: int | None, *, evaluation: bool) -> list[fedse.Trajectory]:
@@ -101,7 +102,7 @@ def _of_run(run: Run, client: str | None, number: int | None, kind: Episodes) ->
     if kind == "explored":
         run.check_whole()
     of_round = "" if number is None else f" of round {number}"
-    mend = f"fedse run --resume --out {run.folder} goes on with it"
+    mend = f"{command('fedse run --resume --out', run.folder)} goes on with it"
     raise RunError(f"{run.folder} has no {kind} episodes{of_round} yet", mend)
 
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_args
 
 from fedse.environments.base import ActionRule, Environment, EnvironmentSpec, PromptStyle, StepResult
 from fedse.environments.registry import make
 from fedse.environments.sampling import spread
 from fedse.errors import EnvironmentFault, FedseError, UnknownNameError, boundary
+from fedse.texts import counted
 from fedse.types import Task
 
 Factory = Callable[[], Environment]
@@ -44,6 +47,8 @@ class Problem:
 
     rule: str
     detail: str
+    #: Where the exception that shows it was raised, as file:line; empty if there was none.
+    raised: str = ""
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.detail}"
@@ -68,7 +73,7 @@ def check_environment(environment: str | Factory, *, samples: int = 6) -> list[P
     problems = [*_guarded("spec", _check_spec, factory), *_guarded("tasks", _check_tasks, factory)]
     if problems:
         # Episodes can only be judged against a sound spec and task list.
-        return problems
+        return _once(problems)
     # At even distances through both splits.
     tasks = [task for split in ("train", "test") for task in spread(factory().tasks(split), samples)]
     problems += _guarded("instruction", _check_instruction, factory)
@@ -78,7 +83,23 @@ def check_environment(environment: str | Factory, *, samples: int = 6) -> list[P
         problems += _guarded("expert", _check_expert, factory, task)
         problems += _guarded("determinism", _check_determinism, factory, task)
     problems += _guarded("independence", _check_independence, factory, tasks)
-    return problems
+    return _once(problems)
+
+
+def _once(problems: Sequence[Problem]) -> list[Problem]:
+    """Each exception once, as it was seen first, with where it was raised and how often."""
+    counts = Counter(problem.raised for problem in problems)
+    told: set[str] = set()
+    found: list[Problem] = []
+    for problem in problems:
+        if problem.raised in told:
+            continue
+        if problem.raised:
+            told.add(problem.raised)
+            often = f"; so {count} times" if (count := counts[problem.raised]) > 1 else ""
+            problem = replace(problem, detail=f"{problem.detail}, raised at {problem.raised}{often}")
+        found.append(problem)
+    return found
 
 
 def _guarded(rule: str, check: Callable[..., Iterator[Problem]], *arguments: Any) -> list[Problem]:
@@ -89,8 +110,14 @@ def _guarded(rule: str, check: Callable[..., Iterator[Problem]], *arguments: Any
             for problem in check(*arguments):
                 found.append(problem)  # one by one, to keep what was found before an exception
     except FedseError as error:
-        found.append(Problem(rule, error.what))
+        found.append(Problem(rule, error.what, _origin(error)))
     return found
+
+
+def _origin(error: FedseError) -> str:
+    cause = error.__cause__ or error
+    place = traceback.extract_tb(cause.__traceback__)[-1]
+    return f"{place.filename}:{place.lineno}"
 
 
 def _check_spec(factory: Factory) -> Iterator[Problem]:
@@ -134,14 +161,16 @@ def _check_tasks(factory: Factory) -> Iterator[Problem]:
             continue
         ids[split] = {task.id for task in tasks}
         if len(tasks) != count or not tasks:
-            yield Problem("splits", f"split {split!r} has {len(tasks)} tasks, spec.splits says {count} (at least 1)")
+            yield Problem(
+                "splits", f"split {split!r} has {counted(len(tasks), 'task')}, spec.splits says {count} (at least 1)"
+            )
         if len(ids[split]) != len(tasks):
             yield Problem("tasks", f"split {split!r} holds a task twice")
         if list(factory().tasks(split)) != tasks:
             yield Problem("tasks", f"two instances disagree about the tasks of split {split!r} or their order")
     shared = ids.get("train", set()) & ids.get("test", set())
     if shared:
-        yield Problem("splits", f"train and test share {len(shared)} tasks, such as {min(shared)!r}")
+        yield Problem("splits", f"train and test share {counted(len(shared), 'task')}, such as {min(shared)!r}")
     try:
         environment.tasks("no such split")
     except UnknownNameError:
@@ -189,7 +218,8 @@ def _check_junk(factory: Factory, task: Task) -> Iterator[Problem]:
             with boundary(EnvironmentFault, "an exception"):
                 answer = environment.step(action)
         except FedseError as error:
-            yield Problem("any action", f"step({_short(repr(action))}) raised instead of answering: {error.what}")
+            what = f"step({_short(repr(action))}) raised instead of answering: {error.what}"
+            yield Problem("any action", what, _origin(error))
             continue
         yield from _check_answer(f"step({_short(repr(action))}) in {task}", answer)
     script = [JUNK[turn % len(JUNK)] for turn in range(spec.max_turns)]
@@ -251,8 +281,8 @@ def _check_expert(factory: Factory, task: Task) -> Iterator[Problem]:
     if not final.reward > spec.success_above:
         yield Problem(
             "expert",
-            f"the expert does not solve {task} in {spec.max_turns} turns: after {len(actions)} the reward is "
-            f"{final.reward}, which is not above {spec.success_above}",
+            f"the expert does not solve {task} in {counted(spec.max_turns, 'turn')}: after {len(actions)} the reward "
+            f"is {final.reward}, which is not above {spec.success_above}",
         )
 
 

@@ -11,7 +11,7 @@ from fedse.evaluation.rates import MEANS
 from fedse.export.origin import Origin, found_base, hub_id
 from fedse.progress import Phase
 from fedse.results.exchange import UP, traffic
-from fedse.results.formatting import counted, markdown_table, percent, rate_with_interval
+from fedse.results.formatting import markdown_table, percent, rate_with_interval
 from fedse.results.method import has_own_adapters, scalar_names, starting_round
 from fedse.results.words import (
     environment_in_words,
@@ -21,6 +21,7 @@ from fedse.results.words import (
     versions_in_words,
 )
 from fedse.settings import dump_config
+from fedse.texts import counted
 
 CARD_NAME = "README.md"
 Kind = Literal["adapter", "merged"]
@@ -41,6 +42,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")""",
 
 from fedse.config import ModelConfig
 from fedse.models.base import load_base
+from fedse.texts import counted
 
 base = load_base(ModelConfig(name="{name}"))
 model = PeftModel.from_pretrained(base.model, "this-folder")
@@ -75,7 +77,7 @@ def _header(origin: Origin, kind: Kind) -> str:
         EvalResult(
             task_type="text-generation",
             dataset_type=f"fedse/{label}",
-            dataset_name=f"{label}, {rate.episodes} held-out episodes",
+            dataset_name=f"{label}, {counted(rate.episodes, 'held-out episode')}",
             dataset_split=splits[origin.run.evaluators[label]],
             metric_type="success_rate",
             metric_name="success rate",
@@ -107,7 +109,7 @@ def _title(origin: Origin, kind: Kind) -> str:
     environments = ", ".join(dict.fromkeys(site.environment for site in _sites(origin)))
     return (
         f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
-        f"thought and an action in each turn, and was made by [fedse](https://pypi.org/project/fedse/) at {who}."
+        f"thought and an action in each turn, and was made by fedse at {who}."
     )
 
 
@@ -198,7 +200,7 @@ def _results(origin: Origin) -> str:
         text += "\n\nThe same adapter in the environments of the other sites:\n\n"
         text += _table(["environment", "episodes", f"after round {origin.round}"], others)
     lost = sum(rate.errors for rate in origin.after.values())
-    return text + (f"\n\n{lost} episodes were lost to faults and are in no rate." if lost else "")
+    return text + (f"\n\nFaults took {counted(lost, 'episode')}, which no rate counts." if lost else "")
 
 
 def _left_the_sites(origin: Origin) -> str:

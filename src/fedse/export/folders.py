@@ -14,7 +14,7 @@ from fedse.config import ModelConfig
 from fedse.errors import ModelError, StorageError, boundary
 from fedse.export.card import CARD_NAME, model_card
 from fedse.export.origin import Origin, loadable_base
-from fedse.storage import atomic_directory, read_json, storage_errors, write_json
+from fedse.storage import atomic_directory, read_json, share, storage_errors, write_json
 
 SCHEMA_VERSION = 1
 #: Says what an exported folder was made from, and what was written into it: a folder that holds nothing else may be
@@ -70,6 +70,7 @@ def export_merged(origin: Origin, folder: Path) -> None:
         with boundary(ModelError, f"cannot save {config.model.name!r} merged"), lora.merged():
             base.model.save_pretrained(scratch)
             base.tokenizer.save_pretrained(scratch)
+        share(scratch)
 
 
 def _dtype(model: ModelConfig) -> Literal["float32", "bfloat16"]:

@@ -45,6 +45,7 @@ from fedse.runs.records import append_record, read_records
 from fedse.runs.rounds import Told, load_state, load_told, save_round
 from fedse.seeding import python_random
 from fedse.storage import atomic_write, scratch_directory
+from fedse.texts import counted
 from fedse.types import RoundRecord, SuccessRate
 
 OK = "ok"
@@ -180,7 +181,7 @@ class Server:
                 _required(missing)
             if len(self._members) >= self._quorum:
                 return
-            self._say(f"waiting for {self._quorum - len(self._members)} more sites to join")
+            self._say(f"waiting for {counted(self._quorum - len(self._members), 'more site')} to join")
 
     def _admit(self, sites: Iterable[str], *, strict: bool = True) -> list[_Gathered]:
         """Let sites in: learn which tasks they have, and have all check that they can learn beside each other.
@@ -342,14 +343,16 @@ class Server:
             if more != waited_for:
                 waited_for = more
                 listed = ", ".join(more)
-                self._say(f"round {number} waits for {self._quorum - updates} more updates; not there: {listed}")
+                self._say(
+                    f"round {number} waits for {counted(self._quorum - updates, 'more update')}; not there: {listed}"
+                )
             time.sleep(_POLL_SECONDS)
         outcomes = self._outcomes(number, found.values())
         listed = "; ".join(f"{site} {outcome}" for site, outcome in outcomes.items())
         raise UpdateRejectedError(
             f"round {number} has no update that can be used: {listed}"
             if not updates
-            else f"round {number} has {updates} updates of the {self._quorum} that exchange.quorum wants: {listed}",
+            else f"round {number} has {counted(updates, 'update')}, exchange.quorum wants {self._quorum}: {listed}",
             "begin a new run with a lower training.learning_rate or method.options.server_lr"
             if DIVERGED in outcomes.values()
             else "mend the sites, then resume the run",

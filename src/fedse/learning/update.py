@@ -24,6 +24,7 @@ from fedse.models.attention_switch import attention_implementation
 from fedse.models.fused_lora import fused_lora
 from fedse.models.lora import LoraModel
 from fedse.seeding import derive_seed
+from fedse.texts import counted
 
 _BETAS = (0.9, 0.999)
 _DIVERGED = "begin a new run with a lower training.learning_rate, or in float32 (model.dtype=float32)"
@@ -131,7 +132,7 @@ def local_update(
     learnable = [example for example in examples if example.losses()]
     if not learnable:
         raise TrainingError(
-            f"there is nothing to learn from: none of {len(examples)} examples has a token that carries loss",
+            f"there is nothing to learn from: no token of {counted(len(examples), 'example')} carries loss",
             "give the client demonstrations, or explore until an episode succeeds",
         )
     if lora.is_merged:

@@ -31,7 +31,7 @@ from fedse.errors import ModelError, boundary
 from fedse.models import gguf_tokenizer
 from fedse.models.catalogue import NOTE_NAME
 from fedse.models.gguf_file import GgufFile
-from fedse.storage import atomic_directory, write_json
+from fedse.storage import atomic_directory, share, write_json
 
 _FOLDER = "name the model's folder in Hugging Face layout instead of the GGUF file"
 #: One factor for each frequency of the positions, as Llama 3.1 and later have.
@@ -72,6 +72,7 @@ def convert(
         config.dtype = torch.bfloat16
         config.save_pretrained(scratch)
         save_file(weights, scratch / "model.safetensors", metadata={"format": "pt"})
+        share(scratch)
         stored = {"architecture": file.architecture, "weights": sorted(file.types), "tokenizer": asdict(found)}
         write_json(scratch / NOTE_NAME, note | stored)
 

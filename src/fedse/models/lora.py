@@ -243,10 +243,11 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
             f"{type(model).__name__} has no torch.nn.Linear layer to adapt besides its output embedding",
             "take a base model of another family: docs/models.md lists what works",
         )
-    mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules, or take 'all-linear'"
+    mend = "name torch.nn.Linear layers, not the output embedding, in lora.target_modules"
+    mend += "" if wanted == "all-linear" else ", or take 'all-linear'"
     if wanted == "all-linear":
         names = {path.rpartition(".")[2] for path in plain}
-        names -= {path.rpartition(".")[2] for path in modules.keys() - plain} | _experts(model, names)
+        names -= {path.rpartition(".")[2] for path in modules.keys() - plain} | _experts(model, names, mend)
     else:
         names = {wanted} if isinstance(wanted, str) else set(wanted)
     for name in sorted(names):
@@ -259,16 +260,16 @@ def _target_modules(model: PreTrainedModel, wanted: str | Sequence[str]) -> tupl
                 found = f"{unfit[0]} is {'the output embedding' if odd is head else f'a {type(odd).__name__}'}"
             raise AdapterError(f"target module {name!r} cannot be adapted: {found}", mend)
     if not names:
-        raise AdapterError("lora.target_modules names no layer", "name linear layers, or take 'all-linear'")
-    if experts := _experts(model, names):
+        raise AdapterError("lora.target_modules leaves no layer to adapt", mend)
+    if experts := _experts(model, names, mend):
         what = f"lora.target_modules names {', '.join(sorted(experts))}, by which peft means the weights of all experts"
         raise AdapterError(what, "leave them out, or take 'all-linear'")
     return tuple(sorted(names))
 
 
-def _experts(model: PreTrainedModel, names: Set[str]) -> Set[str]:
+def _experts(model: PreTrainedModel, names: Set[str], mend: str) -> Set[str]:
     """Names that peft takes for the experts' common weights, which are no layers, wherever else they stand."""
     scratch = peft.LoraConfig(target_modules=sorted(names))
-    with boundary(AdapterError, f"peft cannot adapt {', '.join(sorted(names))}", "take 'all-linear'"):
+    with boundary(AdapterError, f"peft cannot adapt {', '.join(sorted(names))}", mend):
         convert_peft_config_for_transformers(scratch, model, None)
     return names - set(scratch.target_modules or ())

@@ -15,6 +15,7 @@ from fedse.federation.server import strategy_of
 from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.messages import TaskSummary
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
+from fedse.texts import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ def _check_demonstrations(client: ClientConfig, environment: Environment) -> Non
         )
     if file is None and client.demonstrations and not environment.has_expert:
         raise ConfigError(
-            f"client {client.name!r} is to have {client.demonstrations} demonstrations, but {client.environment} has "
-            "no expert",
+            f"client {client.name!r} is to have {counted(client.demonstrations, 'demonstration')}, but "
+            f"{client.environment} has no expert",
             f"set clients.{client.name}.demonstrations=0, or name a demonstrations_file",
         )
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from fedse.config import RunConfig
 from fedse.planning.architecture import Architecture, architecture_of
+from fedse.texts import counted
 
 Device = Literal["cuda", "cpu"]
 Dtype = Literal["float32", "bfloat16"]
@@ -49,7 +50,7 @@ class PackedRow:
     beginning: int
 
     def __str__(self) -> str:
-        several = f", up to {self.trajectories} trajectories" if self.trajectories > 1 else ""
+        several = f", up to {counted(self.trajectories, 'trajectory')}" if self.trajectories > 1 else ""
         return f"{self.tokens:,} tokens{several}"
 
     @property

@@ -16,6 +16,7 @@ from typing import Any
 from fedse.report.study import Study
 from fedse.results.groups import Group
 from fedse.results.reading import Run
+from fedse.texts import counted
 from fedse.types import Trajectory, Turn
 
 #: Tasks shown of one environment in one run, at most.
@@ -157,7 +158,9 @@ class _Packer:
 
     def _text(self, text: str) -> int:
         rest = len(text) - _LONGEST_TEXT
-        return self._texts.number(text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({rest} more characters)")
+        return self._texts.number(
+            text if rest <= 0 else f"{text[:_LONGEST_TEXT]} … ({counted(rest, 'more character')})"
+        )
 
 
 def _places(study: Study) -> Iterator[_Place]:

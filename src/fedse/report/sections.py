@@ -18,6 +18,7 @@ from fedse.results.words import settings_in_words, versions_in_words
 from fedse.runs.identity import method_settings
 from fedse.settings import dump_config
 from fedse.suites import SuiteLayout
+from fedse.texts import command, counted
 
 _MOST_COLUMNS = 4
 _NOT_SETTINGS = ("seeds", "software")
@@ -41,8 +42,8 @@ def notices(study: Study) -> Html:
         if len({run.config.seed for run in group.runs}) < len(group.runs)
     ]
     lost = [
-        f"{label}, {environment}: {rate.errors} held-out episodes of round {record.round} were lost to faults and are "
-        f"in no rate."
+        f"{label}, {environment}: faults took {counted(rate.errors, 'held-out episode')} of round {record.round}, "
+        f"which no rate counts."
         for label, run in runs
         for record in run.records
         for environment, rate in record.evaluation.items()
@@ -64,7 +65,7 @@ def headline(group: Group) -> Html:
     finals = {name: course[max(course)] for name, course in courses.items()}
     cards = []
     if len(finals) > 1 and not math.isnan(mean := macro_average(finals)):
-        cards.append(_card("mean", percent(mean), f"of {len(finals)} environments", class_="card mean"))
+        cards.append(_card("mean", percent(mean), f"of {counted(len(finals), 'environment')}", class_="card mean"))
     for name, course in courses.items():
         was = f"was {percent(course[min(course)].rate)} · " if len(course) > 1 else ""
         cards.append(_card(name, percent(finals[name].rate), f"{was}[{bounds(finals[name])}]", class_="card"))
@@ -128,11 +129,12 @@ def _notice(text: str) -> Html:
 
 
 def _run_progress(label: str, run: Run) -> Html:
-    done = f"{label} is not complete: {run.rounds_done} of {run.config.rounds} rounds done. "
+    done = f"{label} is not complete: {run.rounds_done} of {counted(run.config.rounds, 'round')} done. "
     if run.is_at_work:
         done += "A process works on it. "
     else:
-        done += f"No process works on it: it has stopped. It goes on with fedse run --resume --out {run.folder}. "
+        again = command("fedse run --resume --out", run.folder)
+        done += f"No process works on it: it has stopped. It goes on with {again}. "
     sign = run.last_sign
     if sign is None or sign.ended is None:
         return element("span", done)
@@ -146,12 +148,13 @@ def _suite_progress(study: Study) -> Iterator[str]:
         return
     rest, at_work = [run for run in runs if not run.is_complete], sum(run.is_at_work for run in runs)
     text = (
-        f"The suite is not complete: {len(runs) - len(rest)} runs are done, {len(rest)} have begun ({at_work} of them "
-        f"at work now), {len(study.missing)} cells are missing. What is compared are the seeds that are complete on "
-        f"both sides. "
+        f"The suite is not complete: {counted(len(runs) - len(rest), 'run')} done, {len(rest)} begun ({at_work} of "
+        f"them at work now), {counted(len(study.missing), 'cell')} missing. What is compared are the seeds that are "
+        f"complete on both sides. "
     )
     if not at_work and not SuiteLayout(study.suite).is_at_work:
-        text += f"No process works on it: it has stopped. fedse suite run --resume --out {study.suite} goes on. "
+        again = command("fedse suite run --resume --out", study.suite)
+        text += f"No process works on it: it has stopped. {again} goes on. "
     ends = [sign.ended for run in rest if (sign := run.last_sign) and sign.ended]
     if ends:
         yield Html.join([element("span", f"{text}Last sign of life: "), moment(max(ends)), Html(".")])
@@ -260,7 +263,7 @@ def _change(before: float, after: float) -> str:
 def _runs_of(group: Group) -> str:
     """How many of a group's runs are put together in its rates."""
     shown, runs = len(group.measured), len(group.runs)
-    many = f"{runs} runs" if shown == runs else f"{shown} of {runs} runs"
+    many = counted(runs, "run") if shown == runs else f"{shown} of {counted(runs, 'run')}"
     return f"{many} pooled" if shown > 1 else many
 
 

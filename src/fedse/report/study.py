@@ -12,6 +12,7 @@ from fedse.results.reading import Run, read_runs
 from fedse.results.standings import Standing
 from fedse.results.standings import standings as standings_of
 from fedse.suites import CellState, SuiteLayout, read_suite
+from fedse.texts import command
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def study_of_suite(folder: Path, *, allow_unfinished_start: bool = False) -> Stu
     if not study.runs and not allow_unfinished_start:
         raise RunError(
             f"no run of the suite {folder} has a completed round 0 yet, so there is nothing to report",
-            f"go on with it (fedse suite run --resume --out {folder}), or follow it (fedse report --live {folder})",
+            f"go on with it ({command('fedse suite run --resume --out', folder)}), "
+            f"or follow it ({command('fedse report --live', folder)})",
         )
     for run in study.runs:
         run.check_numbers()

@@ -64,11 +64,6 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def counted(count: int, thing: str) -> str:
-    """A number of things, as in ``1 run`` and ``2 runs``."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
 def sparkline(rates: Sequence[float]) -> str:
     """Rates in [0, 1] as one bar each; a dot where there is none (NaN)."""
     return "".join("·" if math.isnan(rate) else _BARS[min(len(_BARS) - 1, int(rate * len(_BARS)))] for rate in rates)

@@ -14,6 +14,7 @@ from fedse.errors import RunError
 from fedse.evaluation.bootstrap import Outcomes
 from fedse.results.reading import Run, run_at
 from fedse.runs.identity import method_differences, protocol
+from fedse.texts import command, counted
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def held_out(run: Run, name: str = "") -> HeldOut:
     config = run.config
     if not run.is_complete:
         raise RunError(
-            f"{run.folder} is not finished: {run.rounds_done} of {config.rounds} rounds",
-            f"the last round is what is compared; fedse run --resume --out {run.folder} goes on with it",
+            f"{run.folder} is not finished: {run.rounds_done} of {counted(config.rounds, 'round')}",
+            f"the last round is what is compared; {command('fedse run --resume --out', run.folder)} goes on with it",
         )
     clients = {client.name: client for client in config.clients}
     protocols = {label: protocol(config, clients[site]) for label, site in run.evaluators.items()}

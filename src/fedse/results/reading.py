@@ -32,6 +32,7 @@ from fedse.runs.records import read_records as records_of
 from fedse.runs.rounds import adapter_folder, has_adapter, load_state
 from fedse.runs.rounds import traffic as traffic_of_round
 from fedse.storage import read_json, storage_errors
+from fedse.texts import command
 from fedse.types import RoundRecord, Trajectory
 
 #: Episodes that a site explored (those of round 0 are its demonstrations), or played in an evaluation.
@@ -242,7 +243,8 @@ class Run:
     def check_begun(self) -> None:
         """Check that a round after round 0 is complete; else a ``RunError``."""
         if not self.rounds_done:
-            mend = f"fedse run --resume --out {self.folder} goes on with it, unless it is to have none (rounds: 0)"
+            again = command("fedse run --resume --out", self.folder)
+            mend = f"{again} goes on with it, unless it is to have none (rounds: 0)"
             raise RunError(f"{self.folder} has no complete round yet", mend)
 
     def published(self) -> Iterator[Path]:
@@ -376,7 +378,8 @@ def read_run(folder: Path, *, allow_unfinished_start: bool = False) -> Run:
     if not run.records and not allow_unfinished_start:
         raise RunError(
             f"{folder} has no completed round 0 yet, so there is nothing to report",
-            f"go on with it (fedse run --resume --out {folder}), or follow it (fedse report --live {folder})",
+            f"go on with it ({command('fedse run --resume --out', folder)}), "
+            f"or follow it ({command('fedse report --live', folder)})",
         )
     run.check_numbers()
     return run

@@ -6,31 +6,34 @@ from collections.abc import Mapping, Sequence
 
 from fedse.config import ClientConfig, RunConfig
 from fedse.results.reading import Run
+from fedse.texts import counted
 
 
 def settings_in_words(config: RunConfig, sites: Sequence[ClientConfig]) -> dict[str, str]:
     """What it is called → the setting; of ``sites`` their own settings are told."""
     method, training, lora = config.method, config.training, config.lora
-    budget = f"{training.steps} steps" if training.epochs is None else f"{training.epochs:g} epochs"
+    steps, epochs = training.steps, training.epochs
+    budget = counted(steps or 0, "step") if epochs is None else counted(epochs, "epoch")
     own_steps = _own_values({site.name: site.steps for site in sites})
-    batch = f"{training.batch_tokens} agent tokens" if training.batch_tokens else f"{training.batch_size} episodes"
+    tokens, episodes = training.batch_tokens, training.batch_size
+    batch = counted(tokens, "agent token") if tokens else counted(episodes, "episode")
     explores = f"from round {method.warmup_rounds + 1}" if method.explore else "never"
     options = "".join(f", {name} {value}" for name, value in sorted(method.options.items()))
     history = "all rounds" if method.history else "this round only"
-    tasks = "all" if config.evaluation.tasks is None else str(config.evaluation.tasks)
+    tasks = "all tasks" if config.evaluation.tasks is None else counted(config.evaluation.tasks, "task")
     targets = lora.target_modules if isinstance(lora.target_modules, str) else ", ".join(lora.target_modules)
     return {
         "base model": config.model.name,
         "adapter": f"LoRA, rank {lora.rank}, alpha {lora.alpha:g}, {targets}",
         "sites": "; ".join(
-            f"{site.name}: {environment_in_words(site)}, {site.demonstrations} demonstrations, "
-            f"{site.episodes_per_round} episodes a round"
+            f"{site.name}: {environment_in_words(site)}, {counted(site.demonstrations, 'demonstration')}, "
+            f"{counted(site.episodes_per_round, 'episode')} a round"
             for site in sites
         ),
         "exploration": f"{explores}; filter {method.filter}; experience of {history}",
         "sharing": f"{method.strategy}{options}",
         "local update": f"{budget} a round{own_steps}, batches of {batch}, learning rate {training.learning_rate:g}",
-        "evaluation": f"{tasks} tasks an environment, {config.evaluation.decoding}",
+        "evaluation": f"{tasks} an environment, {config.evaluation.decoding}",
     }
 
 

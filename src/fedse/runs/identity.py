@@ -42,7 +42,7 @@ def run_key(config: RunConfig) -> str:
 
 def run_differences(there: RunConfig, now: RunConfig) -> list[str]:
     """One line for each setting in which the configurations are not the same run; empty if they are."""
-    there_, now_ = (_flat(_without(config, "label", "machine")) for config in (there, now))
+    there_, now_ = (flat(_without(config, "label", "machine")) for config in (there, now))
     return [
         f"{key}: {there_.get(key, 'nothing')} there, {now_.get(key, 'nothing')} now"
         for key in sorted(there_.keys() | now_.keys())
@@ -114,7 +114,7 @@ def _fields(section: type[BaseModel], roles: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
+def flat(value: Any, path: str = "") -> dict[str, Any]:
     """Dotted paths → values; empty mappings and lists count as values."""
     if isinstance(value, dict) and value:
         items = value.items()
@@ -122,4 +122,4 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
         items = {str(index): item for index, item in enumerate(value)}.items()
     else:
         return {path: value}
-    return {key: leaf for name, item in items for key, leaf in _flat(item, f"{path}.{name}" if path else name).items()}
+    return {key: leaf for name, item in items for key, leaf in flat(item, f"{path}.{name}" if path else name).items()}

@@ -24,6 +24,7 @@
     sites/<site>/trajectories/round-001.jsonl.gz
     sites/<site>/evaluation/round-001.jsonl.gz
     sites/<site>/transfer/round-001-<owner>.jsonl.gz    held-out episodes with the adapter of another site
+    logs/                                        what ``--log-to`` writes unless it is told another place
     endpoint/                                    adapters for an inference server that plays; only while it does
 
 Environments of other names than their site have the last four below ``environments/<environment>/``.  Adapters are peft
@@ -171,6 +172,11 @@ class RunFolder:
     def endpoint(self) -> Path:
         """In which an inference server finds the adapters that it plays with."""
         return self.root / "endpoint"
+
+    @property
+    def logs(self) -> Path:
+        """The metrics for TensorBoard, MLflow and Weights & Biases, and the key by which they tell the run."""
+        return self.root / "logs"
 
     def site(self, name: str) -> SiteFolder:
         """A site's folder."""

@@ -22,6 +22,7 @@ from fedse.experience.agenttraj import Conversation, read_agenttraj
 from fedse.messages.report import task_digest
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.storage import storage_errors
+from fedse.texts import counted
 from fedse.types import Source, StopReason, Task, Trajectory
 
 #: Reasons of one file that a message quotes.
@@ -133,13 +134,13 @@ def import_demonstrations(
     faults = [bad for bad in refused if bad.reason is Refusal.FAULT]
     if faults and len(confirmed) < (count or 1):
         raise EnvironmentFault(
-            f"{len(confirmed)} episodes of {path} are confirmed and {len(faults)} were lost to faults, as {faults[0]}",
+            f"{path}: {counted(len(confirmed), 'episode')} confirmed and {len(faults)} lost to faults, as {faults[0]}",
             f"mend the environment (fedse env check {environment.name}), or take these episodes out of the file",
         )
     if refused and not confirmed:
         quoted = "".join(f"\n  - {bad}" for bad in refused[:_QUOTED])
         raise ConfigError(
-            f"none of the {len(refused)} episodes of {path} could be confirmed in {environment.name}:{quoted}",
+            f"{path}: of {counted(len(refused), 'episode')} none could be confirmed in {environment.name}:{quoted}",
             "check that the file belongs to this environment, and the environment's options",
         )
     return Imported(path, digest, tuple(confirmed), tuple(refused))
@@ -172,14 +173,14 @@ def _replay(
             break
         episode.reply(_our_form(environment, reply))
     if episode.stop is None:
-        return refuse(Refusal.CUT_OFF, f"after {len(said)} turns it says {episode.observation!r}")
+        return refuse(Refusal.CUT_OFF, f"after {counted(len(said), 'turn')} it says {episode.observation!r}")
     trajectory = episode.trajectory(source=Source.IMPORTED)
     if trajectory.success:
         return trajectory
     if trajectory.stop is StopReason.ERROR:
         return refuse(Refusal.FAULT, trajectory.error)
     reason = Refusal.TURN_LIMIT if trajectory.stop is StopReason.TURN_LIMIT else Refusal.FAILURE
-    return refuse(reason, f"after {len(trajectory.turns)} turns it says {trajectory.final_observation!r}")
+    return refuse(reason, f"after {counted(len(trajectory.turns), 'turn')} it says {trajectory.final_observation!r}")
 
 
 def _rendered(
@@ -188,7 +189,9 @@ def _rendered(
     """The trajectory with its tokens, if they are not too many."""
     tokens = renderer.render(trajectory)
     if longest is not None and len(tokens.ids) > longest:
-        return Refused(conversation.item_id, Refusal.CONTEXT, f"{len(tokens.ids)} tokens, of {longest} at most")
+        return Refused(
+            conversation.item_id, Refusal.CONTEXT, f"{counted(len(tokens.ids), 'token')}, of {longest} at most"
+        )
     return replace(trajectory, tokens=tokens)
 
 

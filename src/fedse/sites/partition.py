@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fedse.config import PartitionConfig
 from fedse.errors import ConfigError
+from fedse.texts import counted
 
 #: Levels into which sizes and difficulties are sorted before a Dirichlet draw: quarters of the tasks.
 _QUARTERS = (0.25, 0.5, 0.75)
@@ -51,7 +52,9 @@ def partition(
         ConfigError: if there are fewer tasks than sites.
     """
     if count < sites:
-        raise ConfigError(f"{count} tasks cannot be divided among {sites} clients", "take fewer clients or other tasks")
+        raise ConfigError(
+            f"{counted(count, 'task')} cannot be divided among {sites} clients", "take fewer clients or other tasks"
+        )
     shuffled = rng.permutation(count)
     if settings.scheme == "iid":
         parts = [shuffled[site::sites] for site in range(sites)]

@@ -14,6 +14,7 @@ from fedse.runs.layout import RunFolder
 from fedse.storage import storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.suite import Suite
+from fedse.texts import command
 
 
 def check_folder(suite: Suite, root: Path) -> None:
@@ -74,7 +75,8 @@ def _check_same_cells(cells: Sequence[Cell], root: Path) -> None:
         and run_key(read_config(server)) != run_key(cell.config)
     ]
     if differing:
+        again = command("fedse suite run --resume --out", root)
         raise RunError(
             f"{root} has cells of other configurations:" + "".join(f"\n  - {cell}" for cell in differing),
-            f"resume it with its own suite (fedse suite run --resume --out {root}), or choose another folder",
+            f"resume it with its own suite ({again}), or choose another folder",
         )

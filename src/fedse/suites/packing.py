@@ -13,6 +13,7 @@ from fedse.storage import atomic_directory, storage_errors
 from fedse.suites.cells import Cell, SuiteLayout
 from fedse.suites.reading import CellState, read_suite
 from fedse.suites.running import write_tables
+from fedse.texts import command
 
 
 def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lambda _: None) -> list[Cell]:
@@ -41,7 +42,9 @@ def pack_suite(root: Path, target: Path, listener: Callable[[Cell], None] = lamb
     results = read_suite(root)
     done = [found for found in results.cells if found.state is CellState.DONE and not found.cell.is_shared]
     if not done:
-        raise RunError(f"no run of {root} is done", f"fedse suite run --resume --out {root} goes on with it")
+        raise RunError(
+            f"no run of {root} is done", f"{command('fedse suite run --resume --out', root)} goes on with it"
+        )
     with atomic_directory(target) as made:
         shutil.copyfile(SuiteLayout(root).suite, SuiteLayout(made).suite)
         for found in done:

@@ -10,6 +10,7 @@ from fedse.results.standings import Standing, standings
 from fedse.runs.rounds import GLOBAL
 from fedse.settings import Method
 from fedse.suites.reading import CellResult, CellState, SuiteResults
+from fedse.texts import counted
 from fedse.types import SuccessRate
 
 
@@ -148,7 +149,7 @@ def _differing_versions(cells: Sequence[CellResult]) -> list[str]:
 
 def _lost(dropped: Mapping[str, int]) -> list[str]:
     """Where faults took tasks: how many."""
-    return [f"{name}: {count} tasks lost episodes to faults" for name, count in dropped.items() if count]
+    return [f"{name}: {counted(count, 'task')} lost episodes to faults" for name, count in dropped.items() if count]
 
 
 def _transfer(results: SuiteResults, model: str, method: Method) -> Iterator[TransferRow]:

@@ -19,7 +19,7 @@ from typing import cast
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, VersionWarning
-from fedse.processes import end_with_parent, keep_freed_memory
+from fedse.processes import end_with_parent, ending, keep_freed_memory
 from fedse.progress import Event
 from fedse.results.reading import run_is_at_work
 from fedse.suites.cells import Cell, siblings
@@ -153,10 +153,8 @@ def _receive(worker: _Worker) -> Message:
     try:
         return cast(Message, worker.pipe.recv())
     except (EOFError, OSError):
+        how, mend = ending(worker.process, "go on with --resume and fewer --jobs")
         worker.end()
-        code = worker.process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
-        mend = "the system may have run out of memory: go on with --resume and fewer --jobs"
         return Failed(f"the cell's process {how}\n  → {mend}", "")
 
 

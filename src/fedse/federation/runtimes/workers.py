@@ -20,7 +20,7 @@ from fedse.config import RunConfig
 from fedse.errors import FedseError, RunError
 from fedse.federation.runtimes import Runtime
 from fedse.federation.runtimes.process import usable
-from fedse.processes import end_with_parent, keep_freed_memory
+from fedse.processes import end_with_parent, ending, keep_freed_memory
 from fedse.progress import Event, Listener
 from fedse.runs.layout import RunFolder
 from fedse.sites.host import SiteHost
@@ -85,11 +85,12 @@ class WorkerRuntime(Runtime):
         busy = {}
         for worker, share in zip(self._workers, self._divided(list(instructions)), strict=True):
             if share:
-                _send(worker.pipe, share)
+                _send(worker, share)
                 busy[worker.pipe] = len(share)
+        behind = {worker.pipe: worker for worker in self._workers}
         while busy:
             for pipe in [pipe for pipe in wait(list(busy)) if isinstance(pipe, Connection)]:
-                message = _receive(pipe)
+                message = _receive(behind[pipe])
                 if isinstance(message, Event):
                     self._listener(message)
                     continue
@@ -139,7 +140,7 @@ def worker_runtime(
             theirs.close()  # so that reading ends when the worker does
             workers.append(_Worker(process, ours))
         for worker in workers:
-            if isinstance(failed := _receive(worker.pipe), _Failed):
+            if isinstance(failed := _receive(worker), _Failed):
                 _raise(failed)
         yield WorkerRuntime(workers, listener)
     finally:
@@ -151,24 +152,23 @@ def worker_runtime(
             worker.process.join()
 
 
-def _send(pipe: Connection, asked: Sequence[_Asked]) -> None:
+def _send(worker: _Worker, asked: Sequence[_Asked]) -> None:
     try:
-        pipe.send(asked)
+        worker.pipe.send(asked)
     except OSError as cause:
-        raise _died() from cause
+        raise _died(worker) from cause
 
 
-def _receive(pipe: Connection) -> Any:
+def _receive(worker: _Worker) -> Any:
     try:
-        return pipe.recv()
+        return worker.pipe.recv()
     except (EOFError, OSError) as cause:
-        raise _died() from cause
+        raise _died(worker) from cause
 
 
-def _died() -> RunError:
-    return RunError(
-        "a worker process died", "the system may have run out of memory: resume with fewer workers (workers=1)"
-    )
+def _died(worker: _Worker) -> RunError:
+    how, mend = ending(worker.process, "resume with fewer workers (workers=1)")
+    return RunError(f"a worker process died: it {how}", mend)
 
 
 def _raise(failed: _Failed) -> NoReturn:

@@ -10,6 +10,7 @@ from fedse.errors import ConfigError, UpdateRejectedError
 from fedse.federation.strategies.stepping import Central
 from fedse.federation.strategies.updates import Updates
 from fedse.runs.rounds import State
+from fedse.texts import counted
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Guarded(Central):
         """
         if 0 < len(ranks) < self.fewest:
             raise ConfigError(
-                f"strategy {self.name!r} guards against {self.hostile} hostile sites only among {self.fewest} or more, "
-                f"and there are {len(ranks)}",
+                f"strategy {self.name!r} guards against {counted(self.hostile, 'hostile site')} only among "
+                f"{self.fewest} or more, and there are {len(ranks)}",
                 "lower method.options.hostile, or choose another method.strategy",
             )
         return super().initial(adapter, ranks)
@@ -54,7 +55,7 @@ class Guarded(Central):
         """
         if len(updates) < self.fewest:
             raise UpdateRejectedError(
-                f"strategy {self.name!r} guards against {self.hostile} hostile sites with {self.fewest} updates or "
-                f"more, and the round has {len(updates)}",
+                f"strategy {self.name!r} guards against {counted(self.hostile, 'hostile site')} with "
+                f"{self.fewest} updates or more, and the round has {len(updates)}",
                 f"resume the run when more sites are there; exchange.quorum={self.fewest} waits for them",
             )
