@@ -42,7 +42,6 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")""",
 
 from fedse.config import ModelConfig
 from fedse.models.base import load_base
-from fedse.texts import counted
 
 base = load_base(ModelConfig(name="{name}"))
 model = PeftModel.from_pretrained(base.model, "this-folder")
