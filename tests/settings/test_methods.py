@@ -74,7 +74,7 @@ def test_a_preset_and_a_file_may_name_a_method_and_the_argument_takes_its_place(
     assert load_config("quickstart", method="fedit").method.refine == ()
     assert load_config(file=both).method.options == {"own": 0.5, "server_lr": 1}
     assert load_config(file=both, method="fed-se").method.warmup_rounds == 1
-    assert load_config(file=mine).method.strategy == "fedex"
+    assert load_config(file=mine).method.strategy == load_config(file=str(mine)).method.strategy == "fedex"
     assert load_config(file=mine, method="ties").method.strategy == "ties"
     assert load_config(file=mine).name == "tiny"
     assert load_config(file=below).method.refine == ()

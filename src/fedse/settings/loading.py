@@ -23,7 +23,11 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def load_config(
-    preset: str | None = None, file: Path | None = None, overrides: Iterable[str] = (), *, method: str | None = None
+    preset: str | None = None,
+    file: Path | str | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    method: str | None = None,
 ) -> RunConfig:
     """The configuration that a preset, a file, a method and overrides make together.
 
@@ -44,7 +48,7 @@ def load_config(
         ConfigError: listing everything that is wrong: dotted path, value found, what is allowed.
         UnknownNameError: for an unknown preset or method; offers the nearest names.
     """
-    data = _layers(preset, file, own_method=method is None)
+    data = _layers(preset, None if file is None else Path(file), own_method=method is None)
     problems = []
     if method is not None:
         problems = apply_settings(data, read_method(method).set)
