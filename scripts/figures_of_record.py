@@ -18,7 +18,8 @@ FIGURES = ROOT / "docs" / "assets" / "figures"
 
 #: Folder of figures → the records they are drawn from, folders under results/ as a pattern; and the figures' names.
 SHOWN = {
-    "quickstart": ("quickstart/quickstart-seed*", ["success-maze", "success-wordle"]),
+    "quickstart": ("quickstart", ["success-mean"]),
+    "exploring": ("exploring", ["success-mean", "success-mean-2"]),
     "nano": (
         "nano",
         [
