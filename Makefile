@@ -1,7 +1,7 @@
 # fedse: everything is made inside $(VENV); nothing outside it is touched.
 #
 # Two commands suffice on a fresh machine with Python 3.11, 3.12 or 3.13:
-#     make quickstart     install, fetch the base model, run a small federation, show the result
+#     make quickstart     install, run a small federation, show the result
 #     make test           install the development tools and run the test suite
 #
 # A third shows sites that are really apart:

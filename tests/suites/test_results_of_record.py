@@ -8,9 +8,6 @@ import pytest
 from figures_of_record import FIGURES, SHOWN, figures_of
 
 from fedse.report.figures import write_figures
-from fedse.runs.folder import read_config
-from fedse.runs.layout import RunFolder
-from fedse.runs.records import read_records
 from fedse.suites import SuiteLayout, read_suite
 from fedse.suites.rendering import as_csv, markdown
 from fedse.suites.table import suite_table
@@ -38,21 +35,6 @@ def test_a_page_shows_the_rows_of_a_published_table(folder: Path) -> None:
     shown = {line for page in PAGES.glob("*.md") for line in page.read_text(encoding="utf-8").splitlines()}
     assert rows
     assert rows <= shown
-
-
-QUICKSTART = sorted(path.parents[1] for path in (RESULTS / "quickstart").glob("*/server/config.yaml"))
-LABELS = {"quickstart": "Fed-SE", "quickstart-demonstrations": "demonstrations alone"}
-
-
-@pytest.mark.parametrize("folder", QUICKSTART, ids=lambda folder: folder.name)
-def test_the_quickstarts_page_shows_what_its_records_say(folder: Path) -> None:
-    config, records = read_config(RunFolder(folder).server), read_records(RunFolder(folder).server)
-    cells = []
-    for name, after in records[-1].evaluation.items():
-        low, high = (f"{100 * bound:.0f}" for bound in (after.low, after.high))
-        cells.append(f"{100 * records[0].evaluation[name].rate:.0f} % → **{100 * after.rate:.0f} %** [{low}, {high}]")
-    row = f"| {LABELS[config.name]} | {config.seed} | {' | '.join(cells)} |"
-    assert row in (PAGES / "quickstart.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("name", SHOWN)
