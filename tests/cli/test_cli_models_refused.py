@@ -154,20 +154,22 @@ def test_the_copy_of_a_model_is_small_whatever_the_model() -> None:
 
 
 @pytest.mark.long
-def test_a_relative_path_that_is_not_there_says_from_where_it_counts(
+def test_a_relative_path_holds_wherever_the_program_runs_next(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(tmp_path / "models" / "mine")
     other = tmp_path / "other"
     other.mkdir()
-    settings = ["--preset", "tiny", "--set", "model.name=models/mine"]
     monkeypatch.chdir(tmp_path)
+    settings = ["--preset", "tiny", "--set", "model.name=models/mine"]
     assert cli("run", *settings, "--out", tmp_path / "run", "--quiet").exit_code == 0
     monkeypatch.chdir(other)
-    result = cli("eval", tmp_path / "run", "--tasks", "1")
-    told = " ".join(result.stderr.split())
-    assert result.exit_code != 0
-    assert "taken for a Hugging Face id, since there is no folder" in told
-    assert "a relative path counts from where the program runs" in told
-    deeper = cli("run", "--preset", "tiny", "--set", "model.name=a/b/c", "--out", tmp_path / "deeper")
-    assert "there is no folder" in deeper.stderr
+    assert cli("eval", tmp_path / "run", "--tasks", "1").exit_code == 0
+    for name, told in (
+        ("models/mine", "taken for a Hugging Face id, since there is no folder"),
+        ("a/b/c", "there is no folder"),
+        ("mine", f"no such name, and no folder {other / 'mine'}"),
+    ):
+        result = cli("run", "--preset", "tiny", "--set", f"model.name={name}", "--out", tmp_path / "none")
+        assert result.exit_code != 0
+        assert told in " ".join(result.stderr.split())

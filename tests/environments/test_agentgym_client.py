@@ -26,7 +26,7 @@ from fedse.environments.base import StepResult
 from fedse.environments.maze import Maze
 from fedse.environments.maze.agentgym import MazeSession
 from fedse.environments.serving import Limits
-from fedse.errors import ConfigError, EnvironmentFault, MismatchFault, UnknownNameError
+from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.rollout.scripted import demonstrate
 from fedse.types import Task, Trajectory
 from helpers.served_environments import served
@@ -470,14 +470,14 @@ def test_no_expert_speaks_where_the_server_plays_something_else() -> None:
             environment.expert(0)
 
 
-def demonstrations(environment: Environment, count: int, met: list[MismatchFault]) -> list[Trajectory]:
+def demonstrations(environment: Environment, count: int, met: list[EnvironmentFault]) -> list[Trajectory]:
     tasks = environment.tasks("train")
-    return demonstrate(environment, tasks, count, instruction="", seed=0, on_mismatch=met.append)
+    return demonstrate(environment, tasks, count, instruction="", seed=0, on_lost=met.append)
 
 
 def test_tasks_on_which_a_server_plays_something_else_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     original = MazeSession.reset
-    met: list[MismatchFault] = []
+    met: list[EnvironmentFault] = []
     with served("maze") as address:
         environment = make(address)
         tasks = environment.tasks("train")
@@ -493,8 +493,35 @@ def test_tasks_on_which_a_server_plays_something_else_are_counted(monkeypatch: p
     assert [f"task {game}:" in fault.what for game, fault in zip(games, met, strict=True)] == [True, True]
 
 
+@pytest.mark.parametrize(("every", "refused"), [(2, False), (8, True)])
+def test_tasks_that_a_server_leaves_out_are_counted_and_most_are_refused(
+    every: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server with other options that cannot tell them: it has one of so many of our tasks."""
+    original = MazeSession.reset
+    met: list[EnvironmentFault] = []
+    with served("maze") as address:
+        environment = make(address)
+        kept = {int(task.id) for task in environment.tasks("train")[::every]}
+
+        def reset(self: MazeSession, **kw: Any) -> Any:
+            if kw["game"] not in kept:
+                raise EnvironmentFault("the options of this server leave out the task")
+            return original(self, **kw)
+
+        monkeypatch.setattr(MazeSession, "reset", reset)
+        if refused:
+            with pytest.raises(EnvironmentFault, match=r"4 of 5 tasks of .* were lost to faults[\s\S]*other options"):
+                demonstrations(environment, 8, met)
+        else:
+            assert len(demonstrations(environment, 4, met)) == 4
+        environment.close()
+    assert len(met) == (4 if refused else 3)
+    assert "leave out the task" in met[0].what
+
+
 def test_a_server_that_plays_something_else_on_more_than_a_few_tasks_is_refused() -> None:
-    met: list[MismatchFault] = []
+    met: list[EnvironmentFault] = []
     with scripted(but("/maze/step")) as (address, _):
         environment = make(f"{address}/maze")
         with pytest.raises(EnvironmentFault, match="on 4 of 4 tasks the server"):

@@ -25,6 +25,7 @@ EXAMPLES = examples(
 
 _DEFAULT_COUNT = 100
 _SHOWN = 20  # episodes left out that are listed
+_TOLD = 3  # tasks that were lost, whose faults are told
 
 
 def demos(
@@ -73,6 +74,13 @@ def _expert(
 ) -> list[fedse.Trajectory]:
     tasks = list(environment.tasks(split))
     fedse.python_random(seed, "demos", environment.name, split).shuffle(tasks)
+    lost: list[EnvironmentFault] = []
+
+    def tell_of(fault: EnvironmentFault) -> None:
+        lost.append(fault)
+        if len(lost) <= _TOLD:
+            note(fault.what, style="yellow")
+
     with shown(0, quiet=quiet) as listener:
         tell = _reporter(listener, environment.name)
         found = fedse.demonstrate(
@@ -82,8 +90,10 @@ def _expert(
             instruction=instruction,
             seed=seed,
             on_progress=tell,
-            on_mismatch=lambda fault: note(fault.what, style="yellow"),
+            on_lost=tell_of,
         )
+    if len(lost) > _TOLD:
+        note(f"{counted(len(lost), 'task')} lost to faults", style="yellow")
     if len(found) < count:
         wanted = counted(count, "demonstration")
         what = f"the expert of {environment.name} made {len(found)} of {wanted} of split {split!r}"

@@ -81,6 +81,8 @@ def load_base(config: ModelConfig) -> BaseModel:
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a base model, without its weights; errors as of :func:`load_base`."""
+    # The bars of transformers would tear logs and our own, here and wherever the model is saved later.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if config.name == "tiny":
         return tiny_tokenizer()
     with _loading(config.name):
@@ -112,8 +114,7 @@ def check_ids(tokenizer: PreTrainedTokenizerBase, rows: int, name: str) -> None:
 
 
 def _loading(name: str) -> AbstractContextManager[None]:
-    """Attributes what goes wrong in the block; without the bar of transformers, which would tear logs and our own."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    """Attributes what goes wrong in the block."""
     return boundary(ModelError, f"cannot load the base model {name!r}", catalogue.mend_for(name))
 
 

@@ -129,7 +129,7 @@ def resolve(name: str) -> str:
     names = ["tiny", NANO, *CATALOGUE, *(folder.name for folder in imported)]
     near = get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known names: {', '.join(names)}"
-    raise ModelError(f"unknown model {name!r}: no such name and no such folder", hint)
+    raise ModelError(f"unknown model {name!r}: no such name, and no folder {path.absolute()}", hint)
 
 
 def mend_for(name: str) -> str:

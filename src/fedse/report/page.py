@@ -159,7 +159,7 @@ def check_subject(path: Path, study: Study) -> None:
         head = file.read(_HEAD)
     if element("meta", name=_SUBJECT, content=subject_of(study)).encode() not in head:
         raise ConfigError(
-            f"{path} is there, and no page of {study.title}", "name another: --out NAME.html, or remove it"
+            f"{path} is there, and no page of this {study.title}", "name another: --out NAME.html, or remove it"
         )
 
 

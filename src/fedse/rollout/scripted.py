@@ -16,8 +16,9 @@ from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.seeding import derive_seed
 from fedse.types import Source, StopReason, Task, Trajectory
 
-#: Tasks on which a server may play something else than our environment before its demonstrations are refused.
-_MISMATCHES = 3
+#: Tasks on which a server may play something else than our environment, and tasks that may be lost to faults even where
+#: that is most of those tried, before demonstrations are refused.
+_FEW = 3
 
 
 class Policy(Protocol):
@@ -105,7 +106,7 @@ def demonstrate(
     turns: int | None = None,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    on_mismatch: Callable[[MismatchFault], None] | None = None,
+    on_lost: Callable[[EnvironmentFault], None] | None = None,
 ) -> list[Trajectory]:
     """Successful expert episodes: the first tasks once each, then again with other words, until there are ``count``.
 
@@ -119,16 +120,19 @@ def demonstrate(
         turns: turn limit; the environment's own by default.
         longest: tokens that an episode may have where a renderer counts them; longer ones are left out.
         on_progress: told (done, wanted).
-        on_mismatch: told of each task on which a server plays something else than our environment does; once a task.
+        on_lost: told of each task that a fault took, or on which a server plays something else than our environment
+            does; once a task.
 
     Returns:
         At most ``count`` trajectories; fewer only if a whole pass over the tasks gave none.
 
     Raises:
-        EnvironmentFault: if every episode of a pass over the tasks was lost to a fault.  Also if a server plays
-            something else on more than a few tasks: the others would be those that both happen to have alike.
+        EnvironmentFault: if every episode of a pass over the tasks was lost to a fault, or more than a few tasks and
+            most of those tried.  Also if a server plays something else on more than a few tasks: the others would be
+            those that both happen to have alike.
     """
-    mismatched: dict[Task, MismatchFault] = {}
+    lost: dict[Task, EnvironmentFault] = {}
+    tried: set[Task] = set()
     found: list[Trajectory] = []
     attempts = itertools.count()
     while len(found) < count and tasks:
@@ -137,7 +141,9 @@ def demonstrate(
         for task in tasks:
             if len(found) >= count:
                 break
+            tried.add(task)
             expert_seed = derive_seed(seed, "expert", str(task), next(attempts))
+            fault: EnvironmentFault | None = None
             try:
                 trajectory = play(
                     environment,
@@ -147,20 +153,17 @@ def demonstrate(
                     source=Source.EXPERT,
                     turns=turns,
                 )
-            except MismatchFault as fault:
-                faults.append(str(fault))
-                if task not in mismatched and on_mismatch:
-                    on_mismatch(fault)
-                mismatched[task] = fault
-                if len(mismatched) > _MISMATCHES:
-                    raise EnvironmentFault(
-                        f"on {len(mismatched)} of {tasks.index(task) + 1} tasks the server of {environment.name} plays "
-                        f"something else than our environment does; {fault.what}",
-                        fault.mend,
-                    ) from fault
+                if trajectory.stop is StopReason.ERROR:
+                    fault = EnvironmentFault(f"{task} was lost to a fault: {trajectory.error}")
+            except MismatchFault as mismatch:
+                fault = mismatch
+            if fault is not None:
+                faults.append(fault.what)
+                if task not in lost and on_lost:
+                    on_lost(fault)
+                lost[task] = fault
+                _refuse_if_many(environment.name, list(lost.values()), len(tried))
                 continue
-            if trajectory.stop is StopReason.ERROR:
-                faults.append(trajectory.error)
             tokens = renderer.render(trajectory) if renderer and trajectory.success else None
             is_long = tokens is not None and longest is not None and len(tokens.ids) > longest
             if trajectory.success and not is_long:
@@ -172,3 +175,19 @@ def demonstrate(
         if len(found) == before:
             break
     return found
+
+
+def _refuse_if_many(name: str, lost: Sequence[EnvironmentFault], tried: int) -> None:
+    last = lost[-1]
+    other = sum(isinstance(fault, MismatchFault) for fault in lost)
+    if other > _FEW:
+        raise EnvironmentFault(
+            f"on {other} of {tried} tasks the server of {name} plays something else than our environment does; "
+            f"{last.what}",
+            last.mend,
+        ) from last
+    if len(lost) > _FEW and 2 * len(lost) > tried:
+        raise EnvironmentFault(
+            f"{len(lost)} of {tried} tasks of {name} were lost to faults; {last.what}",
+            "mend the environment; a server that has other options than the site leaves tasks out",
+        ) from last

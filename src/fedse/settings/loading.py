@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from fedse.config import RunConfig
+from fedse.config import ModelConfig, RunConfig
 from fedse.errors import ConfigError
 from fedse.settings.methods import read_method
 from fedse.settings.overrides import apply_override, apply_settings
@@ -85,7 +85,18 @@ def build_config(preset: str | None, settings: Mapping[str, Any]) -> RunConfig:
 def _validated(data: dict[str, Any], problems: list[str]) -> RunConfig:
     """The configuration, if it is valid and nothing else was found wrong with it."""
     mend = f"docs/configuration.md lists every key; presets to begin from: {', '.join(preset_names())}"
-    return validated(RunConfig, data, problems, origin="the configuration", mend=mend)
+    config = validated(RunConfig, data, problems, origin="the configuration", mend=mend)
+    return config.model_copy(update={"model": _anchored(config.model)})
+
+
+def _anchored(model: ModelConfig) -> ModelConfig:
+    """The same model wherever the program runs next: a relative path that is there becomes absolute.
+
+    A word alone may be a model that fedse knows, and stays.
+    """
+    path = Path(model.name).expanduser()
+    is_path = len(path.parts) > 1 or path.suffix.lower() == ".gguf" or model.name.startswith(".")
+    return model.model_copy(update={"name": str(path.absolute())}) if is_path and path.exists() else model
 
 
 def validated(model: type[_M], data: dict[str, Any], problems: list[str], *, origin: str, mend: str) -> _M:

@@ -17,7 +17,7 @@ from fedse.agent import system_prompt
 from fedse.config import ClientConfig, RunConfig
 from fedse.environments import registry
 from fedse.environments.base import Environment
-from fedse.errors import EnvironmentFault, MismatchFault
+from fedse.errors import EnvironmentFault
 from fedse.experience.credit import advantages, baselines, outcomes_by_task
 from fedse.experience.identity import task_and_actions
 from fedse.experience.selection import get_selection, select
@@ -245,7 +245,7 @@ class SiteEnvironment:
         seed = self._seed(0, Phase.DEMONSTRATE)
         tasks = list(self._training_tasks(part))
         python_random(seed, "tasks").shuffle(tasks)
-        mismatches: list[MismatchFault] = []
+        lost: list[EnvironmentFault] = []
         shown = demonstrate(
             environment,
             tasks,
@@ -255,7 +255,7 @@ class SiteEnvironment:
             renderer=self._shared.renderer,
             longest=self._run.rollout.max_context,
             on_progress=self._progress.demonstrations(),
-            on_mismatch=mismatches.append,
+            on_lost=lost.append,
         )
         if len(shown) < wanted:
             raise EnvironmentFault(
@@ -264,7 +264,7 @@ class SiteEnvironment:
                 f"fedse env check {self._config.environment} shows whether the environment is sound; longer "
                 f"demonstrations want a larger rollout.max_context",
             )
-        return shown, {"errors": len(mismatches)} if mismatches else {}
+        return shown, {"errors": len(lost)} if lost else {}
 
     def _imported(
         self, environment: Environment, file: str, held_out: Collection[str]
