@@ -10,7 +10,7 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -87,7 +87,9 @@ def made_table(
     table = Table(title=escape(title) or None, title_justify="left", box=None, pad_edge=False)
     for at, heading in enumerate(headings):
         is_number = at > 0 and heading not in texts
-        table.add_column(escape(heading), justify="right" if is_number else "left", overflow="fold")
+        word = max(map(cell_len, heading.split()), default=0)
+        justify: Literal["right", "left"] = "right" if is_number else "left"
+        table.add_column(escape(heading), justify=justify, overflow="fold", min_width=min(word, _NARROWEST))
     for row in rows:
         cells = [cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row]
         table.add_row(*cells)
