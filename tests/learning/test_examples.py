@@ -83,7 +83,7 @@ def test_weight_zero_leaves_an_example_out() -> None:
     assert_same(found, expected, 0.0)
     settings = TrainingConfig(steps=1, batch_size=8)
     assert local_update(lora, [weighted(first, 0.0), *examples(others)], settings, seed=0).examples == 2
-    with pytest.raises(TrainingError, match="none of 1 examples has a token that carries loss"):
+    with pytest.raises(TrainingError, match="no token of 1 example carries loss"):
         local_update(lora, [weighted(first, 0.0)], settings, seed=0)
 
 
