@@ -28,6 +28,7 @@ PACKED_ATTENTION = "fedse-packed"
 #: Not handed down as a keyword: not every family passes on what it does not know.
 LAYOUT: ContextVar[PackedLayout] = ContextVar("layout")
 _BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
+_UNIT = 32  # rows of a last block, in whole units; see fedse.models.rows
 _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
 
 
@@ -110,27 +111,40 @@ def _sequences(layout: PackedLayout) -> Iterator[tuple[int, int, int]]:
         yield start, end, layout.prefix
 
 
-def _blocks(start: int, end: int, prefix: int) -> Iterator[tuple[int, int, int]]:
-    """(first row, last row + 1, number of keys seen by the last row) of each block of query rows."""
-    for first in range(start, end, _BLOCK):
-        last = min(first + _BLOCK, end)
-        yield first, last, prefix + last - start
+def _blocks(own: int, prefix: int) -> Iterator[tuple[int, int, int]]:
+    """(first row, last row + 1, number of keys that the last row sees) of each block of ``own`` query rows."""
+    for first in range(0, own, _BLOCK):
+        last = min(first + _BLOCK, own)
+        yield first, last, prefix + last
+
+
+def _whole(rows: int, unit: int) -> int:
+    return -(-rows // unit) * unit
+
+
+def _filled(states: torch.Tensor, start: int, end: int, unit: int) -> torch.Tensor:
+    """Rows of a range, shape (…, end − start or more, d), with zeros up to whole units."""
+    missing = _whole(end - start, unit) - (end - start)
+    return functional.pad(states[..., start:end, :], (0, 0, 0, missing))
 
 
 def _with_prefix(states: torch.Tensor, start: int, end: int, prefix: int) -> torch.Tensor:
-    """The key or value rows of one sequence, shape (heads, prefix + end − start, d)."""
-    own = states[:, start:end]
-    return torch.cat((states[:, :prefix], own), dim=1) if prefix else own.contiguous()
+    """The key or value rows of one sequence: its prefix and its own, each with zeros up to whole units."""
+    own = _filled(states, start, end, _UNIT)
+    return torch.cat((_filled(states, 0, prefix, _BLOCK), own), dim=1) if prefix else own
 
 
-def _probabilities(query: torch.Tensor, keys: torch.Tensor, scale: float, rows: int) -> torch.Tensor:
+def _probabilities(query: torch.Tensor, keys: torch.Tensor, scale: float, rows: int, prefix: int) -> torch.Tensor:
     """Softmax of the causal scores, shape (kv heads, group · rows, keys); ``query`` holds a group of heads per kv head.
 
-    The last ``rows`` keys are the block's own tokens; among them row i sees keys up to i.
+    The last ``rows`` keys are the block's own tokens; among them row i sees keys up to i.  Of those that only fill the
+    ``prefix`` up no row sees any.
     """
     scores = torch.baddbmm(query.new_empty(1), query, keys.transpose(1, 2), beta=0, alpha=scale)
-    hidden = torch.full((rows, rows), torch.finfo(scores.dtype).min, dtype=scores.dtype).triu_(1)
+    least = torch.finfo(scores.dtype).min
+    hidden = torch.full((rows, rows), least, dtype=scores.dtype).triu_(1)
     scores.view(scores.shape[0], -1, rows, scores.shape[-1])[..., -rows:].add_(hidden)
+    scores[..., prefix : _whole(prefix, _BLOCK)] = least
     return torch.softmax(scores, dim=-1)
 
 
@@ -152,11 +166,13 @@ class _BlockwiseAttention(torch.autograd.Function):
         kept: list[torch.Tensor] = []
         for start, end, prefix in _sequences(layout):
             keys, values = (_with_prefix(states, start, end, prefix) for states in (key, value))
-            for first, last, seen in _blocks(start, end, prefix):
-                rows = grouped[:, :, first:last].reshape(groups, -1, size)
-                probabilities = _probabilities(rows, keys[:, :seen], scale, last - first)
-                mixed = torch.bmm(probabilities, values[:, :seen])
-                attended[first:last] = mixed.view(groups, -1, last - first, size).permute(2, 0, 1, 3)
+            asked = _filled(grouped, start, end, _UNIT)
+            for first, last, seen in _blocks(asked.shape[2], keys.shape[1] - asked.shape[2]):
+                rows = asked[:, :, first:last].reshape(groups, -1, size)
+                probabilities = _probabilities(rows, keys[:, :seen], scale, last - first, prefix)
+                mixed = torch.bmm(probabilities, values[:, :seen]).view(groups, -1, last - first, size)
+                real = attended[start + first : min(start + last, end)]
+                real.copy_(mixed[:, :, : len(real)].permute(2, 0, 1, 3))
                 if seen <= _KEPT_KEYS:
                     kept.append(probabilities)
         ctx.save_for_backward(grouped, key, value, *kept)
@@ -175,23 +191,24 @@ class _BlockwiseAttention(torch.autograd.Function):
         grad_key, grad_value = (torch.zeros(groups, length, size) for _ in range(2))
         for start, end, prefix in _sequences(ctx.layout):
             keys, values = (_with_prefix(states, start, end, prefix) for states in (key, value))
+            asked, grad_asked = (_filled(states, start, end, _UNIT) for states in (grouped, grad_grouped))
             grad_keys, grad_values = torch.zeros_like(keys), torch.zeros_like(values)
-            for first, last, seen in _blocks(start, end, prefix):
-                rows, grad_rows = (
-                    states[:, :, first:last].reshape(groups, -1, size) for states in (grouped, grad_grouped)
-                )
+            before = keys.shape[1] - asked.shape[2]
+            for first, last, seen in _blocks(asked.shape[2], before):
+                rows, grad_rows = (states[:, :, first:last].reshape(groups, -1, size) for states in (asked, grad_asked))
                 if seen <= _KEPT_KEYS:
                     probabilities = next(kept)
                 else:
-                    probabilities = _probabilities(rows, keys[:, :seen], ctx.scale, last - first)
+                    probabilities = _probabilities(rows, keys[:, :seen], ctx.scale, last - first, prefix)
                 grad_values[:, :seen].baddbmm_(probabilities.transpose(1, 2), grad_rows)
                 grad_probabilities = torch.bmm(grad_rows, values[:, :seen].transpose(1, 2))
                 grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, grad.dtype)
                 grad_block = torch.bmm(grad_scores, keys[:, :seen]).mul_(ctx.scale)
-                grad_query[:, :, first:last] = grad_block.view(groups, per_group, last - first, size)
+                real = grad_query[:, :, start + first : min(start + last, end)]
+                real.copy_(grad_block.view(groups, per_group, last - first, size)[:, :, : real.shape[2]])
                 grad_keys[:, :seen].baddbmm_(grad_scores.transpose(1, 2), rows, alpha=ctx.scale)
             for total, part in ((grad_key, grad_keys), (grad_value, grad_values)):
                 total[:, :prefix] += part[:, :prefix]
-                total[:, start:end] += part[:, prefix:]
+                total[:, start:end] += part[:, before : before + end - start]
         grad_query = grad_query.view(groups * per_group, length, size)
         return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None

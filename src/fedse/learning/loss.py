@@ -21,10 +21,11 @@ from transformers import PreTrainedModel
 
 from fedse.learning.attention import PACKED_ATTENTION, laid_out
 from fedse.learning.examples import Example
-from fedse.learning.packing import MicroBatch, pack
+from fedse.learning.packing import MicroBatch, PackedLayout, pack
 from fedse.models.agreement import COMPARED, check_agreement
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import output_embedding, scaled
+from fedse.models.rows import filled_up
 from fedse.types import TokenRecord
 
 _LOGITS_AT_ONCE = 2**23  # float32 values, 32 MiB
@@ -124,6 +125,11 @@ def check_packing(model: PreTrainedModel) -> None:
 def _predicting(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
     """What the output embedding takes for the tokens whose successor carries loss, shape (M, d)."""
     decoder = model.get_decoder()  # type: ignore[no-untyped-call]
-    with laid_out(batch.layout):
-        output = decoder(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
+    layout, length = batch.layout, batch.ids.shape[1]
+    missing = filled_up(length) - length
+    if missing:  # a sequence of its own, whose rows nobody asks for
+        layout = PackedLayout(layout.prefix, (*layout.segments, (length, length + missing)))
+    ids, positions = (functional.pad(row, (0, missing)) for row in (batch.ids, batch.positions))
+    with laid_out(layout):
+        output = decoder(input_ids=ids, position_ids=positions, use_cache=False)
     return scaled(model, output.last_hidden_state[0].index_select(0, batch.loss_positions))

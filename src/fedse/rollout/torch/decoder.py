@@ -11,14 +11,11 @@ from transformers import PreTrainedModel
 from fedse.models.agreement import COMPARED, check_agreement
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import scaled
+from fedse.models.rows import filled_up
 from fedse.rollout.schedule import Draw
 from fedse.rollout.torch.cache import ATTENTION_NAME, SlotCache, SlotPlan, planned
 from fedse.rollout.torch.masked import MaskedCache
 from fedse.rollout.torch.sampling import draw
-
-#: Rows of a forward pass and of the output layer, at least.  oneDNN multiplies fewer by other kernels, which sum in
-#: another order: an episode that is alone would go another way than in company.
-LEAST_ROWS = 4
 
 
 class SlotDecoder:
@@ -80,7 +77,7 @@ class SlotDecoder:
             raise IndexError(f"a history of {int((pasts + counts).max())} tokens; there is room for {self._context}")
         plan = SlotPlan(self.cache, np.stack((ends - counts, counts, np.array(slots), pasts), axis=1), self._context)
         self.cache.begin(plan)
-        filling = [0] * (LEAST_ROWS - len(tokens))
+        filling = [0] * (filled_up(len(tokens)) - len(tokens))
         positions = np.concatenate((np.arange(len(tokens)) + np.repeat(pasts - ends + counts, counts), filling))
         with planned(plan):
             hidden = self._body(
@@ -92,7 +89,7 @@ class SlotDecoder:
         for slot, new in pieces:
             self.lengths[slot] += len(new)
         rows = [int(ends[piece]) - 1 for piece in asked]
-        rows += rows[:1] * (LEAST_ROWS - len(rows))
+        rows += rows[:1] * (filled_up(len(rows)) - len(rows))
         logits: torch.Tensor = self._head(scaled(self._model, hidden[torch.tensor(rows, device=self._device)]))
         return logits[: len(asked)]
 

@@ -25,8 +25,9 @@ from fedse.errors import ConfigError
 from fedse.rollout.torch.cache import SlotCache, SlotPlan
 from fedse.storage import cache_folder
 
-#: Positions of a block of the cache, and numbers that an inner loop takes at once.
+#: Positions of a block of the cache, and numbers of a line, that an inner loop takes at once.
 BLOCK = 32
+_HALF = BLOCK // 2
 #: New tokens of a piece whose scores are computed together.
 _TILE = 8
 #: Multiply-adds that are worth a second thread.
@@ -77,65 +78,156 @@ def _narrow(_: Any, _number: Any, like: Any) -> Any:
     return like(types.float32, like), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _prefetch(_: Any, array: Any, _place: Any) -> Any:
-    """Ask the memory for the number at a place of a flattened array."""
+def _add_weighted_to(rows: int) -> Any:
+    """The function that adds weighted numbers of the cache to so many rows at once, so that each is read once for all.
 
-    def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
-        data = context.make_array(kind.args[0])(context, builder, given[0]).data
-        address = builder.bitcast(builder.gep(data, [given[1]]), ir.IntType(8).as_pointer())
-        word = ir.IntType(32)
-        kind_of_call = ir.FunctionType(ir.VoidType(), [address.type, word, word, word])
-        call = cgutils.get_or_insert_function(builder.module, kind_of_call, "llvm.prefetch.p0")
-        builder.call(call, [address, word(0), word(2), word(1)])  # for reading, into the second-level cache, of data
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _add_weighted(
-    _: Any, result: Any, _into: Any, weights: Any, _start: Any, _count: Any, matrix: Any, _first: Any
-) -> Any:
-    """Add Σ weights[start + i] · matrix[first + i · BLOCK :][:BLOCK] over i < count to result[into:][:BLOCK].
-
-    Arrays are float32 and taken as flat; ``count`` is even.  Written in vectors of BLOCK, which are split into
-    what the processor has, and whose sums stay in registers; two of them, since each waits for its last product.
+    Of every row r < rows it adds Σ weights[start + r · start_step + i] · cache[first + i · BLOCK :][:BLOCK] over i <
+    count to result[into + r · into_step :][:BLOCK].  Arrays are taken as flat; ``count`` is even.  Sums stay in
+    registers, of a lone row in two parts, since each waits for its last product.  Meanwhile the memory is asked for
+    as many lines of the cache from ``ahead`` on.
     """
 
-    def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
-        to, by, rows = (context.make_array(kind.args[i])(context, builder, given[i]).data for i in (0, 2, 5))
-        into, start, count, first = (given[i] for i in (1, 3, 4, 6))
-        number, vector = ir.IntType(64), ir.VectorType(ir.FloatType(), BLOCK)
-        same = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
-        kind_of_call = ir.FunctionType(vector, [vector] * 3)
-        multiply_add = cgutils.get_or_insert_function(builder.module, kind_of_call, f"llvm.fma.v{BLOCK}f32")
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add_weighted(
+        _: Any,
+        result: Any,
+        _into: Any,
+        _into_step: Any,
+        weights: Any,
+        _start: Any,
+        _start_step: Any,
+        _count: Any,
+        cache: Any,
+        _first: Any,
+        _ahead: Any,
+    ) -> Any:
+        def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
+            to, by, stored = (context.make_array(kind.args[i])(context, builder, given[i]).data for i in (0, 3, 7))
+            into, into_step, start, start_step, count, first, ahead = (given[i] for i in (1, 2, 4, 5, 6, 8, 9))
+            number, word = ir.IntType(64), ir.IntType(32)
+            vector, words = ir.VectorType(ir.FloatType(), _HALF), ir.VectorType(word, _HALF)
+            zeros, same = ir.Constant(vector, [0.0] * _HALF), ir.Constant(words, [0] * _HALF)
+            kind_of_call = ir.FunctionType(vector, [vector] * 3)
+            multiply_add = cgutils.get_or_insert_function(builder.module, kind_of_call, f"llvm.fma.v{_HALF}f32")
 
-        def vector_at(data: Any, place: Any) -> Any:
-            return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+            byte = ir.IntType(8).as_pointer()
+            kind_of_call = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+            prefetch = cgutils.get_or_insert_function(builder.module, kind_of_call, "llvm.prefetch.p0")
 
-        target = vector_at(to, into)
-        sums = [cgutils.alloca_once(builder, vector) for _ in range(2)]
-        builder.store(builder.load(target, align=4), sums[0])
-        builder.store(ir.Constant(vector, [0.0] * BLOCK), sums[1])
-        with cgutils.for_range(builder, builder.lshr(count, number(1))) as loop:
-            for odd, total in enumerate(sums):
-                i = builder.add(builder.shl(loop.index, number(1)), number(odd))
-                weight = builder.load(builder.gep(by, [builder.add(start, i)]))
-                lone = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, ir.IntType(32)(0))
-                weight = builder.shuffle_vector(lone, lone, same)
-                row = builder.load(vector_at(rows, builder.add(first, builder.mul(i, number(BLOCK)))), align=4)
-                builder.store(builder.call(multiply_add, [weight, row, builder.load(total)]), total)
-        builder.store(builder.fadd(*(builder.load(total) for total in sums)), target, align=4)
-        return context.get_dummy_value()
+            def at(data: Any, place: Any, kind: Any) -> Any:
+                return builder.bitcast(builder.gep(data, [place]), kind.as_pointer())
 
-    place = types.int64
-    return types.void(result, place, weights, place, place, matrix, place), generate
+            def halves(place: Any) -> tuple[Any, Any]:
+                """The two halves of a line of the cache, as float32."""
+                if cache.dtype != types.int16:
+                    ends = (place, builder.add(place, number(_HALF)))
+                    return tuple(builder.load(at(stored, end, vector), align=4) for end in ends)  # type: ignore[return-value]
+                pairs = builder.load(at(stored, place, words), align=2)
+                lower = builder.shl(pairs, ir.Constant(words, [16] * _HALF))
+                upper = builder.and_(pairs, ir.Constant(words, [0xFFFF0000] * _HALF))
+                return builder.bitcast(lower, vector), builder.bitcast(upper, vector)
+
+            targets = []
+            for row in range(rows):
+                place = builder.add(into, builder.mul(into_step, number(row)))
+                targets.append([at(to, builder.add(place, number(half * _HALF)), vector) for half in (0, 1)])
+            parts = 2 if rows == 1 else 1
+            sums = [[[cgutils.alloca_once(builder, vector) for _ in (0, 1)] for _ in range(parts)] for _ in targets]
+            for target, of_row in zip(targets, sums, strict=True):
+                for half in (0, 1):
+                    builder.store(builder.load(target[half], align=4), of_row[0][half])
+                    if parts == 2:
+                        builder.store(zeros, of_row[1][half])
+            with cgutils.for_range(builder, builder.lshr(count, number(1))) as loop:
+                for odd in (0, 1):
+                    i = builder.add(builder.shl(loop.index, number(1)), number(odd))
+                    line = halves(builder.add(first, builder.mul(i, number(BLOCK))))
+                    for half in range(1 if cache.dtype == types.int16 else 2):  # 64 bytes each
+                        place = builder.add(ahead, builder.add(builder.mul(i, number(BLOCK)), number(half * _HALF)))
+                        address = builder.bitcast(builder.gep(stored, [place]), byte)
+                        builder.call(prefetch, [address, word(0), word(2), word(1)])  # to read data, second-level cache
+                    for row, of_row in enumerate(sums):
+                        place = builder.add(builder.add(start, builder.mul(start_step, number(row))), i)
+                        weight = builder.load(builder.gep(by, [place]))
+                        lone = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, word(0))
+                        weight = builder.shuffle_vector(lone, lone, same)
+                        for half, total in enumerate(of_row[odd % parts]):
+                            builder.store(builder.call(multiply_add, [weight, line[half], builder.load(total)]), total)
+            for target, of_row in zip(targets, sums, strict=True):
+                for half in (0, 1):
+                    found = [builder.load(part[half]) for part in of_row]
+                    total = found[0] if parts == 1 else builder.fadd(*found)
+                    builder.store(total, target[half], align=4)
+            return context.get_dummy_value()
+
+        place = types.int64
+        return types.void(result, place, place, weights, place, place, place, cache, place, place), generate
+
+    return add_weighted
+
+
+_add_weighted_to_1, _add_weighted_to_2, _add_weighted_to_4 = (_add_weighted_to(rows) for rows in (1, 2, 4))
 
 
 #: Multiply-adds may be fused; sums keep their order.
 _OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 _inlined = numba.njit(inline="always", **_OPTIONS)
+
+
+@_inlined
+def _add_weighted(result, into, into_step, weights, start, start_step, count, cache, first, ahead, rows):  # type: ignore[no-untyped-def]
+    """See :func:`_add_weighted_to`; for any number of rows."""
+    row = 0
+    while row + 4 <= rows:
+        _add_weighted_to_4(
+            result,
+            into + row * into_step,
+            into_step,
+            weights,
+            start + row * start_step,
+            start_step,
+            count,
+            cache,
+            first,
+            ahead,
+        )
+        row += 4
+    if row + 2 <= rows:
+        _add_weighted_to_2(
+            result,
+            into + row * into_step,
+            into_step,
+            weights,
+            start + row * start_step,
+            start_step,
+            count,
+            cache,
+            first,
+            ahead,
+        )
+        row += 2
+    if row < rows:
+        _add_weighted_to_1(
+            result,
+            into + row * into_step,
+            into_step,
+            weights,
+            start + row * start_step,
+            start_step,
+            count,
+            cache,
+            first,
+            ahead,
+        )
+
+
+@_inlined
+def _place(number, itemsize):  # type: ignore[no-untyped-def]
+    """Where a number of a line of the cache lies: of two bytes each, numbers of the two halves alternate.
+
+    So a register of pairs gives the halves by a shift and a mask.
+    """
+    return number if itemsize != 2 else number % _HALF * 2 + number // _HALF
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -216,7 +308,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
     groups = query.shape[1] // kv_heads
     strips = states.shape[3] // (BLOCK * BLOCK)
     dims = strips * BLOCK
-    line, all_pieces = 64 // states.itemsize, pieces.shape[0]
+    all_pieces = pieces.shape[0]
     most = longest = 0
     for pair in range(first, last):
         most = max(most, min(pieces[pair % all_pieces, 1], _TILE))
@@ -226,20 +318,22 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
     sums, lanes = np.empty(most * groups, np.float32), np.empty(BLOCK, np.float32)
     mixed = np.empty((most * groups, strips, BLOCK), np.float32)
     asked = np.zeros((most * groups, dims), np.float32)
-    widened = np.empty(dims * BLOCK, np.float32)
     for pair in range(first, last):
         head = pair // all_pieces
         start, count, slot, past = pieces[pair % all_pieces]
         next_slot, next_head = pieces[(pair + 1) % all_pieces, 2], min((pair + 1) // all_pieces, kv_heads - 1)
         for i in range(count):
             block, j = tables[slot, (past + i) // BLOCK], (past + i) % BLOCK
-            if j == 0:  # rows of keys beyond a head's numbers are multiplied by zeros
+            if j == 0:  # what is not written is multiplied by zeros, and 0 · NaN is NaN
                 for place in range(dim * BLOCK, dims * BLOCK):
                     states[block, 0, head, place] = 0
+                for place in range(dims * BLOCK):
+                    states[block, 1, head, place] = 0
+            position = _place(j, states.itemsize)
             for d in range(dim):
-                states[block, 0, head, d * BLOCK + j] = new_keys[start + i, head, d]
+                states[block, 0, head, d * BLOCK + position] = new_keys[start + i, head, d]
             for d in range(dim):
-                place = (d // BLOCK * BLOCK + j) * BLOCK + d % BLOCK
+                place = (d // BLOCK * BLOCK + j) * BLOCK + _place(d % BLOCK, states.itemsize)
                 states[block, 1, head, place] = new_values[start + i, head, d]
         for tile in range(0, count, _TILE):
             tokens = min(_TILE, count - tile)
@@ -258,29 +352,37 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
             for block in range(blocks):
                 stored = tables[slot, block]
                 # The memory brings the values while keys are read, and the next pair's keys while values are.
-                for place in range(0, dims * BLOCK, line):
-                    _prefetch(states, ((stored * 2 + 1) * kv_heads + head) * dims * BLOCK + place)
-                for place in range(dims * BLOCK):
-                    widened[place] = _widen(states[stored, 0, head, place])
-                for row in range(rows):
-                    _add_weighted(scores, (row * most_blocks + block) * BLOCK, asked, row * dims, dims, widened, 0)
+                _add_weighted(
+                    scores,
+                    block * BLOCK,
+                    most_blocks * BLOCK,
+                    asked,
+                    0,
+                    dims,
+                    dims,
+                    states,
+                    (stored * 2 * kv_heads + head) * dims * BLOCK,
+                    ((stored * 2 + 1) * kv_heads + head) * dims * BLOCK,
+                    rows,
+                )
             for row in range(rows):
                 sums[row] = _exponentials(scores, row, past + tile + row // groups + 1, blocks, lanes)
             for block in range(blocks):
                 stored, following = tables[slot, block], tables[next_slot, block]
-                for place in range(0, dims * BLOCK, line):
-                    _prefetch(states, (following * 2 * kv_heads + next_head) * dims * BLOCK + place)
-                for place in range(dims * BLOCK):
-                    widened[place] = _widen(states[stored, 1, head, place])
-                # What was never written may be anything, and 0 · NaN is NaN.
-                for j in range(total - block * BLOCK, BLOCK):
-                    for strip in range(strips):
-                        for d in range(BLOCK):
-                            widened[(strip * BLOCK + j) * BLOCK + d] = 0
-                for row in range(rows):
-                    for strip in range(strips):
-                        into, weights = (row * strips + strip) * BLOCK, (row * most_blocks + block) * BLOCK
-                        _add_weighted(mixed, into, scores, weights, BLOCK, widened, strip * BLOCK * BLOCK)
+                for strip in range(strips):
+                    _add_weighted(
+                        mixed,
+                        strip * BLOCK,
+                        dims,
+                        scores,
+                        block * BLOCK,
+                        most_blocks * BLOCK,
+                        BLOCK,
+                        states,
+                        ((stored * 2 + 1) * kv_heads + head) * dims * BLOCK + strip * BLOCK * BLOCK,
+                        (following * 2 * kv_heads + next_head) * dims * BLOCK + strip * BLOCK * BLOCK,
+                        rows,
+                    )
             for row in range(rows):
                 share = np.float32(1) / sums[row]
                 token, query_head = start + tile + row // groups, head * groups + row % groups
