@@ -193,6 +193,11 @@ class RolloutConfig(_Section):
         "failure; default: never",
     )
     max_response_tokens: int | None = Field(default=None, ge=1, description="default: the environment's own limit")
+    weights: Literal["model", "int8"] = Field(
+        default="model",
+        description="of the layers while the model plays on a CPU: as it has them, or int8, which is faster where the "
+        "processor has no bfloat16, and less exact",
+    )
     endpoint: EndpointConfig = Field(default=EndpointConfig(), json_schema_extra={"role": "machine"})
 
 

@@ -14,9 +14,9 @@ from fedse.agent import Renderer
 from fedse.agent.parsing import NO_ACTION
 from fedse.config import LoraConfig, RolloutConfig
 from fedse.environments.base import StepResult
-from fedse.errors import ModelError
+from fedse.errors import ConfigError, ModelError
 from fedse.models.attention_switch import attention_implementation
-from fedse.models.base import BaseModel
+from fedse.models.base import BaseModel, cpu_flags
 from fedse.models.lora import LoraModel
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.schedule import Draw
@@ -26,7 +26,7 @@ from fedse.rollout.torch.cache import ATTENTION_NAME
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.masked import MaskedCache
 from fedse.rollout.torch.player import TorchPlayer
-from fedse.rollout.torch.prepack import PrepackedLinear, prepacked
+from fedse.rollout.torch.prepack import Int8Linear, PrepackedLinear, prepacked
 from fedse.rollout.torch.sampling import draw
 from fedse.types import Source, StopReason, Task
 from helpers.counting_environment import Counting
@@ -137,6 +137,68 @@ def test_packed_weights_give_the_same_logits_and_leave_no_trace(lora: LoraModel)
             packed = model(tokens).logits
         assert not any(isinstance(module, PrepackedLinear) for module in model.modules())
     torch.testing.assert_close(packed, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture
+def linear() -> torch.nn.Linear:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(96, 40)
+    layer.weight.data[:, 3] *= 30  # one input's weights stand out, as they do in models
+    return layer
+
+
+def rounded(numbers: torch.Tensor, most: int) -> torch.Tensor:
+    largest = numbers.double().abs().amax(dim=1, keepdim=True)
+    return (numbers / largest * most).round() * largest / most
+
+
+@pytest.mark.parametrize(("flags", "most"), [({"avx_vnni"}, 127), (set(), 63)])
+def test_int8_weights_are_off_by_their_rounding_alone(
+    linear: torch.nn.Linear, flags: set[str], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if most == 127 and not cpu_flags() & {"avx512_vnni", "avx_vnni"}:
+        pytest.skip("this processor has no VNNI, so there seven bits are used")
+    monkeypatch.setattr(prepack, "cpu_flags", lambda: frozenset(flags))
+    states = torch.randn(9, 96)
+    with torch.inference_mode():
+        result, exact = Int8Linear(linear, 9)(states), linear(states)
+        expected = rounded(states, most) @ rounded(linear.weight, 127).T + linear.bias
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
+    assert float((result - exact).norm() / exact.norm()) < 0.05
+
+
+def test_with_int8_weights_rows_do_not_depend_on_each_other(linear: torch.nn.Linear) -> None:
+    states = torch.randn(64, 96) * torch.logspace(-3, 3, 64).unsqueeze(1)
+    with torch.inference_mode():
+        layer = Int8Linear(linear, 16)
+        together = layer(states)
+        alone = torch.cat([layer(states[row : row + 1]) for row in range(64)])
+        assert torch.equal(together, alone)
+        assert torch.equal(layer(torch.zeros(1, 96)), linear.bias.unsqueeze(0))
+
+
+def test_a_player_with_int8_weights_says_nearly_the_same(lora: LoraModel) -> None:
+    model = lora.base.model
+    tokens = torch.tensor([[5, 9, 77, 30]])
+    with torch.no_grad(), lora.merged():
+        plain = model(tokens).logits
+        with prepacked(model, 4, "int8"):
+            assert any(isinstance(module, Int8Linear) for module in model.modules())
+            assert not isinstance(model.get_output_embeddings(), Int8Linear)
+            rounded = model(tokens).logits
+        assert not any(isinstance(module, Int8Linear) for module in model.modules())
+    assert 0 < float((rounded - plain).norm() / plain.norm()) < 0.1
+
+
+def test_int8_weights_are_refused_where_they_cannot_be_had(
+    lora: LoraModel, renderer: Renderer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"with a torch that has oneDNN"):
+        TorchPlayer(lora, renderer, RolloutConfig(weights="int8", max_context=512))
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="on a CPU only"):
+        prepack.check_int8(torch.device("cuda"))
 
 
 def drawn(

@@ -92,7 +92,7 @@ def sdpa_by_segment(
     attended = []
     if prefix:
         attended.append(attend(query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True))
-    for start, end in layout.segments:
+    for start, end in layout.ranges:
         keys, values = (
             torch.cat((states[:, :, :prefix], states[:, :, start:end]), dim=2) if prefix else states[:, :, start:end]
             for states in (key, value)
@@ -107,7 +107,7 @@ def _sequences(layout: PackedLayout) -> Iterator[tuple[int, int, int]]:
     """(start, end, prefix) of each range of query rows: the shared prefix itself first, then the segments."""
     if layout.prefix:
         yield 0, layout.prefix, 0
-    for start, end in layout.segments:
+    for start, end in layout.ranges:
         yield start, end, layout.prefix
 
 

@@ -11,6 +11,7 @@ vocabulary, in float32) would be the largest tensor of the whole update by far.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from transformers import PreTrainedModel
 
 from fedse.learning.attention import PACKED_ATTENTION, laid_out
 from fedse.learning.examples import Example
-from fedse.learning.packing import MicroBatch, PackedLayout, pack
+from fedse.learning.packing import MicroBatch, pack
 from fedse.models.agreement import COMPARED, check_agreement
 from fedse.models.attention_switch import attention_implementation
 from fedse.models.plain import output_embedding, scaled
@@ -125,11 +126,9 @@ def check_packing(model: PreTrainedModel) -> None:
 def _predicting(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
     """What the output embedding takes for the tokens whose successor carries loss, shape (M, d)."""
     decoder = model.get_decoder()  # type: ignore[no-untyped-call]
-    layout, length = batch.layout, batch.ids.shape[1]
-    missing = filled_up(length) - length
-    if missing:  # a sequence of its own, whose rows nobody asks for
-        layout = PackedLayout(layout.prefix, (*layout.segments, (length, length + missing)))
-    ids, positions = (functional.pad(row, (0, missing)) for row in (batch.ids, batch.positions))
-    with laid_out(layout):
+    length = batch.ids.shape[1]
+    filling = filled_up(length) - length if batch.ids.device.type == "cpu" else 0
+    ids, positions = (functional.pad(row, (0, filling)) for row in (batch.ids, batch.positions))
+    with laid_out(replace(batch.layout, filling=filling)):
         output = decoder(input_ids=ids, position_ids=positions, use_cache=False)
     return scaled(model, output.last_hidden_state[0].index_select(0, batch.loss_positions))

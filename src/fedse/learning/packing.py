@@ -24,10 +24,18 @@ class PackedLayout:
     Attributes:
         prefix: tokens at the start of the row that open every sequence; may be 0.
         segments: half-open ranges of the row, one per sequence; each sequence is the prefix and then its segment.
+        filling: tokens after the last segment that mean nothing.
     """
 
     prefix: int
     segments: tuple[tuple[int, int], ...]
+    filling: int = 0
+
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The segments; what fills the row is computed as if it belonged to the last one."""
+        *others, (start, end) = self.segments
+        return (*others, (start, end + self.filling))
 
     @property
     def longest(self) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedse.config import RunConfig
+from fedse.models.rows import filled_up
 from fedse.planning.architecture import Architecture, architecture_of
 from fedse.texts import counted
 
@@ -206,7 +207,7 @@ class _Shapes:
         items = [*self._model_items(), Item("merged copy of the adapted weights", width * self.adapted)]
         if self.device == "cpu":
             linears = model.layers * sum(inputs * outputs for inputs, outputs in model.linears.values())
-            packed = width * (linears + model.vocabulary * model.hidden)
+            packed = (1 if settings.weights == "int8" else width) * linears + width * model.vocabulary * model.hidden
             items.append(Item("weights packed for the processor", packed))
         fixed = sum(item.bytes for item in items)
         items += [
@@ -256,7 +257,8 @@ class _Shapes:
         """Bytes that the backward pass needs of a row."""
         model = self.model
         attended = model.heads * row.kept_pairs if self.device == "cpu" else 2 * model.key * row.copied_keys
-        return self._kept_per_token() * row.tokens + model.layers * self.width * attended
+        tokens = filled_up(row.tokens) if self.device == "cpu" else row.tokens
+        return self._kept_per_token() * tokens + model.layers * self.width * attended
 
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.

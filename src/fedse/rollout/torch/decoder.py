@@ -23,7 +23,8 @@ class SlotDecoder:
 
     It is a :class:`~fedse.rollout.schedule.Decoder`.  The model must run under the attention function
     :data:`~fedse.rollout.torch.cache.ATTENTION_NAME`.  On a CPU with the kernel, what it draws for a history depends on
-    that history alone: not on the others in a pass, nor on the number of threads.
+    that history alone: not on the others in a pass, nor on the number of threads.  (In bfloat16 on processors with AMX
+    last bits do depend on them: there oneDNN splits the sums of wide layers by the number of rows.)
 
     Args:
         model: plays.

@@ -15,7 +15,7 @@ from fedse.rollout.player import Play
 from fedse.rollout.schedule import Schedule
 from fedse.rollout.torch.cache import ATTENTION_NAME
 from fedse.rollout.torch.decoder import SlotDecoder, check_slots
-from fedse.rollout.torch.prepack import prepacked
+from fedse.rollout.torch.prepack import check_int8, prepacked
 from fedse.rollout.torch.steady import steady
 from fedse.types import Trajectory
 
@@ -31,7 +31,7 @@ class TorchPlayer:
         config: slots, limits and sampling.
 
     Raises:
-        ConfigError: if ``max_context`` exceeds what the model was made for.
+        ConfigError: if ``max_context`` exceeds what the model was made for, or int8 weights cannot be had here.
         ModelError: if rollouts would not compute what the model computes.
     """
 
@@ -42,6 +42,8 @@ class TorchPlayer:
                 f"rollout.max_context is {config.max_context}, but {lora.base.name!r} has a context of {window} tokens",
                 f"set rollout.max_context to at most {window}",
             )
+        if config.weights == "int8":
+            check_int8(lora.base.device)
         check_slots(lora.base.model, config.max_context)
         self._lora, self._renderer, self._config = lora, renderer, config
 
@@ -55,7 +57,7 @@ class TorchPlayer:
         self._lora.load(self._lora.initial_state(0) if adapter is None else adapter)
         with (
             self._lora.merged(),
-            prepacked(model, slots),
+            prepacked(model, slots, self._config.weights),
             steady(model),
             attention_implementation(model, ATTENTION_NAME),
         ):

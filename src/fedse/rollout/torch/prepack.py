@@ -1,21 +1,32 @@
-"""Linear layers with weights packed once for oneDNN, for decoding on a CPU.
+"""Linear layers with weights packed once for oneDNN, for decoding on a CPU: as the model has them, or as int8.
 
 A plain linear layer lets oneDNN reorder the weights in every call, which at decoding's small batches costs as much as
 the product itself: measured on two AVX512_BF16 cores with SmolLM2's shapes at batch 32, packing is 1.4 times as fast in
 bfloat16 and 1.9 times in float32 (``make bench`` measures the player with it).  The operators are those that torch's
 own compiler emits.
+
+int8 weights are for processors that multiply int8 faster than what the model has: W ≈ diag(u)·Q with whole numbers up
+to 127, one factor u for each output.  A row of inputs is rounded in the same way by a factor of its own, so that it
+does not depend on other rows, and their products are summed exactly (vector-wise quantization of LLM.int8, arXiv
+2208.07339).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from fedse.errors import ConfigError
+from fedse.models.base import cpu_flags
 from fedse.models.module_swap import swapped
+
+#: The largest whole number of a weight, and the byte that stands for 0 in inputs, whose bytes have no sign.
+_MOST, _ZERO = 127, 128
 
 
 class PrepackedLinear(nn.Module):
@@ -32,18 +43,81 @@ class PrepackedLinear(nn.Module):
         return result
 
 
-@contextmanager
-def prepacked(model: PreTrainedModel, rows: int) -> Iterator[None]:
-    """Inside the block the model's linear layers are packed where that is possible; elsewhere this does nothing.
+class Int8Linear(nn.Module):
+    """A frozen linear layer with int8 weights; inference only."""
 
-    The packing is optimised for forward passes of so many rows, which are tokens.
+    def __init__(self, linear: nn.Linear, rows: int) -> None:
+        super().__init__()
+        weight = linear.weight.detach().float()
+        self._factors = _factors(weight, _MOST).squeeze(1)
+        self._zeros = torch.zeros_like(self._factors, dtype=torch.int32)
+        whole = torch.round(weight / self._factors.unsqueeze(1)).to(torch.int8)
+        # Without instructions for it (VNNI) products are added in pairs to 16 bits, which 127 would overflow.
+        self._most = _MOST if cpu_flags() & {"avx512_vnni", "avx_vnni"} else _MOST // 2
+        self._weight = torch.ops.onednn.qlinear_prepack(whole, [rows, weight.shape[1]])
+        self._bias = None if linear.bias is None else linear.bias.detach().float()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """About the linear map of the layer it was made from."""
+        rows = states.reshape(-1, states.shape[-1]).float()
+        factors = _factors(rows, self._most)
+        whole = torch.round(rows / factors).add_(_ZERO).to(torch.uint8)  # the products that processors have
+        result = torch.ops.onednn.qlinear_pointwise(
+            whole,
+            1.0,
+            _ZERO,
+            self._weight,
+            self._factors,
+            self._zeros,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        ).mul_(factors)
+        if self._bias is not None:
+            result += self._bias
+        return result.to(states.dtype).view(*states.shape[:-1], -1)
+
+
+def _factors(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """What 1 stands for in each row, so that its largest number becomes ``most``; shape (rows, 1)."""
+    return rows.abs().amax(dim=1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny * most) / most
+
+
+@contextmanager
+def prepacked(model: PreTrainedModel, rows: int, weights: Literal["model", "int8"] = "model") -> Iterator[None]:
+    """Inside the block the model's linear layers are packed where that is possible; elsewhere they stay as they are.
+
+    Args:
+        model: whose layers.
+        rows: tokens of a forward pass that the packing is optimised for.
+        weights: as the model has them, or "int8"; the output embedding stays as the model has it.
+
+    Raises:
+        ConfigError: if int8 is asked for where it cannot be had.
     """
-    if not _available(model):
-        yield
-        return
     linears = {path: module for path, module in model.named_modules() if type(module) is nn.Linear}
-    with torch.inference_mode(), swapped(model, {path: PrepackedLinear(old, rows) for path, old in linears.items()}):
-        yield
+    packed: dict[str, nn.Module] = {}
+    with torch.inference_mode():
+        if weights == "int8":
+            check_int8(model.device)
+            head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+            packed = {path: Int8Linear(old, rows) for path, old in linears.items() if old is not head}
+        if _available(model):
+            packed = {path: PrepackedLinear(old, rows) for path, old in linears.items()} | packed
+        with swapped(model, packed):
+            yield
+
+
+def check_int8(device: torch.device) -> None:
+    """Make sure that layers can have int8 weights; a ``ConfigError`` if not."""
+    has = torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_prepack")  # type: ignore[no-untyped-call]
+    if device.type != "cpu" or not has:
+        where = "on a CPU" if has else "with a torch that has oneDNN's quantized layers"
+        raise ConfigError(f"int8 weights can be had {where} only", "set rollout.weights to model")
 
 
 def _available(model: PreTrainedModel) -> bool:
