@@ -1,12 +1,13 @@
 """Whole episodes: fedse's player against transformers' ``generate``, alternating in one run.
 
-    python benchmarks/rollout.py [--model nano] [--preset nano] [--repeats 2]
+    python benchmarks/rollout.py [--model nano] [--preset nano] [--repeats 2] [--against generate int8]
 
 Both play what the sites of a preset explore in a round, with the same adapter, sampling at temperature 1 with the same
 limits.  fedse plays the episodes of all sites in one batch.  The naive way is what a user would write first: site by
 site, all episodes in lockstep, the LoRA branches unmerged, at every turn a left-padded batch of the whole histories
 given to ``generate``.  The adapter is first trained on a few demonstrations of every site, because an untrained model
-never ends its turns and every episode would be of the same length.
+never ends its turns and every episode would be of the same length.  ``--against int8`` plays with int8 weights, too,
+which is of interest with ``--dtype float32``.
 
 The limit is what the machine could do at best: each forward pass takes as long as its matrix products at the measured
 rate of a large one, or as reading its weights, keys and values once at the measured bandwidth, whichever is longer.
@@ -170,15 +171,20 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the episodes that the sites explore in a round")
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--against", nargs="*", default=["generate"], choices=("generate", "int8"))
     parser.add_argument("--warm-up", type=int, default=16, help="optimizer steps before the measurement")
     options = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
     config = load_config(options.preset, None, [f"rollout.slots={options.slots}"])
-    base = load_base(ModelConfig(name=options.model))
+    base = load_base(ModelConfig(name=options.model, dtype=options.dtype))
     lora, renderer = LoraModel(base, LoraConfig()), renderer_for(base.tokenizer)
-    player = TorchPlayer(lora, renderer, config.rollout)
+    players = {"fedse": TorchPlayer(lora, renderer, config.rollout)}
+    if "int8" in options.against:
+        rounded = config.rollout.model_copy(update={"weights": "int8"})
+        players["int8"] = TorchPlayer(lora, renderer, rounded)
     shown = []
     for client in config.clients:
         environment = make(client.environment, **client.options)
@@ -193,17 +199,17 @@ def main() -> None:
         f"{options.model}, {base.dtype}, {base.device.type}, {torch.get_num_threads()} threads; "
         f"{', '.join(counts)} episodes, {options.slots} slots"
     )
-    rates: dict[str, list[float]] = {"fedse": [], "generate": []}
+    rates: dict[str, list[float]] = {name: [] for name in ("fedse", *options.against)}
     shares = []
-    player.play(lora.state(), [Play(plays[0].requests[:1], plays[0].rules)])  # compiles the kernel
+    players["fedse"].play(lora.state(), [Play(plays[0].requests[:1], plays[0].rules)])  # compiles the kernel
     for repeat in range(options.repeats):
         torch.manual_seed(repeat)  # generate draws from the global generator; fedse does not
         for name, results in rates.items():
             watched = Watched()
             began = time.perf_counter()
-            if name == "fedse":
+            if name in players:
                 with watched:
-                    played = [one.tokens for of_play in player.play(lora.state(), plays) for one in of_play]
+                    played = [one.tokens for of_play in players[name].play(lora.state(), plays) for one in of_play]
                 episodes, tokens = len(played), sum(record.agent_tokens for record in played if record)
             else:
                 found = [play_naively(lora, renderer, play, config) for play in plays]
@@ -220,7 +226,8 @@ def main() -> None:
                 flush=True,
             )
     mean = {name: statistics.mean(values) for name, values in rates.items()}
-    print(f"fedse / generate: {mean['fedse'] / mean['generate']:.2f}×")
+    for name in options.against:
+        print(f"fedse / {name}: {mean['fedse'] / mean[name]:.2f}×")
 
 
 if __name__ == "__main__":
