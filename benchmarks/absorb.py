@@ -6,8 +6,9 @@
 The second command measures every strategy instead, each with as many sites as ``--most`` says.
 
 Each measurement has a process of its own, whose peak memory is given.  fedse reads each reply from its file, checks and
-decodes it, and adds it to the sum.  "Sums alone" goes over adapters that are decoded already.  Flower's FedAvg is given
-the same tensors as the records of its messages, which it holds all at once; only its aggregation is timed.
+decodes it, and adds it to the sum.  "Sums alone" goes over adapters that are decoded already, and counts what it moves:
+each float32, and the float64 sum back and forth.  Flower's FedAvg is given the same tensors as the records of its
+messages, which it holds all at once; only its aggregation is timed.
 
 Speeds are bytes of float32 tensors per second of processor time, so that they do not depend on what else the machine
 does.  They are compared with a copy of 512 MB by numpy in the same process, bytes read and written.  Sites share some
@@ -100,11 +101,14 @@ def by_fedse(folder: Path, count: int) -> tuple[float, int]:
 
 
 def by_sums_alone(folder: Path, count: int) -> tuple[float, int]:
-    """Seconds, and bytes absorbed: of decoded adapters."""
+    """Seconds, and bytes moved: of the mean of decoded adapters.
+
+    A value of float32 is read, and one of the sum in float64 is read and written: five times its bytes.
+    """
     adapters = [read(folder, number).adapter for number in range(min(count, files_in(folder)))]
     began = time.process_time()
-    average((1.0 + number % 7, adapters[number % len(adapters)]) for number in range(count))
-    return time.process_time() - began, adapters[0].nbytes * count
+    average((1.0, adapters[number % len(adapters)]) for number in range(count))
+    return time.process_time() - began, 5 * adapters[0].nbytes * count
 
 
 def by_strategy(name: str, folder: Path, count: int) -> tuple[float, int]:
@@ -161,7 +165,7 @@ def by_flower(folder: Path, count: int) -> tuple[float, int]:
 #: Each way, and the numbers of sites that it is measured with.
 WAYS = {
     "fedse, from files": (by_fedse, (10, 100, 1_000, 10_000)),
-    "fedse, sums alone": (by_sums_alone, (1_000,)),
+    "fedse, sums alone": (by_sums_alone, (100, 1_000)),
     "Flower FedAvg": (by_flower, (10, 100, 1_000)),
 }
 

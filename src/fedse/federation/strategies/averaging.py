@@ -20,7 +20,7 @@ from fedse.adapters.checks import in_words, shape_problems
 from fedse.adapters.state import AdapterState
 from fedse.errors import AdapterError, ConfigError
 from fedse.federation.strategies.base import Sent
-from fedse.federation.strategies.stepping import INITIAL, Central, flat, server_step, unflat
+from fedse.federation.strategies.stepping import INITIAL, Central, server_step, to_float32
 from fedse.federation.strategies.updates import Updates
 from fedse.messages import Work
 from fedse.runs.rounds import GLOBAL, State
@@ -112,7 +112,7 @@ class FedProx(Mean):
 def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     """Σ w_k φ_k / Σ w_k, summed in the order of the terms.
 
-    Whatever their number, it holds one sum and one term, as flat arrays of float64.
+    Whatever their number, it holds one sum, in float64.
 
     Args:
         terms: weights w_k ≥ 0, not all 0, and adapters φ_k with the same names and shapes; at least one.
@@ -123,9 +123,7 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
     rest = iter(terms)
     total, first = next(rest)
     # Begun with the first term rather than with zero, which would turn −0 into +0.
-    exact = flat(first)
-    exact *= total
-    term = np.empty_like(exact)
+    sums = {name: np.multiply(tensor, total, dtype=np.float64) for name, tensor in first.tensors.items()}
     for weight, adapter in rest:
         problems = shape_problems(adapter, first)
         if problems:
@@ -133,9 +131,9 @@ def average(terms: Iterable[tuple[float, AdapterState]]) -> AdapterState:
                 f"these adapters have no mean: {in_words(problems)}", "bring all to the same names and shapes first"
             )
         total += weight
-        flat(adapter, out=term)
-        if weight != 1.0:
-            term *= weight
-        exact += term
-    exact /= total
-    return unflat(exact, first)
+        for name, exact in sums.items():
+            tensor = adapter.tensors[name]
+            exact += tensor if weight == 1.0 else np.multiply(tensor, weight, dtype=np.float64)
+    for exact in sums.values():
+        exact /= total
+    return AdapterState({name: to_float32(name, exact) for name, exact in sums.items()}, first.meta)

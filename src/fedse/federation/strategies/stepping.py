@@ -188,10 +188,9 @@ def distance(one: AdapterState, other: AdapterState) -> float:
     return math.sqrt(math.fsum(squares))
 
 
-def flat(adapter: AdapterState, out: Matrix | None = None) -> Matrix:
-    """All values in the order of the names, in one array: many small tensors would each cost a call."""
-    tensors = [tensor.reshape(-1) for tensor in adapter.tensors.values()]
-    return np.concatenate(tensors, dtype=np.float64) if out is None else np.concatenate(tensors, out=out)
+def flat(adapter: AdapterState) -> Matrix:
+    """All values in the order of the names, in one array."""
+    return np.concatenate([tensor.reshape(-1) for tensor in adapter.tensors.values()], dtype=np.float64)
 
 
 def unflat(values: Matrix, like: AdapterState) -> AdapterState:
