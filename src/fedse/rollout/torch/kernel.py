@@ -121,7 +121,7 @@ def _add_weighted_to(rows: int) -> Any:
                 """The two halves of a line of the cache, as float32."""
                 if cache.dtype != types.int16:
                     ends = (place, builder.add(place, number(_HALF)))
-                    return tuple(builder.load(at(stored, end, vector), align=4) for end in ends)  # type: ignore[return-value]
+                    return tuple(builder.load(at(stored, end, vector), align=4) for end in ends)
                 pairs = builder.load(at(stored, place, words), align=2)
                 lower = builder.shl(pairs, ir.Constant(words, [16] * _HALF))
                 upper = builder.and_(pairs, ir.Constant(words, [0xFFFF0000] * _HALF))

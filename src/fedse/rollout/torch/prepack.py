@@ -62,7 +62,7 @@ class Int8Linear(nn.Module):
         rows = states.reshape(-1, states.shape[-1]).float()
         factors = _factors(rows, self._most)
         whole = torch.round(rows / factors).add_(_ZERO).to(torch.uint8)  # the products that processors have
-        result = torch.ops.onednn.qlinear_pointwise(
+        result: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             whole,
             1.0,
             _ZERO,
