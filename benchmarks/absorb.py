@@ -1,7 +1,7 @@
 """Memory and speed of absorbing the replies of many sites, beside Flower's FedAvg.
 
     python benchmarks/absorb.py [--model nano] [--rank 16] [--most 1000]
-    python benchmarks/absorb.py --strategies --model llama-2-7b --rank 8 --most 100 --files 4
+    python benchmarks/absorb.py --strategies --model meta-llama/Llama-2-7b-chat-hf --rank 8 --most 100 --files 4
 
 The second command measures every strategy instead, each with as many sites as ``--most`` says.
 
@@ -245,8 +245,10 @@ def main() -> None:
         print(f"{'':<20}{'sites':>7}{'peak MB':>10}{'of 10 sites':>13}{'seconds':>10}{'GB/s':>7}{'of bandwidth':>14}")
         for way in WAYS:
             report(way, folder, arguments.most)
-        by_sums, by_means = differing(folder, REGIONS)
-        print(f"{arguments.files} sites in {REGIONS} regions, values other than in the mean of all:")
+        by_sums, by_means = differing(folder, min(REGIONS, arguments.files))
+        print(
+            f"{arguments.files} sites in {min(REGIONS, arguments.files)} regions, values other than in the mean of all:"
+        )
         print(f"  regions pass sums in float64 {by_sums:.4%}, means in float32 {by_means:.1%}")
 
 
