@@ -7,12 +7,10 @@ bfloat16 cache is widened as it is read.  The softmax has two passes, over score
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from llvmlite import ir
@@ -21,9 +19,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from transformers import PreTrainedConfig
 
-from fedse.errors import ConfigError
+from fedse.models.compiled import array, compiled, exponential, inlined, narrow, widen
 from fedse.rollout.torch.cache import SlotCache, SlotPlan
-from fedse.storage import cache_folder
 
 #: Positions of a block of the cache, and numbers of a line, that an inner loop takes at once.
 BLOCK = 32
@@ -32,50 +29,6 @@ _HALF = BLOCK // 2
 _TILE = 8
 #: Multiply-adds that are worth a second thread.
 _WORTH = 1_000_000
-_LOG2_E = np.float32(1.4426950408889634)
-#: Adding it to a float32 below 2**22 leaves the nearest whole number in the low bits.
-_ROUND = np.float32(1.5 * 2**23)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _float_of(_: Any, _bits: Any) -> Any:
-    """The float32 of 32 bits."""
-    return types.float32(types.int32), lambda _, builder, __, given: builder.bitcast(given[0], ir.FloatType())
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _bits_of(_: Any, _number: Any) -> Any:
-    """The 32 bits of a float32."""
-    return types.int32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _widen(_: Any, stored: Any) -> Any:
-    """A stored number as float32: an int16 holds the bits of a bfloat16, which are the upper half."""
-
-    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
-        if stored != types.int16:
-            return given[0]
-        word = ir.IntType(32)
-        return builder.bitcast(builder.shl(builder.zext(given[0], word), word(16)), ir.FloatType())
-
-    return types.float32(stored), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _narrow(_: Any, _number: Any, like: Any) -> Any:
-    """A float32 as it is stored beside ``like``; to bfloat16 it is rounded to nearest, ties to even."""
-
-    def generate(_: Any, builder: Any, __: Any, given: Any) -> Any:
-        if like != types.int16:
-            return given[0]
-        word = ir.IntType(32)
-        bits = builder.bitcast(given[0], word)
-        odd = builder.and_(builder.lshr(bits, word(16)), word(1))
-        rounded = builder.add(bits, builder.add(odd, word(0x7FFF)))
-        return builder.trunc(builder.lshr(rounded, word(16)), ir.IntType(16))
-
-    return like(types.float32, like), generate
 
 
 def _add_weighted_to(rows: int) -> Any:
@@ -169,12 +122,7 @@ def _add_weighted_to(rows: int) -> Any:
 _add_weighted_to_1, _add_weighted_to_2, _add_weighted_to_4 = (_add_weighted_to(rows) for rows in (1, 2, 4))
 
 
-#: Multiply-adds may be fused; sums keep their order.
-_OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-_inlined = numba.njit(inline="always", **_OPTIONS)
-
-
-@_inlined
+@inlined
 def _add_weighted(result, into, into_step, weights, start, start_step, count, cache, first, ahead, rows):  # type: ignore[no-untyped-def]
     """See :func:`_add_weighted_to`; for any number of rows."""
     row = 0
@@ -221,7 +169,7 @@ def _add_weighted(result, into, into_step, weights, start, start_step, count, ca
         )
 
 
-@_inlined
+@inlined
 def _place(number, itemsize):  # type: ignore[no-untyped-def]
     """Where a number of a line of the cache lies: of two bytes each, numbers of the two halves alternate.
 
@@ -230,26 +178,11 @@ def _place(number, itemsize):  # type: ignore[no-untyped-def]
     return number if itemsize != 2 else number % _HALF * 2 + number // _HALF
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call; the machine code is kept in fedse's cache folder, where that can be written."""
-    compiled: Callable[..., Any]
-    before = numba.config.CACHE_DIR
-    try:
-        numba.config.CACHE_DIR = str(cache_folder() / "numba")
-        compiled = numba.njit(cache=True, **_OPTIONS)(function)
-    except (ConfigError, OSError, RuntimeError):  # numba raises the last where it finds no folder to write to
-        compiled = numba.njit(**_OPTIONS)(function)
-    finally:
-        numba.config.CACHE_DIR = before
-    return compiled
-
-
-@_inlined
+@inlined
 def _exponentials(scores, row, seen, blocks, lanes):  # type: ignore[no-untyped-def]
     """Replace scores of a row by exp(score - the largest); beyond ``seen`` they become 0.  Returns their sum.
 
-    Sums and maxima are taken in BLOCK lanes, so that they depend on ``seen`` alone.  exp is 2**n times a polynomial of
-    degree six in the rest of the exponent (Taylor's, for |rest| ≤ 1/2: relative error below 2e-7).
+    Sums and maxima are taken in BLOCK lanes, so that they depend on ``seen`` alone.
     """
     for position in range(seen, blocks * BLOCK):
         scores[row, position // BLOCK, position % BLOCK] = -np.inf
@@ -265,18 +198,7 @@ def _exponentials(scores, row, seen, blocks, lanes):  # type: ignore[no-untyped-
         lanes[j] = 0
     for block in range(blocks):
         for j in range(BLOCK):
-            exponent = (scores[row, block, j] - largest) * _LOG2_E
-            exponent = exponent if exponent > np.float32(-126) else np.float32(-126)
-            whole = exponent + _ROUND
-            rest = exponent - (whole - _ROUND)
-            power = np.float32(1.5403530393381609e-4)
-            power = power * rest + np.float32(1.3333558146428443e-3)
-            power = power * rest + np.float32(9.6181291076284772e-3)
-            power = power * rest + np.float32(5.5504108664821580e-2)
-            power = power * rest + np.float32(2.4022650695910071e-1)
-            power = power * rest + np.float32(6.9314718055994531e-1)
-            power = power * rest + np.float32(1)
-            share = _float_of(_bits_of(power) + (_bits_of(whole) << np.int32(23)))
+            share = exponential(scores[row, block, j] - largest)
             scores[row, block, j] = share
             lanes[j] += share
     for position in range(seen, blocks * BLOCK):
@@ -287,7 +209,7 @@ def _exponentials(scores, row, seen, blocks, lanes):  # type: ignore[no-untyped-
     return total
 
 
-@_compiled
+@compiled
 def _attend(states, tables, query, new_keys, new_values, output, pieces, first, last, scaling):  # type: ignore[no-untyped-def]
     """Store what is new and attend, for the pairs of piece and head ``first`` to ``last``.
 
@@ -341,7 +263,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
             blocks = -(-total // BLOCK)
             for row in range(rows):
                 for d in range(dim):
-                    number = _widen(query[start + tile + row // groups, head * groups + row % groups, d])
+                    number = widen(query[start + tile + row // groups, head * groups + row % groups, d])
                     asked[row, d] = number * scaling
                 for block in range(blocks):
                     for j in range(BLOCK):
@@ -388,7 +310,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
                 token, query_head = start + tile + row // groups, head * groups + row % groups
                 for d in range(dim):
                     number = mixed[row, d // BLOCK, d % BLOCK] * share
-                    output[token, query_head, d] = _narrow(number, output[token, query_head, d])
+                    output[token, query_head, d] = narrow(number, output[token, query_head, d])
 
 
 class KernelCache(SlotCache):
@@ -403,7 +325,7 @@ class KernelCache(SlotCache):
         most, dims = -(-context // BLOCK), -(-shape.dim // BLOCK) * BLOCK
         blocks = slots * most + 1  # one more, since a slot gets its new blocks before it gives back the old ones
         self._states = torch.empty((shape.layers, blocks, 2, shape.kv_heads, BLOCK * dims), dtype=dtype)
-        self._layers = [_array(layer) for layer in self._states]
+        self._layers = [array(layer) for layer in self._states]
         self._tables = np.zeros((slots, most), np.int64)
         self._held = [0] * slots  # blocks of each slot
         self._owners = np.zeros(blocks, np.int64)
@@ -456,7 +378,7 @@ class KernelCache(SlotCache):
     ) -> torch.Tensor:
         output = torch.empty(query.shape, dtype=query.dtype)
         output[int(self._pieces[-1, :2].sum()) :] = 0  # rows of no piece, which only fill the pass
-        arrays = [_array(states.contiguous()) for states in (query, key, value, output)]
+        arrays = [array(states.contiguous()) for states in (query, key, value, output)]
 
         def work(share: tuple[int, int]) -> None:
             _attend(self._layers[layer], self._tables, *arrays, self._pieces, *share, np.float32(scaling))
@@ -466,8 +388,3 @@ class KernelCache(SlotCache):
         for other in others:
             other.result()
         return output
-
-
-def _array(states: torch.Tensor) -> Any:
-    """The numbers as the kernel takes them; bfloat16, which numpy lacks, as its bits."""
-    return (states.view(torch.int16) if states.dtype == torch.bfloat16 else states).detach().numpy()
