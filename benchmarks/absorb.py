@@ -245,10 +245,9 @@ def main() -> None:
         print(f"{'':<20}{'sites':>7}{'peak MB':>10}{'of 10 sites':>13}{'seconds':>10}{'GB/s':>7}{'of bandwidth':>14}")
         for way in WAYS:
             report(way, folder, arguments.most)
-        by_sums, by_means = differing(folder, min(REGIONS, arguments.files))
-        print(
-            f"{arguments.files} sites in {min(REGIONS, arguments.files)} regions, values other than in the mean of all:"
-        )
+        regions = min(REGIONS, arguments.files)
+        by_sums, by_means = differing(folder, regions)
+        print(f"{arguments.files} sites in {regions} regions, values other than in the mean of all:")
         print(f"  regions pass sums in float64 {by_sums:.4%}, means in float32 {by_means:.1%}")
 
 

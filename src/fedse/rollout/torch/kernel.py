@@ -126,47 +126,17 @@ _add_weighted_to_1, _add_weighted_to_2, _add_weighted_to_4 = (_add_weighted_to(r
 def _add_weighted(result, into, into_step, weights, start, start_step, count, cache, first, ahead, rows):  # type: ignore[no-untyped-def]
     """See :func:`_add_weighted_to`; for any number of rows."""
     row = 0
-    while row + 4 <= rows:
-        _add_weighted_to_4(
-            result,
-            into + row * into_step,
-            into_step,
-            weights,
-            start + row * start_step,
-            start_step,
-            count,
-            cache,
-            first,
-            ahead,
-        )
-        row += 4
-    if row + 2 <= rows:
-        _add_weighted_to_2(
-            result,
-            into + row * into_step,
-            into_step,
-            weights,
-            start + row * start_step,
-            start_step,
-            count,
-            cache,
-            first,
-            ahead,
-        )
-        row += 2
-    if row < rows:
-        _add_weighted_to_1(
-            result,
-            into + row * into_step,
-            into_step,
-            weights,
-            start + row * start_step,
-            start_step,
-            count,
-            cache,
-            first,
-            ahead,
-        )
+    while row < rows:
+        to, by = into + row * into_step, start + row * start_step
+        if rows - row >= 4:
+            _add_weighted_to_4(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
+            row += 4
+        elif rows - row >= 2:
+            _add_weighted_to_2(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
+            row += 2
+        else:
+            _add_weighted_to_1(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
+            row += 1
 
 
 @inlined

@@ -94,20 +94,19 @@ def prepacked(model: PreTrainedModel, rows: int, weights: Literal["model", "int8
     Args:
         model: whose layers.
         rows: tokens of a forward pass that the packing is optimised for.
-        weights: as the model has them, or "int8"; the output embedding stays as the model has it.
-
-    Raises:
-        ConfigError: if int8 is asked for where it cannot be had.
+        weights: as the model has them, or "int8" where :func:`check_int8` lets that pass; the output embedding stays as
+            the model has it.
     """
     linears = {path: module for path, module in model.named_modules() if type(module) is nn.Linear}
-    packed: dict[str, nn.Module] = {}
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    packs = _available(model)
     with torch.inference_mode():
-        if weights == "int8":
-            check_int8(model.device)
-            head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-            packed = {path: Int8Linear(old, rows) for path, old in linears.items() if old is not head}
-        if _available(model):
-            packed = {path: PrepackedLinear(old, rows) for path, old in linears.items()} | packed
+        packed: dict[str, nn.Module] = {}
+        for path, linear in linears.items():
+            if weights == "int8" and linear is not head:
+                packed[path] = Int8Linear(linear, rows)
+            elif packs:
+                packed[path] = PrepackedLinear(linear, rows)
         with swapped(model, packed):
             yield
 
