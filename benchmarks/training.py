@@ -1,11 +1,14 @@
 """Training tokens per second: fedse's local update against TRL's SFTTrainer, alternating in one run.
 
-    python benchmarks/training.py [--environment wordle] [--trajectories 24] [--repeats 2] [--threads 1 --clock cpu]
+    python benchmarks/training.py [--environment wordle] [--against packed] [--threads 1 --clock cpu]
 
 Both train the same LoRA (rank 8, all linear layers) on the same base, the same expert trajectories, the same loss mask
 and about the same tokens per optimizer step, once over the data.  TRL runs both of its ways, packed rows and padded
 batches, without the activation checkpointing that it switches on by default; the better one counts.  A token is a token
-of a trajectory: padding and whatever a path may skip do not change the count.
+of a trajectory: padding and whatever a path may skip do not change the count.  ``--against`` with nothing after it
+measures fedse alone.
+
+The limit is the measured rate of a large matrix product: what fedse computes, counted, would take so long at least.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import torch
 import transformers
@@ -25,10 +31,12 @@ from fedse.agent import renderer_for, system_prompt
 from fedse.config import LoraConfig, ModelConfig, TrainingConfig
 from fedse.environments import make
 from fedse.learning.examples import Example
+from fedse.learning.packing import MicroBatch, pack
 from fedse.learning.update import TrainingStats, local_update
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
 from fedse.rollout.scripted import demonstrate
+from fedse.rollout.torch.cache import attention_shape
 from fedse.types import Trajectory
 
 LORA = LoraConfig(rank=8, alpha=16.0)
@@ -124,17 +132,43 @@ def matmul_rate(base: BaseModel, clock: Clock) -> float:
     return 2 * 2048**3 / statistics.median(product() for _ in range(7))
 
 
-def operations_per_token(base: BaseModel, data: list[Trajectory]) -> float:
-    """Of the linear layers' forward pass and input gradient, per token; attention, LoRA and the rest left out."""
-    head = base.model.get_output_embeddings()
-    layers = sum(
-        module.weight.numel()
-        for module in base.model.modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    )
-    records = [trajectory.tokens for trajectory in data if trajectory.tokens]
-    with_loss = sum(int(record.mask().sum()) for record in records) / sum(len(record.ids) for record in records)
-    return 4.0 * (layers + with_loss * head.weight.numel())
+class Watched:
+    """Notes the rows that local updates compute."""
+
+    def __init__(self) -> None:
+        self.rows: list[MicroBatch] = []
+
+    def __enter__(self) -> Watched:
+        def noted(*arguments: Any) -> list[MicroBatch]:
+            rows = pack(*arguments)
+            self.rows += rows
+            return rows
+
+        self._patch = patch("fedse.learning.update.pack", noted)
+        self._patch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.stop()
+
+    def operations(self, base: BaseModel) -> float:
+        """Floating-point operations that the rows need: the forward pass, and the gradients of inputs and of LoRA.
+
+        Attention counts what each token may see, once forward and twice backward.
+        """
+        shape, head = attention_shape(base.model.config), base.model.get_output_embeddings()
+        layers = [one for one in base.model.modules() if isinstance(one, torch.nn.Linear) and one is not head]
+        frozen = sum(layer.weight.numel() for layer in layers)
+        factors = LORA.rank * sum(sum(layer.weight.shape) for layer in layers)
+        total = 0.0
+        for row in self.rows:
+            own = [end - start for start, end in row.layout.segments]
+            prefix = row.layout.prefix
+            looks = prefix * (prefix + 1) / 2 + sum(count * prefix + count * (count + 1) / 2 for count in own)
+            total += (4 * frozen + 6 * factors) * row.ids.shape[1]
+            total += 4 * head.weight.numel() * row.targets.shape[0]
+            total += 12 * shape.layers * shape.heads * shape.dim * looks
+        return total
 
 
 def main() -> None:
@@ -145,6 +179,7 @@ def main() -> None:
     parser.add_argument("--trajectories", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--against", nargs="*", default=["packed", "padded"], choices=("packed", "padded"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--clock", default="wall", choices=("wall", "cpu"), help="cpu: on a busy machine, together with --threads 1"
@@ -167,17 +202,18 @@ def main() -> None:
         f"tokens, {tokens} in all"
     )
     skipped: list[float] = []
+    rates_of_work: list[float] = []
 
     def fedse() -> float:
-        seconds, stats = train_fedse(model, data, size, clock)
+        with Watched() as watched:
+            seconds, stats = train_fedse(model, data, size, clock)
         skipped.append(1 - stats.computed_tokens / stats.tokens)
+        rates_of_work.append(watched.operations(base) / seconds)
         return seconds
 
-    paths: dict[str, Callable[[], float]] = {
-        "fedse": fedse,
-        "trl packed": lambda: train_trl(model, data, size, clock, packing=True),
-        "trl padded": lambda: train_trl(model, data, size, clock, packing=False),
-    }
+    paths: dict[str, Callable[[], float]] = {"fedse": fedse}
+    for way in options.against:
+        paths[f"trl {way}"] = partial(train_trl, model, data, size, clock, packing=way == "packed")
     rates: dict[str, list[float]] = {name: [] for name in paths}
     matmul: list[float] = []
     for repeat in range(options.repeats):
@@ -187,15 +223,14 @@ def main() -> None:
             load = os.getloadavg()[0]
             print(f"run {repeat + 1}  {name:<11}{rates[name][-1]:8.0f} tokens/s   (load {load:.1f})", flush=True)
     means = {name: statistics.mean(values) for name, values in rates.items()}
-    best = max((name for name in means if name != "fedse"), key=lambda name: means[name])
-    limit = statistics.mean(matmul) / operations_per_token(base, data)
-    computed = means["fedse"] * (1 - skipped[0])
-    print(f"fedse / {best}: {means['fedse'] / means[best]:.2f}× in trajectory tokens")
-    print(f"  {skipped[0]:.0%} of them skipped as shared beginnings; {computed / means[best]:.2f}× in computed tokens")
+    print(f"{skipped[0]:.0%} of the trajectories' tokens are common beginnings, which fedse computes once")
+    if best := max((name for name in means if name != "fedse"), key=lambda name: means[name], default=None):
+        ratio = means["fedse"] / means[best]
+        print(f"fedse / {best}: {ratio:.2f}× in trajectory tokens, {ratio * (1 - skipped[0]):.2f}× in computed tokens")
+    rate, limit = statistics.mean(rates_of_work), statistics.mean(matmul)
     print(
-        f"matrix products: {statistics.mean(matmul) / 1e9:.0f} GFLOP/s, at most {limit:.0f} tokens/s without skipping"
+        f"fedse: {rate / 1e9:.1f} GFLOP/s; a large matrix product {limit / 1e9:.1f}; {rate / limit:.0%} of that limit"
     )
-    print(f"share of that limit: fedse {computed / limit:.0%} (computed tokens), {best} {means[best] / limit:.0%}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from transformers import MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from fedse.learning.attention import PACKED_ATTENTION, sdpa_by_segment
+from fedse.learning.attention import PACKED_ATTENTION, _BlockwiseAttention, sdpa_by_segment
+from fedse.learning.attention_kernel import KernelAttention
 from fedse.learning.packing import pack
 from fedse.learning.update import accumulate_gradients
 from fedse.models.attention_switch import attention_implementation
@@ -56,11 +61,15 @@ def test_packed_is_padded_in_other_families(config: PreTrainedConfig) -> None:
     assert_same(found, expected, 5e-6)
 
 
-def test_long_rows_that_recompute_their_probabilities_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_gradients_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     lora = tiny_lora()
     batch = records((300, 200), shared=20)
+    _, kernel = fast(lora, batch)
+    monkeypatch.setitem(sys.modules, "fedse.learning.attention_kernel", None)
     _, kept = fast(lora, batch)
-    monkeypatch.setattr("fedse.learning.attention._KEPT_KEYS", 150)
+    assert_same(kept, kernel, 5e-6)
+    assert any(not torch.equal(one, other) for one, other in zip(kept, kernel, strict=True))  # computed in another way
+    monkeypatch.setattr("fedse.learning.attention._KEPT_KEYS", 150)  # longer rows compute their probabilities again
     _, recomputed = fast(lora, batch)
     assert_same(recomputed, kept, 0.0)
 
@@ -120,20 +129,39 @@ def test_bfloat16_gradients_point_where_float32_gradients_do() -> None:
     assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.99
 
 
-def test_sdpa_by_segment_is_the_blockwise_attention() -> None:
-    from fedse.learning.attention import _BlockwiseAttention
-
+@pytest.mark.parametrize("attention", [_BlockwiseAttention, KernelAttention])
+@pytest.mark.parametrize(("shared", "heads", "size"), [(30, (6, 2), 16), (64, (4, 4), 48), (0, (6, 1), 64)])
+def test_attention_on_a_cpu_is_that_of_torch(attention: Any, shared: int, heads: tuple[int, int], size: int) -> None:
     generator = torch.Generator().manual_seed(0)
+    (batch,) = pack(examples(records((200, 90, 77), shared=shared)), 4096)
+    layout = replace(batch.layout, filling=5)
+    length = layout.ranges[-1][1]
+    states = [(3 * torch.randn(1, n, length, size, generator=generator)).requires_grad_() for n in (*heads, heads[1])]
+    weights = torch.randn(1, length, heads[0], size, generator=generator)
+    found = attention.apply(*(one[0] for one in states), layout, 0.25)[None]
+    expected = sdpa_by_segment(*states, layout, 0.25)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    found, expected = (torch.autograd.grad((one * weights).sum(), states) for one in (found, expected))
+    largest = [one.abs().max() for one in expected]
+    assert_same(
+        [one / by for one, by in zip(found, largest, strict=True)],
+        [one / by for one, by in zip(expected, largest, strict=True)],
+        2e-5,
+    )
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads() -> None:
     (batch,) = pack(examples(records((200, 90), shared=30)), 4096)
-    length = batch.ids.shape[1]
-    heads = [torch.randn(1, n, length, 16, generator=generator, requires_grad=True) for n in (6, 2, 2)]
-    weights = torch.randn(1, length, 6, 16, generator=generator)
-    blockwise = _BlockwiseAttention.apply(*(states[0] for states in heads), batch.layout, 0.25)[None]
-    by_segment = sdpa_by_segment(*heads, batch.layout, 0.25)
-    torch.testing.assert_close(blockwise, by_segment, rtol=1e-5, atol=1e-5)
-    found = torch.autograd.grad((blockwise * weights).sum(), heads)
-    expected = torch.autograd.grad((by_segment * weights).sum(), heads)
-    assert_same(found, expected, 1e-4)
+    states = [torch.randn(3, batch.ids.shape[1], 32, requires_grad=True) for _ in range(3)]
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            attended = KernelAttention.apply(*states, batch.layout, 0.2)
+            found.append([attended, *torch.autograd.grad(attended.square().sum(), states)])
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*found, 0.0)
 
 
 def test_loss_depends_on_what_the_agent_wrote_and_not_on_what_it_only_read() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -57,7 +58,10 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_passes_of_rollouts_and_updates_have_few_lengths(lora: LoraModel, shapes: list[int]) -> None:
+def test_passes_of_rollouts_and_updates_have_few_lengths(
+    lora: LoraModel, shapes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fedse.learning.attention_kernel", None)  # so that torch multiplies
     with lora.merged(), attention_implementation(lora.base.model, ATTENTION_NAME):
         decoder = SlotDecoder(lora.base.model, 2, 512)
         for tokens in (1, 5, 13, 77, 131):

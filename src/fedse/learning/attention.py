@@ -1,8 +1,9 @@
 """Attention over a packed row, for every decoder of transformers that uses its ``AttentionInterface``.
 
-On a CPU scores are computed block by block in grouped matrix products, with a backward pass that writes straight into
-the gradients; torch's own CPU flash attention is several times slower there, above all backwards.  Elsewhere each
-sequence goes through ``scaled_dot_product_attention``.
+On a CPU float32 goes through :mod:`fedse.learning.attention_kernel`.  In bfloat16 scores are computed block by block in
+grouped matrix products, with a backward pass that writes straight into the gradients; torch's own CPU flash attention
+is several times slower there, above all backwards.  Elsewhere each sequence goes through
+``scaled_dot_product_attention``.
 """
 
 from __future__ import annotations
@@ -75,12 +76,25 @@ def packed_attention(
     width = value.shape[-1]
     value = as_wide(value, key)
     if query.device.type == "cpu":
-        attended: torch.Tensor = _BlockwiseAttention.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
+        function = _on_cpu(query.dtype)
+        attended: torch.Tensor = function.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
         return attended[None, ..., :width], None
     return sdpa_by_segment(query, key, value, layout, scale)[..., :width], None
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+
+
+def _on_cpu(dtype: torch.dtype) -> type[torch.autograd.Function]:
+    """The kernel in float32, where numba is there; else torch's own operations."""
+    if dtype is torch.float32:
+        try:
+            from fedse.learning.attention_kernel import KernelAttention
+        except ImportError:  # numba has no wheel for every Python and system
+            pass
+        else:
+            return KernelAttention
+    return _BlockwiseAttention
 
 
 def sdpa_by_segment(

@@ -22,6 +22,7 @@ _BYTES: dict[Dtype, int] = {"float32": 4, "bfloat16": 2}
 # Limits of the code that the plan is about; a test compares them with it.
 PASS_TOKENS = 1024
 CACHE_BLOCK = 32
+TILE = 32
 LOGITS_AT_ONCE = 2**23
 ATTENTION_BLOCK = 128
 KEPT_KEYS = 1024
@@ -29,6 +30,10 @@ KEPT_KEYS = 1024
 # instruction, of which the longest that come with fedse have fewer than 800.  And each adds some, on average so many.
 LONGEST_BEGINNING = 1024
 SHORTEST_REST = 64
+
+
+def _whole(count: int, unit: int) -> int:
+    return -(-count // unit) * unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,15 @@ class PackedRow:
         """
         return self.tokens + (self.trajectories - 1) * self.beginning if self.beginning else 0
 
+    def tiled(self, filling: int) -> int:
+        """Tokens in whole tiles, as a CPU has them in float32: trajectories of one length, the last one filled up."""
+        rest, more = divmod(self.tokens - self.beginning, self.trajectories)
+        last = _whole(rest + more + filling, TILE)
+        return _whole(self.beginning, TILE) + (self.trajectories - 1) * _whole(rest, TILE) + last
+
     @property
     def kept_pairs(self) -> int:
-        """Pairs of query and key whose probability a CPU keeps: those of blocks that see at most 1,024 keys.
+        """Pairs of query and key whose probability a CPU keeps in bfloat16: in blocks that see at most 1,024 keys.
 
         The most that there can be: as many trajectories as the row holds end with the last such block.
         """
@@ -198,9 +209,9 @@ class _Shapes:
         if self.config.rollout.endpoint.url is not None:
             return MemoryPhase("rollout", self._model_items(), sum(item.bytes for item in self._model_items()))
         settings, model, width = self.config.rollout, self.model, self.width
-        length, dim = -(-settings.max_context // CACHE_BLOCK) * CACHE_BLOCK, model.head_dim
+        length, dim = _whole(settings.max_context, CACHE_BLOCK), model.head_dim
         if self.device == "cpu":
-            dim = -(-dim // CACHE_BLOCK) * CACHE_BLOCK
+            dim = _whole(dim, CACHE_BLOCK)
         slot = 2 * model.layers * model.kv_heads * dim * width * length
         sites = len(self.config.clients)  # that play in one batch, each with a slot for what its prompts begin with
         logits = model.vocabulary * (width + 3 * 4)  # and float32 softmax, its sum and its argument
@@ -255,10 +266,19 @@ class _Shapes:
 
     def _kept(self, row: PackedRow) -> int:
         """Bytes that the backward pass needs of a row."""
-        model = self.model
-        attended = model.heads * row.kept_pairs if self.device == "cpu" else 2 * model.key * row.copied_keys
         tokens = filled_up(row.tokens) if self.device == "cpu" else row.tokens
-        return self._kept_per_token() * tokens + model.layers * self.width * attended
+        return self._kept_per_token() * tokens + self.model.layers * self._attended(row, tokens)
+
+    def _attended(self, row: PackedRow, tokens: int) -> int:
+        """Bytes that the attention of a layer keeps."""
+        model, width = self.model, self.width
+        whole = 2 * (model.query + model.key)  # queries, keys, values and output
+        if self.device == "cuda":  # the logarithms of the sums, too
+            return (width * whole + 4 * model.heads) * tokens + 2 * width * model.key * row.copied_keys
+        if width == 4:
+            wide = whole // model.head_dim * _whole(model.head_dim, TILE)
+            return (4 * wide + 4 * model.heads) * row.tiled(tokens - row.tokens)
+        return width * ((whole - model.query) * tokens + model.heads * row.kept_pairs)
 
     def _reading(self) -> int:
         """A pass full of new tokens: what it keeps throughout, and the larger of a layer's attention and its MLP.
@@ -277,19 +297,16 @@ class _Shapes:
         return PASS_TOKENS * kept + max(scores + PASS_TOKENS * attention, PASS_TOKENS * mlp)
 
     def _kept_per_token(self) -> int:
-        """Bytes that the backward pass needs of one token, all layers."""
+        """Bytes that the backward pass needs of one token, all layers, besides their attention."""
         model, width = self.model, self.width
         norms = 2 * 4 * (model.hidden + 1)  # RMSNorm keeps its input in float32
         if model.qk_norm:
             norms += 4 * (model.query + model.key + model.heads + model.kv_heads)
-        attention = width * (model.query + 2 * model.key)
-        if self.device == "cuda":
-            attention += width * model.query + 4 * model.heads  # the output and the logarithms of the sums
         mlp = width * 3 * model.intermediate  # the gate before and after its activation, and what it is multiplied with
         hidden = width * self.config.lora.rank * len(set(self.targets))
         rotary = 2 * width * model.head_dim
         loss = width * model.hidden + 8
-        return model.layers * (norms + attention + mlp + self._kept_inputs() + hidden) + rotary + loss
+        return model.layers * (norms + mlp + self._kept_inputs() + hidden) + rotary + loss
 
     def _kept_inputs(self) -> int:
         """A frozen layer keeps nothing; an adapted one its input, which layers that read the same one share."""

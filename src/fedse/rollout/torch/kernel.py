@@ -9,134 +9,21 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from transformers import PreTrainedConfig
 
 from fedse.models.compiled import array, compiled, exponential, inlined, narrow, widen
+from fedse.models.lines import HALF, LINE, add_weighted
 from fedse.rollout.torch.cache import SlotCache, SlotPlan
 
 #: Positions of a block of the cache, and numbers of a line, that an inner loop takes at once.
-BLOCK = 32
-_HALF = BLOCK // 2
+BLOCK = LINE
 #: New tokens of a piece whose scores are computed together.
 _TILE = 8
 #: Multiply-adds that are worth a second thread.
 _WORTH = 1_000_000
-
-
-def _add_weighted_to(rows: int) -> Any:
-    """The function that adds weighted numbers of the cache to so many rows at once, so that each is read once for all.
-
-    Of every row r < rows it adds Σ weights[start + r · start_step + i] · cache[first + i · BLOCK :][:BLOCK] over i <
-    count to result[into + r · into_step :][:BLOCK].  Arrays are taken as flat; ``count`` is even.  Sums stay in
-    registers, of a lone row in two parts, since each waits for its last product.  Meanwhile the memory is asked for
-    as many lines of the cache from ``ahead`` on.
-    """
-
-    @intrinsic  # type: ignore[untyped-decorator]
-    def add_weighted(
-        _: Any,
-        result: Any,
-        _into: Any,
-        _into_step: Any,
-        weights: Any,
-        _start: Any,
-        _start_step: Any,
-        _count: Any,
-        cache: Any,
-        _first: Any,
-        _ahead: Any,
-    ) -> Any:
-        def generate(context: Any, builder: Any, kind: Any, given: Any) -> Any:
-            to, by, stored = (context.make_array(kind.args[i])(context, builder, given[i]).data for i in (0, 3, 7))
-            into, into_step, start, start_step, count, first, ahead = (given[i] for i in (1, 2, 4, 5, 6, 8, 9))
-            number, word = ir.IntType(64), ir.IntType(32)
-            vector, words = ir.VectorType(ir.FloatType(), _HALF), ir.VectorType(word, _HALF)
-            zeros, same = ir.Constant(vector, [0.0] * _HALF), ir.Constant(words, [0] * _HALF)
-            kind_of_call = ir.FunctionType(vector, [vector] * 3)
-            multiply_add = cgutils.get_or_insert_function(builder.module, kind_of_call, f"llvm.fma.v{_HALF}f32")
-
-            byte = ir.IntType(8).as_pointer()
-            kind_of_call = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-            prefetch = cgutils.get_or_insert_function(builder.module, kind_of_call, "llvm.prefetch.p0")
-
-            def at(data: Any, place: Any, kind: Any) -> Any:
-                return builder.bitcast(builder.gep(data, [place]), kind.as_pointer())
-
-            def halves(place: Any) -> tuple[Any, Any]:
-                """The two halves of a line of the cache, as float32."""
-                if cache.dtype != types.int16:
-                    ends = (place, builder.add(place, number(_HALF)))
-                    return tuple(builder.load(at(stored, end, vector), align=4) for end in ends)
-                pairs = builder.load(at(stored, place, words), align=2)
-                lower = builder.shl(pairs, ir.Constant(words, [16] * _HALF))
-                upper = builder.and_(pairs, ir.Constant(words, [0xFFFF0000] * _HALF))
-                return builder.bitcast(lower, vector), builder.bitcast(upper, vector)
-
-            targets = []
-            for row in range(rows):
-                place = builder.add(into, builder.mul(into_step, number(row)))
-                targets.append([at(to, builder.add(place, number(half * _HALF)), vector) for half in (0, 1)])
-            parts = 2 if rows == 1 else 1
-            sums = [[[cgutils.alloca_once(builder, vector) for _ in (0, 1)] for _ in range(parts)] for _ in targets]
-            for target, of_row in zip(targets, sums, strict=True):
-                for half in (0, 1):
-                    builder.store(builder.load(target[half], align=4), of_row[0][half])
-                    if parts == 2:
-                        builder.store(zeros, of_row[1][half])
-            with cgutils.for_range(builder, builder.lshr(count, number(1))) as loop:
-                for odd in (0, 1):
-                    i = builder.add(builder.shl(loop.index, number(1)), number(odd))
-                    line = halves(builder.add(first, builder.mul(i, number(BLOCK))))
-                    for half in range(1 if cache.dtype == types.int16 else 2):  # 64 bytes each
-                        place = builder.add(ahead, builder.add(builder.mul(i, number(BLOCK)), number(half * _HALF)))
-                        address = builder.bitcast(builder.gep(stored, [place]), byte)
-                        builder.call(prefetch, [address, word(0), word(2), word(1)])  # to read data, second-level cache
-                    for row, of_row in enumerate(sums):
-                        place = builder.add(builder.add(start, builder.mul(start_step, number(row))), i)
-                        weight = builder.load(builder.gep(by, [place]))
-                        lone = builder.insert_element(ir.Constant(vector, ir.Undefined), weight, word(0))
-                        weight = builder.shuffle_vector(lone, lone, same)
-                        for half, total in enumerate(of_row[odd % parts]):
-                            builder.store(builder.call(multiply_add, [weight, line[half], builder.load(total)]), total)
-            for target, of_row in zip(targets, sums, strict=True):
-                for half in (0, 1):
-                    found = [builder.load(part[half]) for part in of_row]
-                    total = found[0] if parts == 1 else builder.fadd(*found)
-                    builder.store(total, target[half], align=4)
-            return context.get_dummy_value()
-
-        place = types.int64
-        return types.void(result, place, place, weights, place, place, place, cache, place, place), generate
-
-    return add_weighted
-
-
-_add_weighted_to_1, _add_weighted_to_2, _add_weighted_to_4 = (_add_weighted_to(rows) for rows in (1, 2, 4))
-
-
-@inlined
-def _add_weighted(result, into, into_step, weights, start, start_step, count, cache, first, ahead, rows):  # type: ignore[no-untyped-def]
-    """See :func:`_add_weighted_to`; for any number of rows."""
-    row = 0
-    while row < rows:
-        to, by = into + row * into_step, start + row * start_step
-        if rows - row >= 4:
-            _add_weighted_to_4(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
-            row += 4
-        elif rows - row >= 2:
-            _add_weighted_to_2(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
-            row += 2
-        else:
-            _add_weighted_to_1(result, to, into_step, weights, by, start_step, count, cache, first, ahead)
-            row += 1
 
 
 @inlined
@@ -145,7 +32,7 @@ def _place(number, itemsize):  # type: ignore[no-untyped-def]
 
     So a register of pairs gives the halves by a shift and a mask.
     """
-    return number if itemsize != 2 else number % _HALF * 2 + number // _HALF
+    return number if itemsize != 2 else number % HALF * 2 + number // HALF
 
 
 @inlined
@@ -244,7 +131,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
             for block in range(blocks):
                 stored = tables[slot, block]
                 # The memory brings the values while keys are read, and the next pair's keys while values are.
-                _add_weighted(
+                add_weighted(
                     scores,
                     block * BLOCK,
                     most_blocks * BLOCK,
@@ -262,7 +149,7 @@ def _attend(states, tables, query, new_keys, new_values, output, pieces, first, 
             for block in range(blocks):
                 stored, following = tables[slot, block], tables[next_slot, block]
                 for strip in range(strips):
-                    _add_weighted(
+                    add_weighted(
                         mixed,
                         strip * BLOCK,
                         dims,
