@@ -25,8 +25,8 @@ from fedse.errors import ConfigError
 from fedse.models.base import cpu_flags
 from fedse.models.module_swap import swapped
 
-#: The largest whole number of a weight, and the byte that stands for 0 in inputs, whose bytes have no sign.
-_MOST, _ZERO = 127, 128
+#: The largest whole number of a weight.
+_MOST = 127
 
 
 class PrepackedLinear(nn.Module):
@@ -52,8 +52,10 @@ class Int8Linear(nn.Module):
         self._factors = _factors(weight, _MOST).squeeze(1)
         self._zeros = torch.zeros_like(self._factors, dtype=torch.int32)
         whole = torch.round(weight / self._factors.unsqueeze(1)).to(torch.int8)
-        # Without instructions for it (VNNI) products are added in pairs to 16 bits, which 127 would overflow.
+        # Without instructions for it (VNNI) products of weights and bytes are added in pairs to 16 bits, which bytes up
+        # to 255 would overflow.
         self._most = _MOST if cpu_flags() & {"avx512_vnni", "avx_vnni"} else _MOST // 2
+        self._zero = self._most + 1  # the byte that stands for 0, since those of inputs have no sign
         self._weight = torch.ops.onednn.qlinear_prepack(whole, [rows, weight.shape[1]])
         self._bias = None if linear.bias is None else linear.bias.detach().float()
 
@@ -61,11 +63,11 @@ class Int8Linear(nn.Module):
         """About the linear map of the layer it was made from."""
         rows = states.reshape(-1, states.shape[-1]).float()
         factors = _factors(rows, self._most)
-        whole = torch.round(rows / factors).add_(_ZERO).to(torch.uint8)  # the products that processors have
+        whole = torch.round(rows / factors).add_(self._zero).to(torch.uint8)  # the products that processors have
         result: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             whole,
             1.0,
-            _ZERO,
+            self._zero,
             self._weight,
             self._factors,
             self._zeros,
