@@ -6,7 +6,7 @@ be cut along its rank into blocks, and blocks put side by side are one adapter (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,6 +88,17 @@ class Trained:
                 array[index] = part.tensors[name]
             tensors[name] = array
         return AdapterState(tensors, adapter.meta)
+
+
+def has_own_parts(sent: AdapterState, names: Set[str], private: tuple[int, ...] = ()) -> bool:
+    """Whether a site that was sent this puts parts of its own into it; see :func:`with_own_parts`.
+
+    Args:
+        sent: with some tensors, or all.
+        names: of all tensors.
+        private: indices of components.
+    """
+    return sent.tensors.keys() != names or bool(private)
 
 
 def with_own_parts(sent: AdapterState, own: AdapterState, private: tuple[int, ...] = ()) -> AdapterState:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedse.adapters.files import load_adapter
-from fedse.adapters.parts import with_own_parts
+from fedse.adapters.parts import has_own_parts, with_own_parts
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, MessageError, RunError, boundary
@@ -271,7 +271,7 @@ class Run:
         if not strategy_class(self.config.method.strategy).personal:
             return adapter
         sent = strategy_of(self.config).instruct(load_state(self._server, number), site)
-        if sent.adapter.tensors.keys() == adapter.tensors.keys() and not sent.work.private:
+        if not has_own_parts(sent.adapter, adapter.tensors.keys(), sent.work.private):
             return adapter
         folder = RunFolder(self.folder).site(site)
         trained = [n for n in range(1, self.config.rounds + 1) if folder.adapter(n).is_dir()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedse.adapters.files import load_adapter, save_adapter
-from fedse.adapters.parts import with_own_parts
+from fedse.adapters.parts import has_own_parts, with_own_parts
 from fedse.adapters.state import AdapterState
 from fedse.config import RunConfig
 from fedse.errors import AdapterError, ConfigError, DivergenceError, RunError
@@ -227,7 +227,7 @@ class Site:
 
     def _completed(self, sent: AdapterState, number: int, work: Work) -> AdapterState:
         """The whole adapter: what was sent, and what is the site's own after a round."""
-        if sent.tensors.keys() == self._shared.lora.names and not work.private:
+        if not has_own_parts(sent, self._shared.lora.names, work.private):
             return sent
         return with_own_parts(sent, self._own(number, sent), work.private)
 
