@@ -291,6 +291,11 @@ class MethodConfig(_Section):
         ge=1,
         description="episodes of a task in a round; tasks that were won sometimes are attempted again in the next one",
     )
+    unstick: bool = Field(
+        default=False,
+        description="while exploring, take the next action by chance from what the environment offers, wherever the "
+        "agent's last one did nothing; for models that would repeat it",
+    )
     filter: Literal["success", "none"] = Field(
         default="success", description="which episodes enter the experience store"
     )

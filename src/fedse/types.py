@@ -101,8 +101,9 @@ class TokenRecord:
         spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
         tokenizer: fingerprint of the tokenizer and chat template that made them.
         logprobs: log-probability of each of the agent's tokens under softmax(logits / temperature) when it was drawn,
-            in nats, in their order; tokens that were excluded from drawing keep their share.  ``None`` where nothing
-            was drawn, as in greedy play and demonstrations.
+            in nats, in their order; tokens that were excluded from drawing keep their share.  Of an action taken by
+            chance the first token has the probability of the whole.  ``None`` where nothing was drawn, as in greedy
+            play and demonstrations.
         temperature: of ``logprobs``.
     """
 

@@ -19,12 +19,13 @@ import pytest
 import urllib3
 
 from fedse import http
-from fedse.environments import Environment, connection, environment_class, environment_names, make
+from fedse.environments import Environment, connection, environment_class, environment_names, make, remote
 from fedse.environments.agentgym.client import AgentGymEnvironment
 from fedse.environments.agentgym.counterpart import counterpart_of
 from fedse.environments.base import StepResult
 from fedse.environments.maze import Maze
 from fedse.environments.maze.agentgym import MazeSession
+from fedse.environments.review import Review, Seen
 from fedse.environments.serving import Limits
 from fedse.errors import ConfigError, EnvironmentFault, UnknownNameError
 from fedse.rollout.scripted import demonstrate
@@ -59,6 +60,9 @@ def test_our_client_plays_the_same_episode_on_our_server_as_in_process(name: str
         assert there.instruction("full") == here.instruction("full")
         number = list(tasks)[3]
         played = episode(there, Task(address, str(number)), here.spec.max_turns)
+        vain = [Seen(here.reset(tasks[number]), "I cannot see.", "xyzzy", here.step("xyzzy").observation)]
+        assert there.review(vain) == here.review(vain) == [Review(effective=False)]
+        assert there.offers(vain) == here.offers(vain) != []
         there.close()
     assert played == episode(here, tasks[number], here.spec.max_turns)
     assert played[-1].reward > here.spec.success_above
@@ -426,7 +430,10 @@ def dead_port() -> int:
 
 
 @pytest.mark.parametrize("path", ["", "/maze"])
-def test_a_dead_server_is_a_fault_whether_or_not_it_must_be_asked_for_its_kind(path: str) -> None:
+def test_a_dead_server_is_a_fault_whether_or_not_it_must_be_asked_for_its_kind(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_answers", {})  # an earlier server may have had the same port
     with pytest.raises(EnvironmentFault, match="see whether the server runs"):
         make(f"agentgym:http://127.0.0.1:{dead_port()}{path}", retries=1)
 

@@ -9,6 +9,7 @@ import pytest
 
 from fedse.environments import Environment, connection, make, remote
 from fedse.environments.base import StepResult
+from fedse.environments.review import Review, Seen
 from fedse.environments.serving import Limits
 from fedse.errors import ConfigError, EnvironmentFault, MismatchFault
 from fedse.types import Task
@@ -48,6 +49,9 @@ def test_our_client_plays_the_same_episode_on_our_server_as_in_process(name: str
         task = here.tasks("test")[3]
         assert there.traits(Task(address, task.id)) == here.traits(task)
         played = episode(there, Task(address, task.id), here.spec.max_turns)
+        vain = [Seen(here.reset(task), "I cannot see.", "xyzzy", here.step("xyzzy").observation)]
+        assert there.review(vain) == here.review(vain) == [Review(effective=False)]
+        assert there.offers(vain) == here.offers(vain) != []
         there.close()
     assert played == episode(here, task, here.spec.max_turns)
     assert played[-1].reward > here.spec.success_above

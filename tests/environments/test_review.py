@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fedse.agent import format_response
+from fedse.agent.parsing import format_action
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.environments.review import Review, Seen, undone
-from fedse.rollout.episode import EpisodeRequest
+from fedse.rollout.episode import Episode, EpisodeRequest, reviewed
 from fedse.rollout.scripted import ExpertPolicy, play
-from fedse.sites.refining import reviewed
-from fedse.types import Source, Trajectory
+from fedse.seeding import python_random
+from fedse.types import Source, StopReason, Trajectory
 
 OPTIONS: dict[str, dict[str, object]] = {
     "babyai": {"levels": "one-room"},
@@ -19,6 +20,14 @@ OPTIONS: dict[str, dict[str, object]] = {
     "textcraft": {"max_depth": 2},
     "webshop": {"max_options": 1, "page_size": 3},
     "wordle": {"size": 20},
+}
+#: How actions begin that an agent by chance comes to take.
+KINDS: dict[str, set[str]] = {
+    "babyai": {"turn", "move", "go", "pickup", "drop"},
+    "maze": {"move"},
+    "textcraft": {"get", "craft"},
+    "webshop": {"search", "click"},
+    "wordle": set(),
 }
 
 
@@ -35,10 +44,14 @@ def episodes(environment: Environment, count: int) -> list[Trajectory]:
     ]
 
 
+def told_of(environment: Environment, episode: Trajectory) -> list[Review]:
+    return reviewed(environment, episode.turns, episode.final_observation)[1]
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 def test_what_experts_say_is_true(name: str) -> None:
     environment = registry.make(name, **OPTIONS[name])
-    told = [review for episode in episodes(environment, 25) for review in reviewed(environment, episode)]
+    told = [review for episode in episodes(environment, 25) for review in told_of(environment, episode)]
     assert len(told) > 25
     assert all(review.truthful for review in told)
 
@@ -47,13 +60,68 @@ def test_what_experts_say_is_true(name: str) -> None:
 def test_what_experts_do_there_is_never_in_vain(name: str) -> None:
     environment = registry.make(name, **OPTIONS[name])
     for episode in episodes(environment, 25):
-        assert all(review.effective for review in reviewed(environment, episode))
+        assert all(review.effective for review in told_of(environment, episode))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("response", ["Thought: what now?\nAction: xyzzy", "Thought: I only think.\nAction:"])
+def test_what_is_no_action_is_in_vain(name: str, response: str) -> None:
+    environment = registry.make(name, **OPTIONS[name])
+    episode = Episode(environment, EpisodeRequest(environment.tasks("train")[0], 0), instruction="", turns=3)
+    episode.start()
+    episode.reply(response)
+    episode.reply(response)
+    episode.reply(response)
+    assert not any(review.effective for review in told_of(environment, episode.trajectory(source=Source.POLICY)))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_ways_out_of_a_turn_in_vain_do_something(name: str) -> None:
+    environment = registry.make(name, **OPTIONS[name])
+    tried: set[str] = set()
+    did: list[bool] = []
+    for number, task in enumerate(environment.tasks("train")[:12]):
+        chance = python_random(number)
+        episode = Episode(environment, EpisodeRequest(task, 0), instruction="", turns=environment.spec.max_turns)
+        episode.start()
+        while episode.stop is None:
+            episode.reply(format_action("xyzzy"))
+            if episode.stop is not None:
+                break
+            ways = episode.ways_out()
+            assert ways, f"nothing is offered after {episode.observation}"
+            action = chance.choice(ways)
+            before = episode.observation
+            episode.reply(format_action(action))
+            tried.add(action.split()[0].split("[")[0])
+            last = Seen(before, "", action, episode.observation)
+            # By itself: to come back to where one was is undone, but was done.
+            did.append(episode.stop is StopReason.DONE or environment.review([last])[0].effective)
+    # On a page of WebShop nothing tells the name of an option from its values.
+    assert sum(did) / len(did) > (0.8 if name == "webshop" else 0.99)
+    assert tried >= KINDS[name]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_after_a_turn_that_did_something_no_way_out_is_sought(name: str) -> None:
+    environment = registry.make(name, **OPTIONS[name])
+    task = next(
+        task
+        for task, one in zip(environment.tasks("train")[:9], episodes(environment, 9), strict=True)
+        if len(one.turns) > 1
+    )
+    episode = Episode(environment, EpisodeRequest(task, 0), instruction="", turns=5)
+    episode.start()
+    episode.reply(ExpertPolicy(environment, 0).act(episode.observation))
+    assert episode.stop is None
+    assert not episode.ways_out()
 
 
 MAZE = "The goal is at position 3, 6. Your current position is at position {}. {}"
 HALL = MAZE.format("5, 6", "There are walls to your right, to your left.")
 ABOVE = MAZE.format("4, 6", "There is a wall to your left.")
 VIEW = "In front of you in this room, you can see several objects: There is a red ball 1 2 steps in front of you. "
+VIEW += "The room has walls around you. "
 VIEW += 'You are facing a wall 3 steps away. You are not carrying anything.\nAvailable actions: ["go to red ball 1"]'
 OPENING = "Crafting commands:\ncraft 1 bricks using 4 brick\ncraft 4 oak planks using 1 oak log\n\nGoal: craft bricks."
 PAGE = "Instruction: [SEP] Find me a pink keyboard, and price lower than 40.00 dollars [SEP] B0ABCD [SEP] Fox Keyboard"
@@ -138,7 +206,11 @@ def test_actions_in_vain() -> None:
     ) == [True, False, False]
     other = VIEW.replace("3 steps away", "1 steps away")
     back = (other, "turn right", VIEW)
-    assert effective("babyai", (VIEW, "turn left", other), back, (VIEW, "go to red ball 1", "")) == [False, False, True]
+    assert effective("babyai", (VIEW, "turn left", other), back, (VIEW, "go to red ball 1", other)) == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_inventory_is_kept_in_mind() -> None:
@@ -173,9 +245,9 @@ def test_environments_that_cannot_tell_take_everything_for_good() -> None:
 def test_the_reader_gets_the_thought_without_its_label() -> None:
     seen: list[Seen] = []
     environment = registry.make("maze", **OPTIONS["maze"])
-    environment.review = lambda turns: seen.extend(turns) or []  # type: ignore[method-assign,func-returns-value]
+    environment.review = lambda turns: seen.extend(turns) or [Review()] * len(turns)  # type: ignore[method-assign,func-returns-value]
     [episode] = episodes(environment, 1)
-    reviewed(environment, episode)
+    told_of(environment, episode)
     for turn, one in zip(episode.turns, seen, strict=True):
         assert format_response(one.thought, one.action) == turn.response
         assert one.observation == turn.observation

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,18 @@ def played(folder: Path, number: int) -> list[Trajectory]:
 @pytest.fixture
 def shared() -> SharedModel:
     return SharedModel.load(toy_config())
+
+
+def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy tells that whatever did not win did nothing, and offers two other actions."""
+    monkeypatch.setattr(Toy, "review", lambda _, turns: [Review(effective="yes" in turn.answer) for turn in turns])
+    monkeypatch.setattr(Toy, "offers", lambda _, turns: ["a", "b"] if "no" in turns[-1].answer else [])
+
+
+UNSTUCK: dict[str, Any] = {
+    "method": {"unstick": True},
+    "rollout": {"max_response_tokens": 12, "max_turns": 4, "temperature": 3.0},
+}
 
 
 class TestObjectives:
@@ -91,9 +106,13 @@ class TestObjectives:
         [
             {"training": {"objective": "policy_gradient", "demonstration_share": 0.25}, "method": {"attempts": 2}},
             {"training": {"objective": "weighted"}, "method": {"refine": ["shortest", "effective", "truthful"]}},
+            {"training": {"objective": "policy_gradient"}, **UNSTUCK},
         ],
     )
-    def test_a_run_that_was_interrupted_is_the_same(self, changes: dict[str, Any], tmp_path: Path) -> None:
+    def test_a_run_that_was_interrupted_is_the_same(
+        self, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck(monkeypatch)
         config = toy_config(**changes)
         run(config, tmp_path / "whole")
         assert interrupted(config, tmp_path / "cut", after=25)
@@ -142,6 +161,49 @@ class TestAttempts:
         ]
         assert contested
         assert {one.task for one in played(tmp_path, 2)} & set(contested)
+
+
+class TestUnsticking:
+    def test_after_a_turn_in_vain_chance_takes_the_next_one_while_exploring(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck(monkeypatch)
+        run(toy_config(toy_client("alpha", episodes_per_round=12), **UNSTUCK), tmp_path)
+        by_chance: set[str] = set()
+        for episode in played(tmp_path, 1):
+            assert episode.tokens is not None
+            assert episode.tokens.logprobs is not None
+            ends = itertools.accumulate(end - start for start, end in episode.tokens.spans)
+            rates = [
+                episode.tokens.logprobs[end - (stop - start) : end]
+                for end, (start, stop) in zip(ends, episode.tokens.spans, strict=True)
+            ]
+            for index, turn in enumerate(episode.turns):
+                if index % 2:
+                    by_chance.add(turn.response)
+                    assert not turn.truncated
+                    assert rates[index][0] == pytest.approx(-math.log(2))
+                    assert set(rates[index][1:]) == {0.0}
+                else:
+                    assert min(rates[index]) < -1
+        assert by_chance == {"Action: a", "Action: b"}
+        tested = read_trajectories(tmp_path / "sites/alpha/evaluation/round-002.jsonl.gz")
+        assert max(len(episode.turns) for episode in tested) > 1
+        assert not by_chance & {turn.response for episode in tested for turn in episode.turns}
+
+    def test_its_tokens_are_those_of_its_text(
+        self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck(monkeypatch)
+        site_after(1, shared, tmp_path, **UNSTUCK)
+        for episode in played(tmp_path, 1):
+            assert episode.tokens is not None
+            for (start, end), turn in zip(episode.tokens.spans, episode.turns, strict=True):
+                assert shared.renderer.decode(episode.tokens.ids[start:end]) == turn.response
+            if not any(turn.truncated for turn in episode.turns):
+                assert replace(shared.renderer.render(episode), logprobs=None) == replace(
+                    episode.tokens, logprobs=None, temperature=1.0
+                )
 
 
 class TestRefining:

@@ -154,6 +154,14 @@ class Environment(ABC):
         """What can be told of each turn of an episode from its text alone; by default nothing, which is good."""
         return [Review() for _ in turns]
 
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """Actions that would do something after these turns, for all that was shown, whatever the goal is.
+
+        An agent that is stuck tries one of them.  By default none is known, and it goes on by itself.
+        """
+        del turns
+        return ()
+
     def close(self) -> None:  # noqa: B027 (most environments hold nothing)
         """Free what the environment holds.  Safe to call twice."""
 

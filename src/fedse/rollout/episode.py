@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedse.agent.parsing import parse_response
 from fedse.environments.base import Environment
+from fedse.environments.review import Review, Seen
 from fedse.errors import EnvironmentFault, boundary
 from fedse.texts import well_formed
 from fedse.types import Source, StopReason, Task, TokenRecord, Trajectory, Turn
@@ -25,6 +26,28 @@ class EpisodeRequest:
 
     task: Task
     seed: int
+
+
+def reviewed(environment: Environment, turns: Sequence[Turn], answer: str) -> tuple[list[Seen], list[Review]]:
+    """The turns of an episode as the environment's reader has them, and what it tells of each.
+
+    Args:
+        environment: of the kind in which they were played.
+        turns: from the first one on.
+        answer: to the last one.
+    """
+    parsed = [parse_response(turn.response, environment.spec.action_rule) for turn in turns]
+    answers = [*(turn.observation for turn in turns[1:]), answer]
+    seen = [
+        Seen(turn.observation, read.thought, turn.action, answered)
+        for turn, read, answered in zip(turns, parsed, answers, strict=False)
+    ]
+    # A reply that broke the form never came to the environment.
+    reviews = [
+        review if read.error is None else replace(review, effective=False)
+        for review, read in zip(environment.review(seen), parsed, strict=True)
+    ]
+    return seen, reviews
 
 
 class Episode:
@@ -64,6 +87,15 @@ class Episode:
         what = f"environment {task.environment!r} failed in turn {len(self._turns) + 1} of task {task.id!r}"
         with self._guarded(what):
             self._step(response, truncated)
+
+    def ways_out(self) -> Sequence[str]:
+        """Actions that the environment offers after a turn in vain; none after another, or where none is known."""
+        what = f"environment {self.request.task.environment!r} failed to read an episode of it"
+        with self._guarded(what):
+            seen, reviews = reviewed(self.environment, self._turns, self.observation)
+            if not reviews[-1].effective:
+                return self.environment.offers(seen)
+        return ()
 
     def fail(self, fault: EnvironmentFault) -> None:
         """End the episode without an outcome, because of a fault outside of it, as of an expert."""

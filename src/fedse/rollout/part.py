@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from fedse.agent.parsing import format_action
 from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
 from fedse.environments.base import Environment
 from fedse.errors import EnvironmentFault
 from fedse.rollout.episode import Episode, EpisodeRequest
 from fedse.rollout.player import Play, RolloutProgress
+from fedse.seeding import python_random
 from fedse.types import Source, StopReason, TokenRecord, Trajectory
 
 _TOLD_SECONDS = 0.25
@@ -25,18 +28,22 @@ class Chat:
         renderer: of the model's tokenizer.
         reply_tokens: the most that a reply may have.
         max_context: the most tokens of the whole chat.
+        unstick: after a turn in vain, let chance take the next one.
 
     Attributes:
         ids: the chat so far.
     """
 
-    def __init__(self, episode: Episode, renderer: Renderer, *, reply_tokens: int, max_context: int) -> None:
+    def __init__(
+        self, episode: Episode, renderer: Renderer, *, reply_tokens: int, max_context: int, unstick: bool = False
+    ) -> None:
         self.episode = episode
         self.ids: list[int] = []
         self.reply_tokens = reply_tokens
         self._renderer, self._max_context = renderer, max_context
         self._spans: list[tuple[int, int]] = []
         self._logprobs: list[float] = []
+        self._chance = python_random("unstick", episode.request.seed) if unstick else None
 
     def open(self, instruction: str) -> None:
         """Start the episode; one whose prompt leaves no room for a reply ends as an error."""
@@ -63,6 +70,17 @@ class Chat:
         Returns:
             What the model reads before its next reply; nothing once the episode is over.
         """
+        unread = self._hand_in(reply, logprobs)
+        if self._chance is None or self.episode.stop is not None or not (ways := self.episode.ways_out()):
+            return unread
+        tried = self._renderer.reply(format_action(self._chance.choice(ways)))
+        if len(tried) > self.reply_tokens:  # there may be no room for it
+            return unread
+        # It was drawn as a whole, so its first token has the probability of them all.
+        after = self._hand_in(tried, [-math.log(len(ways)), *[0.0] * (len(tried) - 1)])
+        return [] if self.episode.stop is not None else unread + tried + after
+
+    def _hand_in(self, reply: Sequence[int], logprobs: Sequence[float]) -> list[int]:
         truncated = reply[-1] not in self._renderer.stop_tokens
         start = len(self.ids)
         self.ids += reply
@@ -145,7 +163,13 @@ class Part:
         episode = Episode(
             environment, request, instruction=instruction, turns=self._turns, repeats=self._config.max_repeats
         )
-        chat = Chat(episode, self._renderer, reply_tokens=self._reply_tokens, max_context=self._config.max_context)
+        chat = Chat(
+            episode,
+            self._renderer,
+            reply_tokens=self._reply_tokens,
+            max_context=self._config.max_context,
+            unstick=self.play.rules.unstick,
+        )
         chat.open(instruction)
         return chat
 

@@ -313,6 +313,7 @@ class SiteEnvironment:
             greedy=False,
             max_turns=self._config.max_turns,
             temperature=self._config.temperature,
+            unstick=self._run.method.unstick,
         )
         requests = [EpisodeRequest(task, derive_seed(seed, index)) for index, task in enumerate(tasks)]
         play = Play(requests, rules, self._progress.episodes(Phase.EXPLORE, number))

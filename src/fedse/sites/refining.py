@@ -14,21 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from fedse.agent.parsing import parse_response
 from fedse.environments.base import Environment
-from fedse.environments.review import Review, Seen
+from fedse.rollout.episode import reviewed
 from fedse.types import Source, Task, Trajectory
-
-
-def reviewed(environment: Environment, trajectory: Trajectory) -> list[Review]:
-    """What the environment tells of an episode's turns."""
-    answers = [turn.observation for turn in trajectory.turns[1:]] + [trajectory.final_observation]
-    rule = environment.spec.action_rule
-    turns = [
-        Seen(turn.observation, parse_response(turn.response, rule).thought, turn.action, answer)
-        for turn, answer in zip(trajectory.turns, answers, strict=True)
-    ]
-    return environment.review(turns)
 
 
 def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collection[str]) -> list[float] | None:
@@ -37,7 +25,7 @@ def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collec
         return None
     return [
         float((review.effective or "effective" not in parts) and (review.truthful or "truthful" not in parts))
-        for review in reviewed(environment, trajectory)
+        for review in reviewed(environment, trajectory.turns, trajectory.final_observation)[1]
     ]
 
 

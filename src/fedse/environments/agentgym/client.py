@@ -24,6 +24,7 @@ from fedse.environments.base import (
     TaskTraits,
     task_number,
 )
+from fedse.environments.review import Review, Seen
 from fedse.errors import EnvironmentFault, MismatchFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -129,6 +130,14 @@ class AgentGymEnvironment(Environment):
             raise EnvironmentFault(f"{self.name}: the reward is no finite number: {str(answer)[:200]}")
         self._number = None if done else number
         return StepResult(observation, reward, done)
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """As our environment of the same kind does, by text alone."""
+        return self._local.review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """As our environment of the same kind does, by text alone."""
+        return self._local.offers(turns)
 
     def expert(self, seed: int) -> Expert:
         """The expert of our environment of the same kind, who plays the same episode here beside the server's.

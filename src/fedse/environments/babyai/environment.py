@@ -10,7 +10,7 @@ from fedse.environments.babyai.instructions import CONCISE, FULL
 from fedse.environments.babyai.levels import LEVELS, MAX_TURNS, chosen_levels
 from fedse.environments.babyai.missions import Status
 from fedse.environments.babyai.perception import Perception, perceive
-from fedse.environments.babyai.review import review
+from fedse.environments.babyai.review import offers, review
 from fedse.environments.babyai.splits import split_tasks
 from fedse.environments.babyai.wording import spelled
 from fedse.environments.babyai.world import Scene, World
@@ -168,6 +168,10 @@ class BabyAI(Environment):
     def review(self, turns: Sequence[Seen]) -> list[Review]:
         """See :mod:`fedse.environments.babyai.review`."""
         return review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """See :mod:`fedse.environments.babyai.review`."""
+        return offers(turns)
 
     def expert(self, seed: int) -> Expert:
         """A planner on MiniGrid's bot; see :class:`~fedse.environments.babyai.expert.BabyAIExpert`."""

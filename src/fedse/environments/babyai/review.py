@@ -1,7 +1,8 @@
-"""What can be told of a turn in BabyAI."""
+"""What can be told of a turn in BabyAI, and of what can be done after it."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -19,17 +20,31 @@ _UNSEEN = re.compile(
     re.IGNORECASE,
 )
 _HELD = re.compile(rf"\bI (?:carry|hold|have) (?:the |an? )?{_THING}|{_THING} is in my hands", re.IGNORECASE)
+_VIEW = "The room has walls around you."
+_AVAILABLE = re.compile(r"^Available actions: (\[.*\])", re.MULTILINE)
+_FACED = re.compile(r"There is a (\w+ \w+ \d+) right in front of you 1 steps away")
 _CARRIED = re.compile(rf"You are carrying (?:the |an? )?{_THING}")
 
 
 def review(turns: Sequence[Seen]) -> list[Review]:
     """See :meth:`fedse.environments.base.Environment.review`.
 
-    With a wall in view, the same view again is the same place again.
+    What does nothing is answered with a reason, which is no view.  With a wall in view, the same view again is the same
+    place again.
     """
     views = [_GOAL.sub("", turn.observation) for turn in turns]
     lost = undone([*(view if "facing a wall" in view else None for view in views), None])
-    return [Review(not wasted, _truthful(turn)) for turn, wasted in zip(turns, lost, strict=True)]
+    return [
+        Review(_VIEW in turn.answer and not wasted, _truthful(turn)) for turn, wasted in zip(turns, lost, strict=True)
+    ]
+
+
+def offers(turns: Sequence[Seen]) -> list[str]:
+    """The available actions that move something; see :meth:`fedse.environments.base.Environment.offers`."""
+    listed = _AVAILABLE.findall(turns[-1].answer)
+    views = [text for turn in turns for text in (turn.observation, turn.answer) if _VIEW in text]
+    idle = {"check available actions", *(f"go to {thing}" for thing in _FACED.findall(views[-1] if views else ""))}
+    return [action for action in json.loads(listed[-1]) if action not in idle] if listed else []
 
 
 def _truthful(turn: Seen) -> bool:

@@ -29,7 +29,7 @@ from fedse.environments.maze.generator import (
 )
 from fedse.environments.maze.instructions import CONCISE, FULL
 from fedse.environments.maze.layouts import ACTIONS, DOUBLE_T, NAMED, Cell, Layout, Place, board
-from fedse.environments.maze.review import review
+from fedse.environments.maze.review import offers, review
 from fedse.environments.review import Review, Seen
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import unknown_name
@@ -161,6 +161,10 @@ class Maze(Environment):
     def review(self, turns: Sequence[Seen]) -> list[Review]:
         """See :mod:`fedse.environments.maze.review`."""
         return review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """See :mod:`fedse.environments.maze.review`."""
+        return offers(turns)
 
     def expert(self, seed: int) -> Expert:
         """A planner that knows the map and arrives within the turn limit."""

@@ -1,4 +1,4 @@
-"""What can be told of a turn in the maze."""
+"""What can be told of a turn in the maze, and of what can be done after it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     states = [_cell(_POSITION, turn.observation) for turn in turns]
     lost = undone([*states, _cell(_POSITION, turns[-1].answer)]) if turns else []
     return [Review(not wasted, _truthful(turn)) for turn, wasted in zip(turns, lost, strict=True)]
+
+
+def offers(turns: Sequence[Seen]) -> list[str]:
+    """Moves into no wall; see :meth:`fedse.environments.base.Environment.offers`."""
+    return [f"move {way}" for way, words in _WALLS.items() if words not in turns[-1].answer]
 
 
 def _truthful(turn: Seen) -> bool:

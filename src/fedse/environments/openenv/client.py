@@ -17,6 +17,7 @@ from fedse.environments.base import Environment, EnvironmentSpec, Expert, Prompt
 from fedse.environments.connection import pauses
 from fedse.environments.openenv.socket import LostError, Socket
 from fedse.environments.openenv.strangers import Stranger, check_options
+from fedse.environments.review import Review, Seen
 from fedse.errors import ConfigError, EnvironmentFault, FedseError, MismatchFault
 from fedse.names import unknown_name
 from fedse.types import Task
@@ -173,6 +174,14 @@ class OpenEnvEnvironment(Environment):
         result = self._read(answer)
         self._task = None if result.done else task
         return result
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        """As our environment of the same kind does, by text alone."""
+        return super().review(turns) if self._twin is None else self._twin.review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """As our environment of the same kind does, by text alone."""
+        return super().offers(turns) if self._twin is None else self._twin.offers(turns)
 
     def expert(self, seed: int) -> Expert:
         """The expert of our environment of the same kind, who plays the same episode here beside the server's.

@@ -13,7 +13,7 @@ from fedse.environments.textcraft.expert import TextCraftExpert
 from fedse.environments.textcraft.game import Game
 from fedse.environments.textcraft.graph import Opening, crafting_graph, goal_kinds, opening
 from fedse.environments.textcraft.instructions import CONCISE, FULL
-from fedse.environments.textcraft.review import review
+from fedse.environments.textcraft.review import offers, review
 from fedse.environments.textcraft.splits import DEPTHS, SPLITS, goals_of
 from fedse.errors import ConfigError, EnvironmentFault
 from fedse.names import did_you_mean, unknown_name
@@ -114,6 +114,10 @@ class TextCraft(Environment):
     def review(self, turns: Sequence[Seen]) -> list[Review]:
         """See :mod:`fedse.environments.textcraft.review`."""
         return review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """See :mod:`fedse.environments.textcraft.review`."""
+        return offers(turns, crafting_graph(self._missing))
 
     def expert(self, seed: int) -> Expert:
         """A planner that knows the first observation and nothing else."""

@@ -1,4 +1,4 @@
-"""What can be told of a turn in TextCraft."""
+"""What can be told of a turn in TextCraft, and of what can be done after it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fedse.environments.review import Review, Seen
+from fedse.environments.textcraft.graph import CraftingGraph
+from fedse.environments.textcraft.recipes import spoken, written
 
 _GOAL = re.compile(r"Goal: craft (.+)\.")
 _COMMAND = re.compile(r"craft \d+ (.+) using (.+)")
+_LINE = re.compile(r"^craft (\d+ .+) using (.+)$", re.MULTILINE)
 _GOT = re.compile(r"Got (\d+) (.+)")
 _CRAFTED = re.compile(r"Crafted (\d+) minecraft:(.+)")
 _AMOUNT = re.compile(r"(\d+) (.+)")
@@ -28,6 +31,34 @@ def review(turns: Sequence[Seen]) -> list[Review]:
         reviews.append(Review(turn.answer.startswith(_DONE), _truthful(turn.thought, opening, carried)))
         _note(turn, carried)
     return reviews
+
+
+def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[str]:
+    """Commands shown for which all is there, and what is lacking for the others and can be fetched.
+
+    See :meth:`fedse.environments.base.Environment.offers`.
+    """
+    carried: Counter[str] = Counter()
+    for turn in turns:
+        _note(turn, carried)
+    found: dict[str, None] = {}
+    for command in _LINE.finditer(turns[0].observation):
+        needs = []
+        for amount in map(_AMOUNT.fullmatch, command[2].split(", ")):
+            assert amount is not None  # the environment writes its commands so
+            kinds = (
+                [amount[2]]
+                if written(amount[2]) not in graph.tags
+                else sorted(spoken(item) for item, tag in graph.tag_of.items() if tag == written(amount[2]))
+            )
+            there = [kind for kind in kinds if carried[kind] >= int(amount[1])]
+            needs.append(f"{amount[1]} {there[0]}" if there else "")
+            found |= {
+                f"get {amount[1]} {kind}": None for kind in kinds[:1] if not there and graph.gettable(written(kind))
+            }
+        if all(needs):
+            found[f"craft {command[1]} using {', '.join(needs)}"] = None
+    return list(found)
 
 
 def _note(turn: Seen, carried: Counter[str]) -> None:

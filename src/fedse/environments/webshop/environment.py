@@ -25,7 +25,7 @@ from fedse.environments.webshop.instructions import CONCISE, FULL
 from fedse.environments.webshop.nouns import LEXICON, noun_extractor
 from fedse.environments.webshop.pages import PAGE_SIZE, Visit
 from fedse.environments.webshop.products import NO_LIMIT, Goal
-from fedse.environments.webshop.review import review
+from fedse.environments.webshop.review import offers, review
 from fedse.environments.webshop.search import DEFAULT_ENGINE, ENGINES
 from fedse.environments.webshop.shop import Shop, Variant, data_shop, own_shop, varied
 from fedse.environments.webshop.taxonomy import DEPARTMENTS
@@ -187,6 +187,10 @@ class WebShop(Environment):
     def review(self, turns: Sequence[Seen]) -> list[Review]:
         """See :mod:`fedse.environments.webshop.review`."""
         return review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """See :mod:`fedse.environments.webshop.review`."""
+        return offers(turns)
 
     def expert(self, seed: int) -> Expert:
         """A customer who reads the pages and knows how features may be worded."""

@@ -60,6 +60,13 @@ class View:
     title: str  #: of the product on its page
     pieces: tuple[str, ...]  #: everything after the instruction
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Values that can be chosen on the page of a product, as far as they can be told from their names."""
+        price = next(position for position, piece in enumerate(self.pieces) if piece.startswith("Price: "))
+        between = self.pieces[self.pieces.index(PREVIOUS) + 1 : price - 1]
+        return tuple(piece for piece in between if piece not in self.wish.options)
+
 
 def read_page(observation: str) -> View | None:
     """Read a page; ``None`` if it is none that a visit goes on from, such as the last one."""

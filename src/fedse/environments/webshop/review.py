@@ -1,4 +1,4 @@
-"""What can be told of a turn in WebShop."""
+"""What can be told of a turn in WebShop, and of what can be done after it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from fedse.environments.review import Review, Seen
+from fedse.environments.webshop.pages import BACK, BUY, PREVIOUS
+from fedse.environments.webshop.reading import Kind, read_page
 
 _WORD = re.compile(r"[a-z0-9]+")
 _WISH = re.compile(r"\A(?:I want|Needed:) (.+?)\.?\Z", re.IGNORECASE)
@@ -24,6 +26,21 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     pages that are left again are no loss: there was something to read.
     """
     return [Review("[SEP]" in turn.answer, _truthful(turn)) for turn in turns]
+
+
+def offers(turns: Sequence[Seen]) -> list[str]:
+    """The buttons of the page, a search for the product; see :meth:`fedse.environments.base.Environment.offers`."""
+    pages = (read_page(text) for turn in reversed(turns) for text in (turn.answer, turn.observation))
+    page = next(filter(None, pages), None)
+    if page is None:
+        return []
+    if page.kind is Kind.START:
+        return [f"search[{' '.join([page.wish.product, *page.wish.attributes])}]", f"search[{page.wish.product}]"]
+    if page.kind is Kind.RESULTS:
+        buttons = [listing.asin for listing in page.listings] or [BACK]
+    else:
+        buttons = [*page.options, BUY, PREVIOUS] if page.kind is Kind.ITEM else [PREVIOUS]
+    return [f"click[{button}]" for button in buttons]
 
 
 def _truthful(turn: Seen) -> bool:

@@ -23,7 +23,7 @@ from fedse.environments.review import Review, Seen
 from fedse.environments.wordle.engine import TRIES, Engine, Mode
 from fedse.environments.wordle.expert import WordleExpert
 from fedse.environments.wordle.instructions import instruction
-from fedse.environments.wordle.review import review
+from fedse.environments.wordle.review import offers, review
 from fedse.environments.wordle.vocabulary import (
     DEFAULT_SIZE,
     PATTERNS,
@@ -182,6 +182,10 @@ class Wordle(Environment):
     def review(self, turns: Sequence[Seen]) -> list[Review]:
         """See :mod:`fedse.environments.wordle.review`."""
         return review(turns)
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        """See :mod:`fedse.environments.wordle.review`."""
+        return offers(turns, self._vocabulary.words)
 
     def expert(self, seed: int) -> Expert:
         """A player that keeps the possible words and guesses the most informative of them."""

@@ -1,4 +1,4 @@
-"""What can be told of a turn in Wordle."""
+"""What can be told of a turn in Wordle, and of what can be done after it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def review(turns: Sequence[Seen]) -> list[Review]:
         if told and len(word) == LETTERS:
             known[word] = answer
     return reviews
+
+
+def offers(turns: Sequence[Seen], words: Sequence[str]) -> list[str]:
+    """The words that were not guessed yet; see :meth:`fedse.environments.base.Environment.offers`."""
+    guessed = {_plain(turn.action) for turn in turns}
+    return [word for word in words if word not in guessed]
 
 
 def _truthful(thought: str, known: dict[str, str]) -> bool:
