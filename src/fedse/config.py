@@ -299,10 +299,11 @@ class MethodConfig(_Section):
     filter: Literal["success", "none"] = Field(
         default="success", description="which episodes enter the experience store"
     )
-    refine: tuple[Literal["shortest", "effective", "truthful"], ...] = Field(
+    refine: tuple[Literal["shortest", "effective", "cut", "truthful"], ...] = Field(
         default=(),
         description="what of the kept episodes is learnt: 'shortest' (of a task), 'effective' (turns that did what was "
-        "not undone), 'truthful' (turns whose thought agrees with what was shown); several combine",
+        "not undone), 'cut' (likewise, and the others are not even read), 'truthful' (turns whose thought agrees with "
+        "what was shown); several combine",
     )
     history: bool = Field(default=True, description="keep experience of earlier rounds (false: only this round's)")
     strategy: str = Field(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from fedse.agent import format_response
+from fedse.agent import format_response, renderer_for
 from fedse.agent.parsing import format_action
 from fedse.environments import registry
 from fedse.environments.base import Environment
 from fedse.environments.review import Review, Seen, undone
+from fedse.models.tiny import tiny_tokenizer
 from fedse.rollout.episode import Episode, EpisodeRequest, reviewed
 from fedse.rollout.scripted import ExpertPolicy, play
 from fedse.seeding import python_random
+from fedse.sites.refining import cut
 from fedse.types import Source, StopReason, Trajectory
 
 OPTIONS: dict[str, dict[str, object]] = {
@@ -252,3 +254,37 @@ def test_the_reader_gets_the_thought_without_its_label() -> None:
         assert format_response(one.thought, one.action) == turn.response
         assert one.observation == turn.observation
     assert seen[-1].answer == episode.final_observation
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_episode_without_its_turns_in_vain_is_one_that_can_be_played(name: str) -> None:
+    environment = registry.make(name, **OPTIONS[name])
+    renderer = renderer_for(tiny_tokenizer())
+    shorter = 0
+    for number, task in enumerate(environment.tasks("train")[:150]):
+        episode = Episode(environment, EpisodeRequest(task, 0), instruction="", turns=12)
+        chance = python_random(number)
+        episode.start()
+        while episode.stop is None:
+            episode.reply(format_action("xyzzy"))
+            if episode.stop is None:
+                episode.reply(format_action(chance.choice(episode.ways_out())))
+        won = episode.trajectory(source=Source.POLICY)
+        if not won.success:
+            continue
+        short = cut(environment, renderer, won)
+        shorter += len(short.turns) < len(won.turns)
+        assert short.tokens == renderer.render(short)
+        again = Episode(environment, EpisodeRequest(task, 0), instruction="", turns=12)
+        again.start()
+        for turn in short.turns:
+            assert again.observation == turn.observation
+            again.reply(turn.response)
+        assert again.trajectory(source=Source.POLICY).success
+    assert shorter > 3
+
+
+def test_demonstrations_are_not_cut() -> None:
+    environment = registry.make("maze", **OPTIONS["maze"])
+    for episode in episodes(environment, 5):
+        assert cut(environment, renderer_for(tiny_tokenizer()), episode) is episode

@@ -220,6 +220,27 @@ class TestRefining:
             one for one in everything if one.source is Source.EXPERT
         ]
 
+    def test_turns_that_are_cut_are_not_read_either(
+        self, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck(monkeypatch)
+        changes: dict[str, Any] = {"method": {"refine": ["cut", "shortest"]}, "rollout": {"temperature": 3.0}}
+        _, environment = site_after(1, shared, tmp_path, **changes)
+        learnt = environment.experience(1)
+        own = [one for one in learnt if one.source is Source.POLICY]
+        assert max(len(one.turns) for one in played(tmp_path, 1) if one.success) > 1
+        assert [len(one.turns) for one in own] == [1] * len(own)
+        for trajectory, lesson in zip(learnt, environment.lessons(1), strict=True):
+            tokens = lesson.example.tokens
+            assert tokens == trajectory.tokens
+            assert list(tokens.ids[: tokens.spans[0][0]]) == shared.renderer.opening(
+                trajectory.instruction, trajectory.turns[0].observation
+            )
+            assert [shared.renderer.decode(tokens.ids[start:end]) for start, end in tokens.spans] == [
+                turn.response for turn in trajectory.turns
+            ]
+            assert lesson.example.weights is None
+
     @pytest.mark.parametrize("part", ["effective", "truthful"])
     def test_turns_that_the_environment_objects_to_are_read_and_not_learnt(
         self, part: str, shared: SharedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,7 +35,7 @@ from fedse.runs.phases import PhaseReport, once
 from fedse.seeding import derive_seed, python_random
 from fedse.sites.demonstrations import import_demonstrations
 from fedse.sites.evaluation import evaluation_at, require_outcomes
-from fedse.sites.refining import shortest, turn_weights
+from fedse.sites.refining import cut, shortest, turn_weights
 from fedse.sites.shared_model import SharedModel
 from fedse.sites.task_sampling import exploration_tasks
 from fedse.sites.tasks import check_learnable, summarize, training_tasks
@@ -169,6 +169,8 @@ class SiteEnvironment:
             learnt = store.trajectories(rounds=stored)
         if forgets and self.explores(number) and not self._on_policy(number):
             learnt += select(self._selection, self._played(number)).kept
+        if "cut" in method.refine:
+            learnt = [cut(self._reader, self._shared.renderer, trajectory) for trajectory in learnt]
         learnt = distinct([trajectory for trajectory in learnt if trajectory.turns], task_and_actions)
         return shortest(learnt) if "shortest" in method.refine else learnt
 

@@ -4,19 +4,22 @@ Success says that an episode ended well, not that each of its turns was good.  T
 
 * ``shortest``: of the episodes of a task only the one with the fewest turns;
 * ``effective``: no turn whose action did nothing, or was undone later;
+* ``cut``: likewise, and such turns are not read either: what is learnt is the episode as if they had never been;
 * ``truthful``: no turn whose thought contradicts what was shown.
 
-The environment tells of the turns (:meth:`fedse.environments.base.Environment.review`).  A turn that is left out is
-still read, so that the turns after it have their context.
+The environment tells of the turns (:meth:`fedse.environments.base.Environment.review`).  A turn that is left out, and
+not cut, is still read, so that the turns after it have their context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
+from fedse.agent.renderers import Renderer
 from fedse.environments.base import Environment
 from fedse.rollout.episode import reviewed
-from fedse.types import Source, Task, Trajectory
+from fedse.types import Source, Task, Trajectory, Turn
 
 
 def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collection[str]) -> list[float] | None:
@@ -27,6 +30,27 @@ def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collec
         float((review.effective or "effective" not in parts) and (review.truthful or "truthful" not in parts))
         for review in reviewed(environment, trajectory.turns, trajectory.final_observation)[1]
     ]
+
+
+def cut(environment: Environment, renderer: Renderer, trajectory: Trajectory) -> Trajectory:
+    """An episode of the agent without its turns in vain; a demonstration as it is.
+
+    Such turns left everything as it was, so what the first of them was shown stands before the turn after them.
+    """
+    if trajectory.source is not Source.POLICY:
+        return trajectory
+    kept: list[Turn] = []
+    shown: str | None = None
+    _, reviews = reviewed(environment, trajectory.turns, trajectory.final_observation)
+    for turn, review in zip(trajectory.turns, reviews, strict=True):
+        shown = turn.observation if shown is None else shown
+        if review.effective:
+            kept.append(replace(turn, observation=shown))
+            shown = None
+    if len(kept) == len(trajectory.turns):
+        return trajectory
+    left = replace(trajectory, turns=tuple(kept), tokens=None)
+    return replace(left, tokens=renderer.render(left)) if kept else left
 
 
 def shortest(trajectories: Iterable[Trajectory]) -> list[Trajectory]:

@@ -29,11 +29,11 @@ _CARRIED = re.compile(rf"You are carrying (?:the |an? )?{_THING}")
 def review(turns: Sequence[Seen]) -> list[Review]:
     """See :meth:`fedse.environments.base.Environment.review`.
 
-    What does nothing is answered with a reason, which is no view.  With a wall in view, the same view again is the same
-    place again.
+    What does nothing is answered with a reason, which is no view.  With a wall and a thing in view, the same view again
+    is the same place again; bare walls look alike everywhere.
     """
     views = [_GOAL.sub("", turn.observation) for turn in turns]
-    lost = undone([*(view if "facing a wall" in view else None for view in views), None])
+    lost = undone([*(view if "facing a wall" in view and "There is a" in view else None for view in views), None])
     return [
         Review(_VIEW in turn.answer and not wasted, _truthful(turn)) for turn, wasted in zip(turns, lost, strict=True)
     ]
