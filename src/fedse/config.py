@@ -293,8 +293,8 @@ class MethodConfig(_Section):
     )
     unstick: bool = Field(
         default=False,
-        description="while exploring, take the next action by chance from what the environment offers, wherever the "
-        "agent's last one did nothing; for models that would repeat it",
+        description="while exploring, let chance take a turn wherever the agent's last action did nothing, from what "
+        "the environment offers; for models that would repeat it",
     )
     filter: Literal["success", "none"] = Field(
         default="success", description="which episodes enter the experience store"
@@ -302,8 +302,8 @@ class MethodConfig(_Section):
     refine: tuple[Literal["shortest", "effective", "cut", "truthful"], ...] = Field(
         default=(),
         description="what of the kept episodes is learnt: 'shortest' (of a task), 'effective' (turns that did what was "
-        "not undone), 'cut' (likewise, and the others are not even read), 'truthful' (turns whose thought agrees with "
-        "what was shown); several combine",
+        "not undone), 'cut' (likewise, and the others are not even read, nor turns by chance that were not needed), "
+        "'truthful' (turns whose thought agrees with what was shown); several combine",
     )
     history: bool = Field(default=True, description="keep experience of earlier rounds (false: only this round's)")
     strategy: str = Field(

@@ -81,6 +81,7 @@ class Turn:
         action: the action parsed from ``response`` and given to the environment.
         reward: the environment's reward for the action.
         truncated: the response hit the token limit of a turn before the model ended it.
+        by_chance: not the model's, but chosen by chance from what the environment offered an agent that was stuck.
     """
 
     observation: str
@@ -88,6 +89,7 @@ class Turn:
     action: str
     reward: float
     truncated: bool = False
+    by_chance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,8 @@ class TokenRecord:
         spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
         tokenizer: fingerprint of the tokenizer and chat template that made them.
         logprobs: log-probability of each of the agent's tokens under softmax(logits / temperature) when it was drawn,
-            in nats, in their order; tokens that were excluded from drawing keep their share.  Of an action taken by
-            chance the first token has the probability of the whole.  ``None`` where nothing was drawn, as in greedy
+            in nats, in their order; tokens that were excluded from drawing keep their share.  Of a turn by chance the
+            first token has the probability of the whole.  ``None`` where nothing was drawn, as in greedy
             play and demonstrations.
         temperature: of ``logprobs``.
     """
@@ -186,6 +188,9 @@ class Trajectory:
         data = asdict(self)
         if self.tokens is not None and self.tokens.logprobs is None:
             del data["tokens"]["logprobs"], data["tokens"]["temperature"]
+        for turn in data["turns"]:
+            if not turn["by_chance"]:
+                del turn["by_chance"]
         return data
 
     @classmethod

@@ -203,7 +203,7 @@ def test_a_template_that_shows_a_part_of_a_reply_is_refused(tokenizer: PreTraine
         renderer_for(tokenizer)
 
 
-@pytest.mark.parametrize("opened", ["<think>\n", "<think>", "<seed:think>\n"])
+@pytest.mark.parametrize("opened", ["<think>\n", "<think>", "<seed:think>\n", "<reflection>\n"])
 def test_a_thought_that_a_template_opens_is_closed(tokenizer: PreTrainedTokenizerBase, opened: str) -> None:
     tokenizer.chat_template = str(tokenizer.chat_template).replace("assistant\n'", f"assistant\n{opened}'")
     renderer = renderer_for(tokenizer)

@@ -49,12 +49,12 @@ def shared() -> SharedModel:
 def stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """The toy tells that whatever did not win did nothing, and offers two other actions."""
     monkeypatch.setattr(Toy, "review", lambda _, turns: [Review(effective="yes" in turn.answer) for turn in turns])
-    monkeypatch.setattr(Toy, "offers", lambda _, turns: ["a", "b"] if "no" in turns[-1].answer else [])
+    monkeypatch.setattr(Toy, "offers", lambda _, turns: [("So", "a"), ("So", "b")] if "no" in turns[-1].answer else [])
 
 
 UNSTUCK: dict[str, Any] = {
     "method": {"unstick": True},
-    "rollout": {"max_response_tokens": 12, "max_turns": 4, "temperature": 3.0},
+    "rollout": {"max_response_tokens": 24, "max_turns": 4, "temperature": 3.0},
 }
 
 
@@ -179,14 +179,15 @@ class TestUnsticking:
                 for end, (start, stop) in zip(ends, episode.tokens.spans, strict=True)
             ]
             for index, turn in enumerate(episode.turns):
-                if index % 2:
+                assert turn.by_chance == (index % 2 == 1)
+                if turn.by_chance:
                     by_chance.add(turn.response)
                     assert not turn.truncated
                     assert rates[index][0] == pytest.approx(-math.log(2))
                     assert set(rates[index][1:]) == {0.0}
                 else:
                     assert min(rates[index]) < -1
-        assert by_chance == {"Action: a", "Action: b"}
+        assert by_chance == {"Thought: So\nAction: a", "Thought: So\nAction: b"}
         tested = read_trajectories(tmp_path / "sites/alpha/evaluation/round-002.jsonl.gz")
         assert max(len(episode.turns) for episode in tested) > 1
         assert not by_chance & {turn.response for episode in tested for turn in episode.turns}

@@ -69,14 +69,9 @@ def parse_response(text: str, rule: ActionRule, *, parity: bool = False) -> Pars
     return ParsedResponse(thought, action, NO_ACTION if not action and _WORD.search(text) else None)
 
 
-def format_action(action: str) -> str:
-    """The text of a turn without a thought."""
-    return f"Action: {action}"
-
-
 def format_response(thought: str, action: str) -> str:
     """The text of a turn, as experts write it and as :func:`parse_response` reads it."""
-    return f"Thought: {thought}\n{format_action(action)}"
+    return f"Thought: {thought}\nAction: {action}"
 
 
 def _read_as_original(text: str, rule: ActionRule) -> ParsedResponse:

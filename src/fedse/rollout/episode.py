@@ -81,15 +81,15 @@ class Episode:
         with self._guarded(f"environment {task.environment!r} failed to reset task {task.id!r}"):
             self.observation = well_formed(self.environment.reset(task))
 
-    def reply(self, response: str, *, truncated: bool = False) -> None:
+    def reply(self, response: str, *, truncated: bool = False, by_chance: bool = False) -> None:
         """Hand in the agent's text; afterwards :attr:`observation` is the next one, or :attr:`stop` is set."""
         task = self.request.task
         what = f"environment {task.environment!r} failed in turn {len(self._turns) + 1} of task {task.id!r}"
         with self._guarded(what):
-            self._step(response, truncated)
+            self._step(response, truncated, by_chance)
 
-    def ways_out(self) -> Sequence[str]:
-        """Actions that the environment offers after a turn in vain; none after another, or where none is known."""
+    def ways_out(self) -> Sequence[tuple[str, str]]:
+        """Thoughts and actions that the environment offers after a turn in vain; none after any other."""
         what = f"environment {self.request.task.environment!r} failed to read an episode of it"
         with self._guarded(what):
             seen, reviews = reviewed(self.environment, self._turns, self.observation)
@@ -122,7 +122,7 @@ class Episode:
             tokens=tokens,
         )
 
-    def _step(self, response: str, truncated: bool) -> None:
+    def _step(self, response: str, truncated: bool, by_chance: bool) -> None:
         response = well_formed(response)
         parsed = parse_response(response, self.environment.spec.action_rule)
         seen = self.observation
@@ -134,7 +134,7 @@ class Episode:
         else:
             observation, reward, done = parsed.error, 0.0, False
         self.observation = observation
-        self._turns.append(Turn(seen, response, parsed.action, reward, truncated))
+        self._turns.append(Turn(seen, response, parsed.action, reward, truncated, by_chance))
         self._said[seen, response] += 1
         if done:
             self.stop = StopReason.DONE

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedse.agent.parsing import format_action
+from fedse.agent.parsing import format_response
 from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
 from fedse.environments.base import Environment
@@ -28,14 +28,20 @@ class Chat:
         renderer: of the model's tokenizer.
         reply_tokens: the most that a reply may have.
         max_context: the most tokens of the whole chat.
-        unstick: after a turn in vain, let chance take the next one.
+        unstick: see :class:`~fedse.rollout.player.Rules`.
 
     Attributes:
         ids: the chat so far.
     """
 
     def __init__(
-        self, episode: Episode, renderer: Renderer, *, reply_tokens: int, max_context: int, unstick: bool = False
+        self,
+        episode: Episode,
+        renderer: Renderer,
+        *,
+        reply_tokens: int,
+        max_context: int,
+        unstick: bool = False,
     ) -> None:
         self.episode = episode
         self.ids: list[int] = []
@@ -43,7 +49,9 @@ class Chat:
         self._renderer, self._max_context = renderer, max_context
         self._spans: list[tuple[int, int]] = []
         self._logprobs: list[float] = []
-        self._chance = python_random("unstick", episode.request.seed) if unstick else None
+        self._closing: list[int] = []
+        self._unstick = unstick
+        self._chance = python_random("unstick", episode.request.seed)
 
     def open(self, instruction: str) -> None:
         """Start the episode; one whose prompt leaves no room for a reply ends as an error."""
@@ -70,28 +78,34 @@ class Chat:
         Returns:
             What the model reads before its next reply; nothing once the episode is over.
         """
-        unread = self._hand_in(reply, logprobs)
-        if self._chance is None or self.episode.stop is not None or not (ways := self.episode.ways_out()):
+        self._hand_in(reply, logprobs)
+        unread = self._shown()
+        ways = self.episode.ways_out() if self._unstick and self.episode.stop is None else ()
+        if not ways:
             return unread
-        tried = self._renderer.reply(format_action(self._chance.choice(ways)))
-        if len(tried) > self.reply_tokens:  # there may be no room for it
+        taken = self._renderer.reply(format_response(*self._chance.choice(ways)))
+        if len(taken) > self.reply_tokens:  # there may be no room for it
             return unread
         # It was drawn as a whole, so its first token has the probability of them all.
-        after = self._hand_in(tried, [-math.log(len(ways)), *[0.0] * (len(tried) - 1)])
-        return [] if self.episode.stop is not None else unread + tried + after
+        self._hand_in(taken, [-math.log(len(ways)), *[0.0] * (len(taken) - 1)], by_chance=True)
+        after = self._shown()
+        return [] if self.episode.stop is not None else unread + taken + after
 
-    def _hand_in(self, reply: Sequence[int], logprobs: Sequence[float]) -> list[int]:
+    def _hand_in(self, reply: Sequence[int], logprobs: Sequence[float], *, by_chance: bool = False) -> None:
         truncated = reply[-1] not in self._renderer.stop_tokens
         start = len(self.ids)
         self.ids += reply
         self._spans.append((start, len(self.ids)))
         self._logprobs += logprobs
-        self.episode.reply(self._renderer.decode(reply), truncated=truncated)
+        self.episode.reply(self._renderer.decode(reply), truncated=truncated, by_chance=by_chance)
+        # A turn that was cut is closed for the model's sake; it did not sample that token, so no span covers it.
+        self._closing = [self._renderer.end_token] if truncated else []
+
+    def _shown(self) -> list[int]:
+        """What the model reads of the answer; nothing if the episode is over, as it is where the context is full."""
         if self.episode.stop is not None:
             return []
-        # A turn that was cut is closed for the model's sake; it did not sample that token, so no span covers it.
-        closing = [self._renderer.end_token] if truncated else []
-        between = closing + self._renderer.continuation(self.episode.observation)
+        between = self._closing + self._renderer.continuation(self.episode.observation)
         if len(self.ids) + len(between) + self.reply_tokens > self._max_context:
             self.episode.stop = StopReason.CONTEXT_LIMIT
             return []

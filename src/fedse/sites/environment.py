@@ -75,6 +75,7 @@ class SiteEnvironment:
         self._progress = SiteProgress(listener, client.name)
         self._selection = get_selection(config.method.filter)
         self._training: dict[tuple[int, int], list[Task]] = {}
+        self._cuts: dict[Trajectory, Trajectory] = {}
         environment = self._make_environment()
         try:
             self._instruction = system_prompt(environment, config.agent.prompt)
@@ -170,7 +171,7 @@ class SiteEnvironment:
         if forgets and self.explores(number) and not self._on_policy(number):
             learnt += select(self._selection, self._played(number)).kept
         if "cut" in method.refine:
-            learnt = [cut(self._reader, self._shared.renderer, trajectory) for trajectory in learnt]
+            learnt = self._cut(learnt)
         learnt = distinct([trajectory for trajectory in learnt if trajectory.turns], task_and_actions)
         return shortest(learnt) if "shortest" in method.refine else learnt
 
@@ -210,6 +211,15 @@ class SiteEnvironment:
         """What was played in a round; nothing in rounds without exploration, or in which the site was away."""
         path = self._folder.trajectories(number)
         return read_trajectories(path) if number and self.explores(number) and path.exists() else []
+
+    def _cut(self, episodes: Sequence[Trajectory]) -> list[Trajectory]:
+        new = [one for one in episodes if one not in self._cuts]
+        environment = self._make_environment()
+        try:
+            self._cuts |= {one: cut(environment, self._shared.renderer, one) for one in new}
+        finally:
+            environment.close()
+        return [self._cuts[one] for one in episodes]
 
     def _weights(self, number: int, learnt: Sequence[Trajectory]) -> list[float]:
         weights = [self._selection(one).weight for one in learnt]

@@ -4,7 +4,8 @@ Success says that an episode ended well, not that each of its turns was good.  T
 
 * ``shortest``: of the episodes of a task only the one with the fewest turns;
 * ``effective``: no turn whose action did nothing, or was undone later;
-* ``cut``: likewise, and such turns are not read either: what is learnt is the episode as if they had never been;
+* ``cut``: likewise, and such turns are not read either, nor turns by chance that were not needed: what is learnt is the
+  episode as if they had never been;
 * ``truthful``: no turn whose thought contradicts what was shown.
 
 The environment tells of the turns (:meth:`fedse.environments.base.Environment.review`).  A turn that is left out, and
@@ -18,8 +19,8 @@ from dataclasses import replace
 
 from fedse.agent.renderers import Renderer
 from fedse.environments.base import Environment
-from fedse.rollout.episode import reviewed
-from fedse.types import Source, Task, Trajectory, Turn
+from fedse.rollout.episode import Episode, EpisodeRequest, reviewed
+from fedse.types import Source, StopReason, Task, Trajectory, Turn
 
 
 def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collection[str]) -> list[float] | None:
@@ -33,9 +34,15 @@ def turn_weights(environment: Environment, trajectory: Trajectory, parts: Collec
 
 
 def cut(environment: Environment, renderer: Renderer, trajectory: Trajectory) -> Trajectory:
-    """An episode of the agent without its turns in vain; a demonstration as it is.
+    """An episode of the agent without its turns in vain, and turns by chance that were not needed.
 
-    Such turns left everything as it was, so what the first of them was shown stands before the turn after them.
+    Turns in vain left everything as it was, so what the first of them was shown stands before the turn after them.
+    Whether a turn was needed is seen by playing the others again.  A demonstration stays as it is.
+
+    Args:
+        environment: an instance of its own.
+        renderer: of the model's tokenizer.
+        trajectory: of an episode.
     """
     if trajectory.source is not Source.POLICY:
         return trajectory
@@ -47,10 +54,28 @@ def cut(environment: Environment, renderer: Renderer, trajectory: Trajectory) ->
         if review.effective:
             kept.append(replace(turn, observation=shown))
             shown = None
-    if len(kept) == len(trajectory.turns):
+    left = replace(trajectory, turns=tuple(kept))
+    for index in reversed(range(len(kept))):
+        # The episode may have become shorter by more than one turn.
+        needless = index < len(left.turns) and left.turns[index].by_chance
+        if needless and (won := _won(environment, left, without=index)):
+            left = won
+    if len(left.turns) == len(trajectory.turns):
         return trajectory
-    left = replace(trajectory, turns=tuple(kept), tokens=None)
-    return replace(left, tokens=renderer.render(left)) if kept else left
+    return replace(left, tokens=renderer.render(left) if left.turns else None)
+
+
+def _won(environment: Environment, trajectory: Trajectory, *, without: int) -> Trajectory | None:
+    """The episode, played again without a turn; ``None`` unless it is won."""
+    limit = environment.spec.max_turns
+    episode = Episode(environment, EpisodeRequest(trajectory.task, trajectory.seed), instruction="", turns=limit)
+    episode.start()
+    for turn in [*trajectory.turns[:without], *trajectory.turns[without + 1 :]]:
+        if episode.stop is None:
+            episode.reply(turn.response, truncated=turn.truncated, by_chance=turn.by_chance)
+    if episode.stop is not StopReason.DONE or not (again := episode.trajectory(source=Source.POLICY)).success:
+        return None
+    return replace(trajectory, turns=again.turns, final_observation=again.final_observation)
 
 
 def shortest(trajectories: Iterable[Trajectory]) -> list[Trajectory]:

@@ -8,7 +8,7 @@ from fedse.agent.renderers.base import Tokenizer, attempt
 from fedse.agent.renderers.qwen3 import Qwen3
 from fedse.types import Message
 
-_OPENED = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reason|reasoning))>\s*\Z")
+_OPENED = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reason|reasoning|reflection))>\s*\Z")
 
 
 class DeepSeekR1(Qwen3):

@@ -13,6 +13,7 @@ from fedse.environments.textcraft.recipes import spoken, written
 _GOAL = re.compile(r"Goal: craft (.+)\.")
 _COMMAND = re.compile(r"craft \d+ (.+) using (.+)")
 _LINE = re.compile(r"^craft (\d+ .+) using (.+)$", re.MULTILINE)
+_AMOUNTS = re.compile(r"(\d+) ([^,]+)")
 _GOT = re.compile(r"Got (\d+) (.+)")
 _CRAFTED = re.compile(r"Crafted (\d+) minecraft:(.+)")
 _AMOUNT = re.compile(r"(\d+) (.+)")
@@ -33,7 +34,7 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     return reviews
 
 
-def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[str]:
+def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[tuple[str, str]]:
     """Commands shown for which all is there, and what is lacking for the others and can be fetched.
 
     See :meth:`fedse.environments.base.Environment.offers`.
@@ -41,24 +42,19 @@ def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[str]:
     carried: Counter[str] = Counter()
     for turn in turns:
         _note(turn, carried)
-    found: dict[str, None] = {}
-    for command in _LINE.finditer(turns[0].observation):
+    found: dict[str, str] = {}
+    for made, inputs in _LINE.findall(turns[0].observation):
         needs = []
-        for amount in map(_AMOUNT.fullmatch, command[2].split(", ")):
-            assert amount is not None  # the environment writes its commands so
-            kinds = (
-                [amount[2]]
-                if written(amount[2]) not in graph.tags
-                else sorted(spoken(item) for item, tag in graph.tag_of.items() if tag == written(amount[2]))
-            )
-            there = [kind for kind in kinds if carried[kind] >= int(amount[1])]
-            needs.append(f"{amount[1]} {there[0]}" if there else "")
-            found |= {
-                f"get {amount[1]} {kind}": None for kind in kinds[:1] if not there and graph.gettable(written(kind))
-            }
-        if all(needs):
-            found[f"craft {command[1]} using {', '.join(needs)}"] = None
-    return list(found)
+        for count, name in _AMOUNTS.findall(inputs):
+            tag = written(name)
+            kinds = [spoken(item) for item in sorted(graph.tag_of) if graph.tag_of[item] == tag]
+            kinds = kinds if tag in graph.tags else [name]
+            needs += [f"{count} {kind}" for kind in kinds if carried[kind] >= int(count)][:1]
+            if not any(carried[kind] >= int(count) for kind in kinds) and graph.gettable(written(kinds[0])):
+                found[f"get {count} {kinds[0]}"] = f"{made} takes {count} {kinds[0]}."
+        if len(needs) == len(_AMOUNTS.findall(inputs)):
+            found[f"craft {made} using {', '.join(needs)}"] = f"All is there for {made}."
+    return [(thought, action) for action, thought in found.items()]
 
 
 def _note(turn: Seen, carried: Counter[str]) -> None:
