@@ -2,7 +2,8 @@
 
 On a CPU float32 goes through :mod:`fedse.learning.attention_kernel`.  In bfloat16 scores are computed block by block in
 grouped matrix products, with a backward pass that writes straight into the gradients; torch's own CPU flash attention
-is several times slower there, above all backwards.  Elsewhere each sequence goes through
+is several times slower there, above all backwards.  The kernel would take 1.4 to 1.6 times as long there with heads of
+64 numbers, and 0.7 to 0.9 with 32 (AMD EPYC with AVX512_BF16).  Elsewhere each sequence goes through
 ``scaled_dot_product_attention``.
 """
 
