@@ -31,9 +31,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from fedse.errors import ConfigError, FedseError, MessageError, RunError
-from fedse.federation.runtimes.flower import link as server_end
 from fedse.federation.runtimes.flower import node as site_end
 from fedse.federation.runtimes.flower import packing
+from fedse.federation.runtimes.flower import post as server_end
 from fedse.federation.runtimes.flower.link import FlowerRuntime, link
 from fedse.federation.runtimes.flower.node import _SiteEnd, serve
 

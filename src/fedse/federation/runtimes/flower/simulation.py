@@ -20,10 +20,7 @@ from flwr.simulation import run_simulation
 
 from fedse.errors import ConfigError, RunError
 from fedse.federation.runtimes import Runtime
-from fedse.federation.runtimes.flower.packing import (
-    LIFETIME_SECONDS,
-    pack,
-)
+from fedse.federation.runtimes.flower.packing import LIFETIME_SECONDS, pack
 from fedse.sockets import SocketServer, call
 
 #: Bytes that go through the socket between this machine's own processes; not the limit of a federation.
