@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,26 +18,33 @@ from fedse.adapters.checks import in_words, state_problems
 from fedse.adapters.deltas import alike
 from fedse.adapters.state import AdapterState
 from fedse.config import ClientConfig, RunConfig
-from fedse.errors import AdapterError, ConfigError, MessageError, RunError, UnknownRunError, UpdateRejectedError
-from fedse.federation.channel import Channel, lacks_adapter
+from fedse.errors import AdapterError, ConfigError, RunError, UpdateRejectedError
+from fedse.federation.channel import Channel
 from fedse.federation.evaluators import evaluation_hosts
+from fedse.federation.gathering import (
+    ABSENT,
+    DIVERGED,
+    MISSING,
+    NOT_DRAWN,
+    OK,
+    Gathered,
+    Gathering,
+    names_of,
+    required,
+    seconds_of,
+)
 from fedse.federation.runtimes import Runtime
 from fedse.federation.shares import held_out_anywhere, share_of
 from fedse.federation.strategies import GLOBAL, Sent, State, Strategy, Updates, make_strategy
 from fedse.messages import (
-    Diverged,
-    Done,
     Instruction,
     Purpose,
     Rates,
-    Refused,
     Reply,
-    SiteReport,
     TaskSummary,
     Update,
     Work,
 )
-from fedse.messages.screening import reply_problems
 from fedse.progress import Event, Listener, Phase
 from fedse.runs.layout import ServerFolder
 from fedse.runs.records import append_record, read_records
@@ -48,64 +54,9 @@ from fedse.storage import atomic_write, scratch_directory
 from fedse.texts import counted
 from fedse.types import RoundRecord, SuccessRate
 
-OK = "ok"
-DIVERGED = "diverged"
-#: It was asked, and did not answer before the deadline.  It may be asked again.
-MISSING = "missing"
-#: It was not asked: it cannot be reached, or it never joined.
-ABSENT = "absent"
-#: It was not asked: this round is without it.
-NOT_DRAWN = "not drawn"
-
 _POLL_SECONDS = 0.5
 #: So long a server that was started again waits for all sites to come back before it goes on without some.
 _RETURN_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class _Gathered:
-    """An instruction, and what came back of it but for tensors.
-
-    Attributes:
-        instruction: that was sent.
-        report: what the site tells.
-        answer: what it answers; None for an update, whose tensors are on disk, and if there is none.
-        scalars: of the update.
-        problem: why there is no answer; empty otherwise.
-        lacks_adapter: the site has not got the adapter by which the one in the instruction was told.
-    """
-
-    instruction: Instruction
-    report: SiteReport = field(default_factory=SiteReport)
-    answer: Diverged | Rates | Refused | Done | None = None
-    scalars: Mapping[str, float] | None = None
-    problem: str = MISSING
-    lacks_adapter: bool = False
-
-    @property
-    def site(self) -> str:
-        """Who was asked."""
-        return self.instruction.site
-
-    @property
-    def is_new(self) -> bool:
-        """The site says that it knows nothing of the run."""
-        return isinstance(self.answer, Refused) and self.answer.reason == UnknownRunError.__name__
-
-    @property
-    def outcome(self) -> str:
-        """What became of it, for the record."""
-        match self.answer:
-            case Diverged():
-                return DIVERGED
-            case Refused(reason=reason, words=words):
-                told = words or reason  # of another machine: nothing in it may steer a terminal
-                return "refused: " + "".join(letter if letter.isprintable() else " " for letter in told)
-        return self.problem or OK
-
-
-#: Gets each usable reply, and its bytes.
-_Keep = Callable[[Reply, bytes], None]
 
 
 class Server:
@@ -141,6 +92,7 @@ class Server:
         self._say = told
         self._strategy = strategy_of(config)
         self._channel = Channel(config.exchange.codec, folder, self._strategy)
+        self._gather = Gathering(config, runtime, self._channel)
         self._needs = tuple(sorted(self._strategy.needs))
         self._quorum = min(config.exchange.quorum, len(config.sites))
         self._tasks: dict[str, TaskSummary] = {}
@@ -178,12 +130,12 @@ class Server:
         while True:
             missing = [found for found in self._admit(self._config.sites) if found.outcome == MISSING]
             if self._config.exchange.deadline is None:
-                _required(missing)
+                required(missing)
             if len(self._members) >= self._quorum:
                 return
             self._say(f"waiting for {counted(self._quorum - len(self._members), 'more site')} to join")
 
-    def _admit(self, sites: Iterable[str], *, strict: bool = True) -> list[_Gathered]:
+    def _admit(self, sites: Iterable[str], *, strict: bool = True) -> list[Gathered]:
         """Let sites in: learn which tasks they have, and have all check that they can learn beside each other.
 
         Args:
@@ -202,7 +154,7 @@ class Server:
         tasks = {name: summary for found in here for name, summary in found.report.tasks.items()}
         new = {found.site for found in here}
         self._tasks |= tasks
-        checked: list[_Gathered] = []
+        checked: list[Gathered] = []
         if self._config.rounds and here:
             names = self._named(self._members | new)
             checked = self._gather(self._with_tasks(Purpose.CHECK, site, needs=self._needs) for site in names)
@@ -215,24 +167,24 @@ class Server:
         self._members |= new
         return [*joined, *checked]
 
-    def _newcomers(self) -> list[_Gathered]:
+    def _newcomers(self) -> list[Gathered]:
         """Let in who came late; who refuses stays outside, and the others go on."""
         before = set(self._members)
         reachable = self._runtime.reachable(self._config.sites)
         self._admit([site for site in self._config.sites if site in reachable], strict=False)
         return self._demonstrate(self._named(self._members - before), strict=False) if self._config.rounds else []
 
-    def _demonstrate(self, sites: Iterable[str], *, strict: bool = True) -> list[_Gathered]:
+    def _demonstrate(self, sites: Iterable[str], *, strict: bool = True) -> list[Gathered]:
         found = self._gather(self._with_tasks(Purpose.DEMONSTRATE, site) for site in sites)
         shown = {one.site for one in self._unrefused(found, strict=strict)}
         self._members -= {one.site for one in found} - shown
         return found
 
-    def _unrefused(self, gathered: Sequence[_Gathered], *, strict: bool) -> list[_Gathered]:
+    def _unrefused(self, gathered: Sequence[Gathered], *, strict: bool) -> list[Gathered]:
         """Those that did what they were asked; of the others, the missing are never an error."""
         refused = [found for found in gathered if found.outcome not in (OK, MISSING)]
         if strict:
-            _required(refused)
+            required(refused)
         for found in refused:
             self._say(f"{found.site} stays outside: {found.outcome}")
         return [found for found in gathered if found.outcome == OK]
@@ -255,7 +207,7 @@ class Server:
             if made:
                 break
             if found[0].outcome != MISSING:
-                _required(found)
+                required(found)
         if not made:
             raise RunError("no site made the initial adapter", "mend the sites, then resume the run")
         [initial] = made.values()
@@ -310,7 +262,7 @@ class Server:
         self._listener(Event(Phase.AGGREGATE, number, "", count, count, seconds=seconds, finished=True))
         return after, told
 
-    def _updates(self, number: int, state: State, inbox: Path) -> tuple[list[_Gathered], list[_Gathered]]:
+    def _updates(self, number: int, state: State, inbox: Path) -> tuple[list[Gathered], list[Gathered]]:
         """Ask for updates until as many came as make a round.
 
         Returns:
@@ -320,8 +272,8 @@ class Server:
             UpdateRejectedError: if too few came, and no more can come.
         """
         waits = self._config.exchange.deadline is not None
-        shown: list[_Gathered] = []
-        found: dict[str, _Gathered] = {}
+        shown: list[Gathered] = []
+        found: dict[str, Gathered] = {}
         waited_for: list[str] = []
         while True:
             shown += self._newcomers()
@@ -371,7 +323,7 @@ class Server:
             return self._members
         return self._members & set(self._runtime.reachable(self._config.sites))
 
-    def _outcomes(self, number: int, gathered: Iterable[_Gathered]) -> dict[str, str]:
+    def _outcomes(self, number: int, gathered: Iterable[Gathered]) -> dict[str, str]:
         """Site → what became of it in a round, in the order of names."""
         outcomes = {found.site: found.outcome for found in gathered}
         drawn = set(self._drawn(number))
@@ -436,7 +388,7 @@ class Server:
             clients=told.clients,
             evaluation=evaluation,
             adapter="" if shared is None else shared.digest,
-            seconds={**told.seconds, **_seconds(evaluated)},
+            seconds={**told.seconds, **seconds_of(evaluated)},
             adapters={} if shared else {name: state.adapter(name).digest for name in sorted(self._config.sites)},
             transfer=transfer,
             scalars=told.scalars,
@@ -446,25 +398,25 @@ class Server:
 
     def _told(
         self,
-        gathered: Sequence[_Gathered],
+        gathered: Sequence[Gathered],
         outcomes: Mapping[str, str] | None = None,
         scalars: Mapping[str, Mapping[str, float]] | None = None,
         *,
         aggregation: float = 0.0,
     ) -> Told:
         """What the sites told of their phases, and what became of their updates."""
-        names = sorted({name for site in self._config.sites for name in self._names(site)})
+        names = sorted({name for site in self._config.sites for name in names_of(self._config, site)})
         clients: dict[str, dict[str, Any]] = {name: {} for name in names}
         for found in gathered:
             for name, phases in found.report.phases.items():
                 clients[name] |= {phase.value: summary.metrics() for phase, summary in phases.items()}
         for site, outcome in (outcomes or {}).items():
             clients[site]["outcome"] = outcome
-        return Told(clients, scalars or {}, _seconds(gathered, aggregation), self._channel.exchange)
+        return Told(clients, scalars or {}, seconds_of(gathered, aggregation), self._channel.exchange)
 
     def _evaluate(
         self, number: int, state: State
-    ) -> tuple[list[_Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
+    ) -> tuple[list[Gathered], dict[str, SuccessRate], dict[str, dict[str, SuccessRate]]]:
         """Every site with the adapter that it has; in the end each site's own adapter at the other sites, too."""
         available = self._available()
         hosts = {
@@ -545,56 +497,6 @@ class Server:
         """In the order of the run."""
         return [site for site in self._config.sites if site in sites]
 
-    def _names(self, site: str) -> set[str]:
-        """Of what a site may tell: itself, and its environments."""
-        return {site, *(client.name for client in self._config.sites[site])}
-
-    def _gather(self, instructions: Iterable[Instruction], keep: _Keep | None = None) -> list[_Gathered]:
-        """Send instructions one after the other and read the replies as they come; in the order of the instructions.
-
-        Sites that lack the adapter by which another was told are sent it whole.
-        """
-        gathered = self._exchange(instructions, keep)
-        lacking = [index for index, found in enumerate(gathered) if found.lacks_adapter]
-        again = self._exchange([gathered[index].instruction for index in lacking], keep, whole=True) if lacking else []
-        for index, found in zip(lacking, again, strict=True):
-            gathered[index] = found
-        return gathered
-
-    def _exchange(
-        self, instructions: Iterable[Instruction], keep: _Keep | None, *, whole: bool = False
-    ) -> list[_Gathered]:
-        gathered: list[_Gathered] = []
-
-        def sent() -> Iterator[tuple[str, bytes]]:
-            for instruction in instructions:
-                gathered.append(_Gathered(instruction))
-                yield instruction.site, self._channel.encode(instruction, whole=whole)
-
-        for index, data in self._runtime.ask(sent(), deadline=self._config.exchange.deadline):
-            gathered[index] = self._read(gathered[index], data, keep)
-        self._channel.settle()
-        return gathered
-
-    def _read(self, asked: _Gathered, data: bytes | str, keep: _Keep | None) -> _Gathered:
-        if isinstance(data, str):
-            return replace(asked, problem=f"no answer: {data}")
-        try:
-            reply = self._channel.decode(asked.instruction, data)
-        except MessageError as error:
-            return replace(asked, problem=f"rejected: {error.what}")
-        problems = reply_problems(reply, asked.instruction, self._names(asked.site))
-        if problems:
-            return replace(asked, problem=f"rejected: {in_words(problems)}")
-        if lacks_adapter(reply):
-            return replace(asked, lacks_adapter=True)
-        if keep is not None:
-            keep(reply, data)
-        found = replace(asked, report=reply.report, problem="")
-        if isinstance(reply.answer, Update):
-            return replace(found, scalars=reply.answer.scalars)
-        return replace(found, answer=reply.answer)
-
 
 def strategy_of(config: RunConfig) -> Strategy:
     """The strategy of a run.
@@ -619,26 +521,5 @@ def strategy_of(config: RunConfig) -> Strategy:
     return strategy
 
 
-def _required(gathered: Sequence[_Gathered]) -> None:
-    """Refuse to go on without these answers.
-
-    Raises:
-        RunError: naming the sites that did not give them.
-    """
-    failed = [f"{found.site} {found.outcome}" for found in gathered if found.outcome != OK]
-    if failed:
-        raise RunError(f"sites cannot begin: {'; '.join(failed)}", "mend these sites, then resume the run")
-
-
 def _adapter_of(reply: Reply) -> dict[str, AdapterState]:
     return {reply.site: reply.answer.adapter} if isinstance(reply.answer, Update) else {}
-
-
-def _seconds(gathered: Iterable[_Gathered], aggregation: float = 0.0) -> dict[str, float]:
-    """Phase → seconds over all sites and the server."""
-    total = dict.fromkeys(Phase, 0.0) | {Phase.AGGREGATE: aggregation}
-    for found in gathered:
-        for phases in found.report.phases.values():
-            for phase, summary in phases.items():
-                total[phase] += summary.seconds or 0.0
-    return {phase.value: round(spent, 3) for phase, spent in total.items() if spent}

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from fedse.config import RunConfig
-from fedse.federation.server import OK, strategy_of
+from fedse.federation.gathering import OK
+from fedse.federation.server import strategy_of
 from fedse.federation.strategies import strategy_class
 from fedse.types import RoundRecord
 
