@@ -293,7 +293,7 @@ class MethodConfig(_Section):
     )
     unstick: bool = Field(
         default=False,
-        description="while exploring, let chance take a turn wherever the agent's last action did nothing, from what "
+        description="while exploring, let chance take the action wherever the agent's last one did nothing, from what "
         "the environment offers; for models that would repeat it",
     )
     filter: Literal["success", "none"] = Field(

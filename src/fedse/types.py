@@ -81,7 +81,8 @@ class Turn:
         action: the action parsed from ``response`` and given to the environment.
         reward: the environment's reward for the action.
         truncated: the response hit the token limit of a turn before the model ended it.
-        by_chance: not the model's, but chosen by chance from what the environment offered an agent that was stuck.
+        by_chance: the action is not the model's, but chosen by chance from what the environment offered an agent that
+            was stuck; the thought is its own.
     """
 
     observation: str
@@ -103,8 +104,8 @@ class TokenRecord:
         spans: half-open index ranges, one per agent turn, each covering thought, action and the end-of-turn token.
         tokenizer: fingerprint of the tokenizer and chat template that made them.
         logprobs: log-probability of each of the agent's tokens under softmax(logits / temperature) when it was drawn,
-            in nats, in their order; tokens that were excluded from drawing keep their share.  Of a turn by chance the
-            first token has the probability of the whole.  ``None`` where nothing was drawn, as in greedy
+            in nats, in their order; tokens that were excluded from drawing keep their share.  Of an action by chance
+            the first token has the probability of the whole.  ``None`` where nothing was drawn, as in greedy
             play and demonstrations.
         temperature: of ``logprobs``.
     """

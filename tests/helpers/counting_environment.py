@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fedse.environments.base import Environment, EnvironmentSpec, Expert, PromptStyle, StepResult
+from fedse.environments.review import Review, Seen
 from fedse.types import Task
 
 
@@ -60,3 +62,17 @@ class Counting(Environment):
 
     def close(self) -> None:
         self.closed = True
+
+
+class Stuck(Counting):
+    """Tells that every turn is in vain, and offers two actions."""
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        return replace(super().spec, max_response_tokens=24)
+
+    def review(self, turns: Sequence[Seen]) -> list[Review]:
+        return [Review(effective=False) for _ in turns]
+
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
+        return ["go on", "go back"]

@@ -21,7 +21,7 @@ from fedse.rollout.episode import EpisodeRequest
 from fedse.rollout.player import Play, Rules
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.types import Task, Trajectory
-from helpers.counting_environment import Counting
+from helpers.counting_environment import Counting, Stuck
 
 
 class Talkative(Counting):
@@ -40,6 +40,7 @@ RULES = [
     Rules(Talkative, "Count to the end.", greedy=False, temperature=1.3),
     Rules(Talkative, "Count to the end, and be quick about it. " * 5, greedy=True),
     Rules(Talkative, "Count.", greedy=False, temperature=0.7),
+    Rules(Stuck, "Count on.", greedy=False, temperature=0.7, unstick=True),
 ]
 
 

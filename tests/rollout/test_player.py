@@ -18,7 +18,7 @@ from fedse.rollout.schedule import Draw
 from fedse.rollout.torch.decoder import SlotDecoder
 from fedse.rollout.torch.player import TorchPlayer
 from fedse.types import Source, StopReason, Task, Trajectory
-from helpers.counting_environment import Counting
+from helpers.counting_environment import Counting, Stuck
 
 INSTRUCTION = "Count to the end."
 
@@ -55,6 +55,26 @@ def test_greedy_rollouts_equal_reading_the_whole_history_anew_for_every_token(
         for start, end in trajectory.tokens.spans:
             expected = logits[start - 1 : end - 1].argmax(dim=-1).tolist()
             assert list(trajectory.tokens.ids[start:end]) == expected
+
+
+def test_after_an_action_by_chance_the_model_goes_on_from_that_action(lora: LoraModel, renderer: Renderer) -> None:
+    player = TorchPlayer(lora, renderer, RolloutConfig(slots=3, max_context=512))
+    rules = Rules(Stuck, INSTRUCTION, greedy=True, unstick=True)
+    turns = 0
+    for trajectory in player.play(lora.state(), [Play(requests("4/a", "3/b", "9/c", "4/d"), rules)])[0]:
+        assert trajectory.tokens is not None
+        assert [turn.by_chance for turn in trajectory.turns] == [False, True, False, True][: len(trajectory.turns)]
+        logits = lora.base.model(torch.tensor([trajectory.tokens.ids])).logits[0]
+        for (start, end), turn in zip(trajectory.tokens.spans, trajectory.turns, strict=True):
+            said = list(trajectory.tokens.ids[start:end])
+            assert renderer.decode(said) == turn.response
+            if turn.by_chance:
+                assert turn.action in ("go on", "go back")
+                assert said[-1] == renderer.end_token
+            else:
+                turns += 1
+                assert said == logits[start - 1 : end - 1].argmax(dim=-1).tolist()
+    assert turns == 8
 
 
 def test_without_an_adapter_the_base_model_plays(lora: LoraModel, renderer: Renderer) -> None:

@@ -71,7 +71,7 @@ def parse_response(text: str, rule: ActionRule, *, parity: bool = False) -> Pars
 
 def format_response(thought: str, action: str) -> str:
     """The text of a turn, as experts write it and as :func:`parse_response` reads it."""
-    return f"Thought: {thought}\nAction: {action}"
+    return f"Thought: {thought}\nAction: {action}" if thought else f"Action: {action}"
 
 
 def _read_as_original(text: str, rule: ActionRule) -> ParsedResponse:

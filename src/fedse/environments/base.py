@@ -154,11 +154,10 @@ class Environment(ABC):
         """What can be told of each turn of an episode from its text alone; by default nothing, which is good."""
         return [Review() for _ in turns]
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """Actions that would do something after these turns, for all that was shown, whatever the goal is.
 
-        Each has a thought before it, true and short.  Chance takes one of them for an agent that is stuck.  By default
-        none is known, and the agent goes on by itself.
+        Chance takes one of them for an agent that is stuck.  By default none is known, and it goes on by itself.
         """
         del turns
         return ()

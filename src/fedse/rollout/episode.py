@@ -88,8 +88,8 @@ class Episode:
         with self._guarded(what):
             self._step(response, truncated, by_chance)
 
-    def ways_out(self) -> Sequence[tuple[str, str]]:
-        """Thoughts and actions that the environment offers after a turn in vain; none after any other."""
+    def ways_out(self) -> Sequence[str]:
+        """Actions that the environment offers after a turn in vain; none after any other."""
         what = f"environment {self.request.task.environment!r} failed to read an episode of it"
         with self._guarded(what):
             seen, reviews = reviewed(self.environment, self._turns, self.observation)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedse.agent.parsing import format_response
+from fedse.agent.parsing import format_response, parse_response
 from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
 from fedse.environments.base import Environment
@@ -49,7 +49,7 @@ class Chat:
         self._renderer, self._max_context = renderer, max_context
         self._spans: list[tuple[int, int]] = []
         self._logprobs: list[float] = []
-        self._closing: list[int] = []
+        self._ways: Sequence[str] = ()
         self._unstick = unstick
         self._chance = python_random("unstick", episode.request.seed)
 
@@ -68,49 +68,46 @@ class Chat:
                 )
             )
 
-    def say(self, reply: Sequence[int], logprobs: Sequence[float]) -> list[int]:
-        """Hand in a reply.
+    def say(self, reply: Sequence[int], logprobs: Sequence[float]) -> None:
+        """Hand in a reply; afterwards ``ids`` goes on with it, and with what the model reads before its next one.
+
+        Where chance takes the action, ``ids`` has that one behind the thought of the reply.
 
         Args:
             reply: at least one token; cut if the last one is no stop token.
             logprobs: of its tokens, as in a :class:`~fedse.types.TokenRecord`.
-
-        Returns:
-            What the model reads before its next reply; nothing once the episode is over.
         """
-        self._hand_in(reply, logprobs)
-        unread = self._shown()
-        ways = self.episode.ways_out() if self._unstick and self.episode.stop is None else ()
-        if not ways:
-            return unread
-        taken = self._renderer.reply(format_response(*self._chance.choice(ways)))
-        if len(taken) > self.reply_tokens:  # there may be no room for it
-            return unread
-        # It was drawn as a whole, so its first token has the probability of them all.
-        self._hand_in(taken, [-math.log(len(ways)), *[0.0] * (len(taken) - 1)], by_chance=True)
-        after = self._shown()
-        return [] if self.episode.stop is not None else unread + taken + after
-
-    def _hand_in(self, reply: Sequence[int], logprobs: Sequence[float], *, by_chance: bool = False) -> None:
+        chosen = self._chosen(reply, logprobs) if self._ways else None
+        reply, logprobs = chosen or (reply, logprobs)
         truncated = reply[-1] not in self._renderer.stop_tokens
         start = len(self.ids)
         self.ids += reply
         self._spans.append((start, len(self.ids)))
         self._logprobs += logprobs
-        self.episode.reply(self._renderer.decode(reply), truncated=truncated, by_chance=by_chance)
-        # A turn that was cut is closed for the model's sake; it did not sample that token, so no span covers it.
-        self._closing = [self._renderer.end_token] if truncated else []
-
-    def _shown(self) -> list[int]:
-        """What the model reads of the answer; nothing if the episode is over, as it is where the context is full."""
+        self.episode.reply(self._renderer.decode(reply), truncated=truncated, by_chance=chosen is not None)
         if self.episode.stop is not None:
-            return []
-        between = self._closing + self._renderer.continuation(self.episode.observation)
+            return
+        # A turn that was cut is closed for the model's sake; it did not sample that token, so no span covers it.
+        closing = [self._renderer.end_token] if truncated else []
+        between = closing + self._renderer.continuation(self.episode.observation)
         if len(self.ids) + len(between) + self.reply_tokens > self._max_context:
             self.episode.stop = StopReason.CONTEXT_LIMIT
-            return []
+            return
         self.ids += between
-        return between
+        # After a turn by chance it is the agent's again, whatever came of it.
+        self._ways = self.episode.ways_out() if self._unstick and chosen is None else ()
+
+    def _chosen(self, reply: Sequence[int], logprobs: Sequence[float]) -> tuple[list[int], list[float]] | None:
+        """The reply with an action by chance; ``None`` if there is no room for it."""
+        thought = parse_response(self._renderer.decode(reply), self.episode.environment.spec.action_rule).thought
+        taken = self._renderer.reply(format_response(thought, self._chance.choice(self._ways)))
+        if len(taken) > self.reply_tokens:
+            return None
+        pairs = zip(reply, taken, strict=False)
+        same = next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(reply), len(taken)))
+        # The action was drawn as a whole, so its first token has the probability of them all.
+        drawn = [-math.log(len(self._ways)), *[0.0] * len(taken)]
+        return taken, [*logprobs[:same], *drawn[: len(taken) - same]]
 
     def trajectory(self, temperature: float | None) -> Trajectory:
         """The finished episode.

@@ -26,7 +26,7 @@ class Rules:
         greedy: take the most likely token instead of sampling.
         max_turns: of an episode, instead of the configured number.
         temperature: of sampling, instead of the configured one.
-        unstick: after a turn in vain, chance takes the next one, from what the environment offers.
+        unstick: after a turn in vain, chance takes the next action, from what the environment offers.
     """
 
     make_environment: Callable[[], Environment]

@@ -196,11 +196,18 @@ class Schedule:
         return Draw(piece, float(slot.generator.random()), temperature)
 
     def _end_turn(self, slot: _Slot) -> None:
-        slot.pending += slot.chat.say(slot.reply, slot.logprobs)
+        start = len(slot.chat.ids)
+        slot.chat.say(slot.reply, slot.logprobs)
+        said = start + _common(slot.reply, slot.chat.ids[start:])
         slot.reply, slot.logprobs = [], []
         if slot.chat.episode.stop is not None:
             self._finish(slot)
             self._release(slot)
+            return
+        read = self._decoder.lengths[slot.index]  # all that was said but its last token
+        if said < read:  # chance took the action
+            self._decoder.copy(slot.index, slot.index, said)
+        slot.pending = slot.chat.ids[min(said, read) :]
 
     def _finish(self, slot: _Slot) -> None:
         slot.part.release(slot.chat)

@@ -135,7 +135,7 @@ class AgentGymEnvironment(Environment):
         """As our environment of the same kind does, by text alone."""
         return self._local.review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """As our environment of the same kind does, by text alone."""
         return self._local.offers(turns)
 

@@ -169,7 +169,7 @@ class BabyAI(Environment):
         """See :mod:`fedse.environments.babyai.review`."""
         return review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """See :mod:`fedse.environments.babyai.review`."""
         return offers(turns)
 

@@ -39,13 +39,12 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     ]
 
 
-def offers(turns: Sequence[Seen]) -> list[tuple[str, str]]:
+def offers(turns: Sequence[Seen]) -> list[str]:
     """The available actions that move something; see :meth:`fedse.environments.base.Environment.offers`."""
     listed = _AVAILABLE.findall(turns[-1].answer)
     views = [text for turn in turns for text in (turn.observation, turn.answer) if _VIEW in text]
     idle = {"check available actions", *(f"go to {thing}" for thing in _FACED.findall(views[-1] if views else ""))}
-    free = [action for action in json.loads(listed[-1]) if action not in idle] if listed else []
-    return [(f"I can {action}.", action) for action in free]
+    return [action for action in json.loads(listed[-1]) if action not in idle] if listed else []
 
 
 def _truthful(turn: Seen) -> bool:

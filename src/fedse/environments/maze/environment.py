@@ -162,7 +162,7 @@ class Maze(Environment):
         """See :mod:`fedse.environments.maze.review`."""
         return review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """See :mod:`fedse.environments.maze.review`."""
         return offers(turns)
 

@@ -31,11 +31,9 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     return [Review(not wasted, _truthful(turn)) for turn, wasted in zip(turns, lost, strict=True)]
 
 
-def offers(turns: Sequence[Seen]) -> list[tuple[str, str]]:
+def offers(turns: Sequence[Seen]) -> list[str]:
     """Moves into no wall; see :meth:`fedse.environments.base.Environment.offers`."""
-    return [
-        (f"The way {way} is open.", f"move {way}") for way, words in _WALLS.items() if words not in turns[-1].answer
-    ]
+    return [f"move {way}" for way, words in _WALLS.items() if words not in turns[-1].answer]
 
 
 def _truthful(turn: Seen) -> bool:

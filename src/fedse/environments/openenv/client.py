@@ -179,7 +179,7 @@ class OpenEnvEnvironment(Environment):
         """As our environment of the same kind does, by text alone."""
         return super().review(turns) if self._twin is None else self._twin.review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """As our environment of the same kind does, by text alone."""
         return super().offers(turns) if self._twin is None else self._twin.offers(turns)
 

@@ -115,7 +115,7 @@ class TextCraft(Environment):
         """See :mod:`fedse.environments.textcraft.review`."""
         return review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """See :mod:`fedse.environments.textcraft.review`."""
         return offers(turns, crafting_graph(self._missing))
 

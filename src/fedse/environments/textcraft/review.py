@@ -34,7 +34,7 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     return reviews
 
 
-def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[tuple[str, str]]:
+def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[str]:
     """Commands shown for which all is there, and what is lacking for the others and can be fetched.
 
     See :meth:`fedse.environments.base.Environment.offers`.
@@ -42,19 +42,20 @@ def offers(turns: Sequence[Seen], graph: CraftingGraph) -> list[tuple[str, str]]
     carried: Counter[str] = Counter()
     for turn in turns:
         _note(turn, carried)
-    found: dict[str, str] = {}
+    found: dict[str, None] = {}
     for made, inputs in _LINE.findall(turns[0].observation):
+        amounts = _AMOUNTS.findall(inputs)
         needs = []
-        for count, name in _AMOUNTS.findall(inputs):
-            tag = written(name)
-            kinds = [spoken(item) for item in sorted(graph.tag_of) if graph.tag_of[item] == tag]
-            kinds = kinds if tag in graph.tags else [name]
-            needs += [f"{count} {kind}" for kind in kinds if carried[kind] >= int(count)][:1]
-            if not any(carried[kind] >= int(count) for kind in kinds) and graph.gettable(written(kinds[0])):
-                found[f"get {count} {kinds[0]}"] = f"{made} takes {count} {kinds[0]}."
-        if len(needs) == len(_AMOUNTS.findall(inputs)):
-            found[f"craft {made} using {', '.join(needs)}"] = f"All is there for {made}."
-    return [(thought, action) for action, thought in found.items()]
+        for count, name in amounts:
+            kinds = [spoken(item) for item in sorted(graph.tag_of) if graph.tag_of[item] == written(name)]
+            kinds = kinds if written(name) in graph.tags else [name]
+            there = [kind for kind in kinds if carried[kind] >= int(count)]
+            needs += [f"{count} {kind}" for kind in there[:1]]
+            if not there and graph.gettable(written(kinds[0])):
+                found[f"get {count} {kinds[0]}"] = None
+        if len(needs) == len(amounts):
+            found[f"craft {made} using {', '.join(needs)}"] = None
+    return list(found)
 
 
 def _note(turn: Seen, carried: Counter[str]) -> None:

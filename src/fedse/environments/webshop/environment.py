@@ -188,7 +188,7 @@ class WebShop(Environment):
         """See :mod:`fedse.environments.webshop.review`."""
         return review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """See :mod:`fedse.environments.webshop.review`."""
         return offers(turns)
 

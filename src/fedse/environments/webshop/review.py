@@ -28,20 +28,19 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     return [Review("[SEP]" in turn.answer, _truthful(turn)) for turn in turns]
 
 
-def offers(turns: Sequence[Seen]) -> list[tuple[str, str]]:
+def offers(turns: Sequence[Seen]) -> list[str]:
     """The buttons of the page, a search for the product; see :meth:`fedse.environments.base.Environment.offers`."""
     pages = (read_page(text) for turn in reversed(turns) for text in (turn.answer, turn.observation))
     page = next(filter(None, pages), None)
     if page is None:
         return []
     if page.kind is Kind.START:
-        texts = (page.wish.product, " ".join([page.wish.product, *page.wish.attributes]))
-        return [(f"I search for {text}.", f"search[{text}]") for text in texts]
+        return [f"search[{page.wish.product}]", f"search[{' '.join([page.wish.product, *page.wish.attributes])}]"]
     if page.kind is Kind.RESULTS:
         buttons = [listing.asin for listing in page.listings] or [BACK]
     else:
         buttons = [*page.options, BUY, PREVIOUS] if page.kind is Kind.ITEM else [PREVIOUS]
-    return [(f"I can click {button}.", f"click[{button}]") for button in buttons]
+    return [f"click[{button}]" for button in buttons]
 
 
 def _truthful(turn: Seen) -> bool:

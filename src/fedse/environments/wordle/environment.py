@@ -183,7 +183,7 @@ class Wordle(Environment):
         """See :mod:`fedse.environments.wordle.review`."""
         return review(turns)
 
-    def offers(self, turns: Sequence[Seen]) -> Sequence[tuple[str, str]]:
+    def offers(self, turns: Sequence[Seen]) -> Sequence[str]:
         """See :mod:`fedse.environments.wordle.review`."""
         return offers(turns, self._vocabulary.words)
 

@@ -26,10 +26,10 @@ def review(turns: Sequence[Seen]) -> list[Review]:
     return reviews
 
 
-def offers(turns: Sequence[Seen], words: Sequence[str]) -> list[tuple[str, str]]:
+def offers(turns: Sequence[Seen], words: Sequence[str]) -> list[str]:
     """The words that were not guessed yet; see :meth:`fedse.environments.base.Environment.offers`."""
     guessed = {_plain(turn.action) for turn in turns}
-    return [(f"I did not guess {word} yet.", word) for word in words if word not in guessed]
+    return [word for word in words if word not in guessed]
 
 
 def _truthful(thought: str, known: dict[str, str]) -> bool:
