@@ -41,6 +41,14 @@ class TestView:
             in result.stdout
         )
 
+    def test_actions_by_chance_are_marked(self, cli: Cli, run_folder: Path, tmp_path: Path) -> None:
+        episode = read_trajectories(RunFolder(run_folder).site("site").environment("site").trajectories(0))[0]
+        first, *others = episode.turns
+        marked = replace(episode, turns=(replace(first, by_chance=True), *others))
+        write_trajectories(tmp_path / "some.jsonl.gz", [episode, marked])
+        assert read_trajectories(tmp_path / "some.jsonl.gz") == [episode, marked]
+        assert cli("view", tmp_path / "some.jsonl.gz").stdout.count("(the action was taken by chance)") == 1
+
     def test_an_experience_store_can_be_viewed(self, cli: Cli, run_folder: Path) -> None:
         result = cli("view", RunFolder(run_folder).site("site").environment("site").experience)
         assert "2 episodes, 2 successes" in result.stdout

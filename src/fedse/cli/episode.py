@@ -27,6 +27,8 @@ def show(trajectory: fedse.Trajectory, *, instruction: bool = True) -> None:
         stdout.print(coloured_response(turn.response))
         if turn.truncated:
             stdout.print(Text("(cut at the token limit)", style="yellow"))
+        if turn.by_chance:
+            stdout.print(Text("(the action was taken by chance)", style="yellow"))
     show_outcome(trajectory)
 
 
