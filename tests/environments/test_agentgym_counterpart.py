@@ -36,7 +36,8 @@ class Plain(Maze):
 
 def test_the_contract_of_environments_knows_nothing_of_it() -> None:
     assert {name for name in vars(Environment) if not name.startswith("_")} == {
-        *("has_expert", "spec", "tasks", "traits", "instruction", "reset", "step", "expert", "review", "close")
+        *("has_expert", "spec", "tasks", "traits", "instruction", "reset", "step", "expert", "close"),
+        *("review", "offers"),
     }
 
 

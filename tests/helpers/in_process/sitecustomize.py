@@ -49,6 +49,7 @@ if moment in ("explore", "train"):
 
     _watch(fedse.deployment.site.SiteService, "_heard", _heard)
 else:
+    import fedse.federation.gathering
     import fedse.federation.server
 
     def _read(_: Any, asked: Any, *__: Any) -> None:
@@ -61,6 +62,6 @@ else:
     def _append(_: Any, record: Any) -> None:
         _reached("recorded", record.round)
 
-    _watch(fedse.federation.server.Server, "_read", _read)
+    _watch(fedse.federation.gathering.Gathering, "_read", _read)
     _watch(fedse.federation.server.Server, "_record", _record, before=True)
     _watch(fedse.federation.server, "append_record", _append)
