@@ -103,8 +103,7 @@ class Chat:
         taken = self._renderer.reply(format_response(thought, self._chance.choice(self._ways)))
         if len(taken) > self.reply_tokens:
             return None
-        pairs = zip(reply, taken, strict=False)
-        same = next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(reply), len(taken)))
+        same = common(reply, taken)
         # The action was drawn as a whole, so its first token has the probability of them all.
         drawn = [-math.log(len(self._ways)), *[0.0] * len(taken)]
         return taken, [*logprobs[:same], *drawn[: len(taken) - same]]
@@ -212,3 +211,9 @@ class Part:
             successes = sum(result.success is True for result in self.results)
             done, total = len(self.results), len(self._results)
             tell(RolloutProgress(done, total, successes, self.tokens, self._told, trouble))
+
+
+def common(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens two texts share from the start."""
+    pairs = zip(first, second, strict=False)
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

@@ -20,7 +20,7 @@ import numpy as np
 
 from fedse.agent.renderers import Renderer
 from fedse.config import RolloutConfig
-from fedse.rollout.part import Chat, Part
+from fedse.rollout.part import Chat, Part, common
 from fedse.rollout.player import Play
 from fedse.seeding import numpy_generator
 from fedse.types import Trajectory
@@ -152,14 +152,14 @@ class Schedule:
             if not prefix.ids:
                 self._read_prefix(part, prefix)
             # At least one token must remain to be read, for its logits.
-            shared = min(_common(prefix.ids, ids), len(ids) - 1)
+            shared = min(common(prefix.ids, ids), len(ids) - 1)
             self._decoder.copy(prefix.history, slot.index, shared)
             slot.pending = ids[shared:]
 
     def _read_prefix(self, part: Part, prefix: _Prefix) -> None:
         """Read what the prompts of a play share because of their instruction, whatever the observation."""
         some, other = (self._renderer.opening(part.play.rules.instruction, observation) for observation in ("a", "0"))
-        prefix.ids = some[: _common(some, other)]
+        prefix.ids = some[: common(some, other)]
         for start in range(0, len(prefix.ids), PASS_TOKENS):
             self._decoder.decode([(prefix.history, prefix.ids[start : start + PASS_TOKENS])], [])
 
@@ -198,7 +198,7 @@ class Schedule:
     def _end_turn(self, slot: _Slot) -> None:
         start = len(slot.chat.ids)
         slot.chat.say(slot.reply, slot.logprobs)
-        said = start + _common(slot.reply, slot.chat.ids[start:])
+        said = start + common(slot.reply, slot.chat.ids[start:])
         slot.reply, slot.logprobs = [], []
         if slot.chat.episode.stop is not None:
             self._finish(slot)
@@ -220,9 +220,3 @@ class Schedule:
             self._decoder.copy(last.index, slot.index, self._decoder.lengths[last.index])
             last.index = slot.index
             self._running[last.index] = last
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two prompts share from the start."""
-    pairs = zip(first, second, strict=False)
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))

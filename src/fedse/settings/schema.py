@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import BaseModel
@@ -56,15 +56,15 @@ def allowed(field: FieldInfo) -> str:
         return "list of mappings"
     bounds = "".join(_bound(item) for item in field.metadata)
     origin, alternatives = get_origin(field.annotation), get_args(field.annotation)
-    kinds = [_kind(kind, bounds) for kind in (alternatives if origin in (UnionType, Union) else [field.annotation])]
+    if origin is Literal:
+        return " or ".join(str(value) for value in alternatives)
+    kinds = [_kind(kind, bounds) for kind in (alternatives if origin is UnionType else [field.annotation])]
     return " or ".join(kinds)
 
 
 def _kind(annotation: Any, bounds: str) -> str:
     if annotation in (int, float):
         return _KINDS[annotation] + bounds
-    if get_origin(annotation) is Literal:
-        return " or ".join(map(str, get_args(annotation)))
     if get_origin(annotation) is tuple:
         item = get_args(annotation)[0]
         return f"list of {', '.join(get_args(item)) if get_origin(item) is Literal else _KINDS[item]}"

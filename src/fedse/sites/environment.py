@@ -213,12 +213,12 @@ class SiteEnvironment:
         return read_trajectories(path) if number and self.explores(number) and path.exists() else []
 
     def _cut(self, episodes: Sequence[Trajectory]) -> list[Trajectory]:
-        new = [one for one in episodes if one not in self._cuts]
-        environment = self._make_environment()
-        try:
-            self._cuts |= {one: cut(environment, self._shared.renderer, one) for one in new}
-        finally:
-            environment.close()
+        if new := [one for one in episodes if one not in self._cuts]:
+            environment = self._make_environment()
+            try:
+                self._cuts |= {one: cut(environment, self._shared.renderer, one) for one in new}
+            finally:
+                environment.close()
         return [self._cuts[one] for one in episodes]
 
     def _weights(self, number: int, learnt: Sequence[Trajectory]) -> list[float]:
