@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, ClassVar
 
 #: glibc's ``mallopt`` parameters (malloc.h).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+#: Bytes of freed memory that a process may keep from one phase to the next.
+_KEPT = 2**30
 _PATIENCE_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1  # of prctl(2), linux/prctl.h
 
@@ -24,21 +26,43 @@ def keep_freed_memory() -> bool:
     """Let this process keep the memory that it frees, for its next use, instead of giving it back to the system.
 
     A rollout's cache grows and goes, and an update's activations come and go; each time their pages come anew from the
-    system, which zeroes them one by one.  Blocks above 32 MiB, glibc's limit, are given back as ever, so large models
-    keep no more than they did.  Changes no result.
+    system, which zeroes them one by one.  Blocks above 32 MiB, glibc's limit, are given back as ever.  Changes no
+    result.
 
     Returns:
         Whether the C library took it: only glibc has these settings.
     """
-    if sys.platform != "linux":
-        return False
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return False
     settings = {_M_MMAP_THRESHOLD: 32 * 2**20, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 64 * 2**20}
-    refused = [parameter for parameter, value in settings.items() if mallopt(parameter, value) != 1]
+    refused = [parameter for parameter, value in settings.items() if _libc("mallopt", parameter, value) != 1]
     return not refused
+
+
+def give_back_freed_memory() -> None:
+    """Give what is kept back to the system, if it is over a GiB; for where another kind of work begins.
+
+    Without it, a process comes to hold what playing needs and what training needs, both.
+    """
+    if (_libc("mallinfo2", kind=_Mallinfo) or _Mallinfo()).fordblks > _KEPT:
+        _libc("malloc_trim", 0)
+
+
+class _Mallinfo(ctypes.Structure):
+    """glibc's ``mallinfo2`` (malloc.h), which has bytes in free blocks as ``fordblks``."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
+        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
+    ]
+
+
+def _libc(name: str, *arguments: int, kind: type = ctypes.c_int) -> Any:
+    """What a function of the C library returns; ``None`` where it has none of this name."""
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError, TypeError):
+        return None
+    function.restype = kind
+    return function(*arguments)
 
 
 def ending(process: BaseProcess, fewer: str) -> tuple[str, str]:

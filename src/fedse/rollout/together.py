@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from fedse.adapters.state import AdapterState
 from fedse.errors import FedseError
+from fedse.processes import give_back_freed_memory
 from fedse.rollout.player import Play, Player
 from fedse.types import Trajectory
 
@@ -162,6 +163,7 @@ def _play(player: Player, wants: Sequence[Wanted]) -> list[_Played]:
     for index, want in enumerate(wants):
         batches.setdefault(want.adapter.digest if want.adapter else "", []).append(index)
     for batch in batches.values():
+        give_back_freed_memory()
         began = time.monotonic()
         try:
             found = player.play(wants[batch[0]].adapter, [wants[index].play for index in batch])
@@ -174,4 +176,5 @@ def _play(player: Player, wants: Sequence[Wanted]) -> list[_Played]:
         for index, own, count in zip(batch, found, tokens, strict=True):
             share = count / sum(tokens) if any(tokens) else 1 / len(batch)
             played[index] = _Played(own, seconds * share)
+    give_back_freed_memory()
     return played

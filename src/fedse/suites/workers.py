@@ -19,7 +19,7 @@ from typing import cast
 
 from fedse.config import RunConfig
 from fedse.errors import FedseError, VersionWarning
-from fedse.processes import end_with_parent, ending, keep_freed_memory
+from fedse.processes import end_with_parent, ending, give_back_freed_memory, keep_freed_memory
 from fedse.progress import Event
 from fedse.results.reading import run_is_at_work
 from fedse.suites.cells import Cell, siblings
@@ -172,6 +172,7 @@ def _work(pipe: Connection, environment: dict[str, str]) -> None:
             return
         answer = _attempt(config, folder, others, pipe)
         gc.collect()  # the model of this cell goes before that of the next one comes
+        give_back_freed_memory()
         pipe.send(answer)
 
 
