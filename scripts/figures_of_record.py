@@ -20,6 +20,7 @@ FIGURES = ROOT / "docs" / "assets" / "figures"
 SHOWN = {
     "quickstart": ("quickstart", ["success-mean"]),
     "exploring": ("exploring", ["success-mean", "success-mean-2"]),
+    "from-nothing": ("from-nothing", ["success-mean"]),
     "nano": (
         "nano",
         [
