@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+
 _CYCLES = """
 import resource
 from fedse.processes import keep_freed_memory
@@ -27,13 +29,17 @@ print(faults() - before)
 """
 
 
-def page_faults(prepare: str) -> int:
-    code = _CYCLES.replace("{prepare}", prepare)
+def printed(code: str) -> int:
+    """The number that a process of its own prints."""
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return int(done.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def page_faults(prepare: str) -> int:
+    return printed(_CYCLES.replace("{prepare}", prepare))
+
+
+@glibc
 def test_freed_memory_is_used_again_without_asking_the_system() -> None:
     pages_of_one_use = 80 * 2**20 // 4096
     assert page_faults("assert keep_freed_memory()") < pages_of_one_use
@@ -67,12 +73,10 @@ print(resident() - before)
 
 def kept_by_playing(allowed: int) -> int:
     """Bytes that a process holds after a play that used 200 MiB for a while."""
-    code = _PLAYED.replace("{kept}", str(allowed))
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return int(done.stdout)
+    return printed(_PLAYED.replace("{kept}", str(allowed)))
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+@glibc
 def test_after_a_play_no_more_is_kept_than_allowed() -> None:
     assert kept_by_playing(10 << 20) < 20 << 20
     assert kept_by_playing(1 << 30) > 150 << 20, "given back anyway: the test would show nothing"

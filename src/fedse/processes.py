@@ -42,7 +42,8 @@ def give_back_freed_memory() -> None:
 
     Without it, a process comes to hold what playing needs and what training needs, both.
     """
-    if (_libc("mallinfo2", kind=_Mallinfo) or _Mallinfo()).fordblks > _KEPT:
+    found = _libc("mallinfo2", kind=_Mallinfo)
+    if found is not None and found.fordblks > _KEPT:
         _libc("malloc_trim", 0)
 
 
@@ -50,8 +51,9 @@ class _Mallinfo(ctypes.Structure):
     """glibc's ``mallinfo2`` (malloc.h), which has bytes in free blocks as ``fordblks``."""
 
     _fields_: ClassVar = [
-        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks")),
-        *((name, ctypes.c_size_t) for name in ("uordblks", "fordblks", "keepcost")),
+        ("others", ctypes.c_size_t * 8),
+        ("fordblks", ctypes.c_size_t),
+        ("keepcost", ctypes.c_size_t),
     ]
 
 
@@ -101,7 +103,7 @@ def end_with_parent() -> None:
 def end_with(parent: int) -> None:
     """Have the system end this process when its parent, a process of this number, is gone (Linux only)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it went before we asked
             os._exit(1)
 
