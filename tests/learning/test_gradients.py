@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
-from fedse.learning.attention import PACKED_ATTENTION, _BlockwiseAttention, sdpa_by_segment
+from fedse.learning.attention import PACKED_ATTENTION, _BlockwiseAttention, laid_out, packed_attention, sdpa_by_segment
 from fedse.learning.attention_kernel import KernelAttention
 from fedse.learning.packing import pack
 from fedse.learning.update import accumulate_gradients
@@ -175,3 +176,24 @@ def test_loss_depends_on_what_the_agent_wrote_and_not_on_what_it_only_read() -> 
     assert_same(found, same, 0.0)
     wrote_last = TokenRecord((*ids[:19], 61, *ids[20:]), ((10, 20),), "t")
     assert fast(lora, [wrote_last])[0] != loss
+
+
+def test_small_heads_in_bfloat16_go_through_the_kernel_and_larger_ones_in_blocks() -> None:
+    layout = pack(examples(records((90, 70), shared=10)), 4096)[0].layout
+    for size, kernel in ((32, True), (64, False)):
+        length = layout.ranges[-1][1]
+        states = [torch.randn(4, length, size, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+        found = [one.bfloat16().requires_grad_() for one in states]
+        with laid_out(layout):
+            attended, _ = packed_attention(nn.Module(), *(one[None] for one in found), None)
+        assert attended.dtype is torch.bfloat16
+        assert (type(attended.grad_fn.next_functions[0][0]).__name__ == "KernelAttentionBackward") == kernel
+        attended.float().square().sum().backward()
+        exact = [one.detach().float().requires_grad_() for one in found]
+        expected = sdpa_by_segment(*(one[None] for one in exact), layout, size**-0.5)
+        torch.testing.assert_close(attended.float(), expected, rtol=2e-2, atol=2e-2)
+        expected.square().sum().backward()
+        for one, other in zip(found, exact, strict=True):
+            assert one.grad is not None
+            assert other.grad is not None
+            assert float((one.grad.float() - other.grad).norm() / other.grad.norm()) < 2e-2

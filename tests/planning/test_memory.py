@@ -41,6 +41,15 @@ def plan_of(settings: RunConfig, name: str = "tiny", *, device: Any = "cuda", dt
     return plan_memory(settings, architecture_of(name), device=device, dtype=dtype)
 
 
+@pytest.fixture(params=["kernel", "blocks"])
+def attending(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a CPU computes attention in bfloat16: with small heads, as the tiny model has, and with large ones."""
+    if request.param == "blocks":
+        monkeypatch.setattr(attention, "_SMALL_HEAD", 0)
+        monkeypatch.setattr(memory, "SMALL_HEAD", 0)
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_formula_gives_the_totals_that_the_model_cards_state(name: str) -> None:
     stated, shapes = known_facts()[name], architecture_of(name)
@@ -87,8 +96,10 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert memory.TILE == lines.LINE
     assert memory.LOGITS_AT_ONCE == loss._LOGITS_AT_ONCE
     assert (memory.ATTENTION_BLOCK, memory.KEPT_KEYS) == (attention._BLOCK, attention._KEPT_KEYS)
+    assert memory.SMALL_HEAD == attention._SMALL_HEAD
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("targets", ["all-linear", ("q_proj", "v_proj"), ("q_proj", "gate_proj", "down_proj")])
@@ -111,7 +122,7 @@ def test_what_a_forward_pass_keeps_is_what_the_plan_says(device: Any, dtype: Any
 @pytest.mark.parametrize(("device", "beginning"), [("cpu", 896), ("cuda", 1024)])  # where each keeps most
 @pytest.mark.parametrize("trajectories", [4, 8])
 def test_the_plan_counts_what_trajectories_with_a_common_beginning_keep(
-    device: Any, dtype: Any, beginning: int, trajectories: int
+    device: Any, dtype: Any, beginning: int, trajectories: int, attending: str
 ) -> None:
     records = alike(beginning, 128, trajectories)
     measured = kept_for_backward(tiny_lora(dtype), records, on_gpu=device == "cuda")
@@ -119,9 +130,11 @@ def test_the_plan_counts_what_trajectories_with_a_common_beginning_keep(
     settings = config(training=training, rollout={"max_context": 1024})
     planned = item(plan_of(settings, device=device, dtype=dtype).phases[1], "activations")
     # The plan is for lengths that fill the fewest tiles; these fill all of theirs.
-    assert planned == pytest.approx(measured, rel=0.05 if (device, dtype) == ("cpu", "float32") else 0.02)
+    tiles = device == "cpu" and (dtype == "float32" or attending == "kernel")
+    assert planned == pytest.approx(measured, rel=0.05 if tiles else 0.02)
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize(("beginning", "rest"), [(900, 124), (200, 300), (0, 400)])
 def test_the_plan_is_an_upper_bound_whatever_the_common_beginning(device: Any, beginning: int, rest: int) -> None:
@@ -139,6 +152,7 @@ def test_with_dropout_the_plan_is_an_upper_bound(dtype: Any) -> None:
     assert measured < item(plan_of(settings, dtype=dtype).phases[1], "activations") < 1.3 * measured
 
 
+@pytest.mark.usefixtures("attending")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_local_update_peaks_where_the_plan_says(dtype: Any) -> None:
     settings = config(training={"steps": 2, "batch_size": 1, "max_tokens": 1024}, rollout={"max_context": 1024})

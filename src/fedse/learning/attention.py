@@ -1,10 +1,9 @@
 """Attention over a packed row, for every decoder of transformers that uses its ``AttentionInterface``.
 
-On a CPU float32 goes through :mod:`fedse.learning.attention_kernel`.  In bfloat16 scores are computed block by block in
-grouped matrix products, with a backward pass that writes straight into the gradients; torch's own CPU flash attention
-is several times slower there, above all backwards.  The kernel would take 1.4 to 1.6 times as long there with heads of
-64 numbers, and 0.7 to 0.9 with 32 (AMD EPYC with AVX512_BF16).  Elsewhere each sequence goes through
-``scaled_dot_product_attention``.
+On a CPU float32 and small heads go through :mod:`fedse.learning.attention_kernel`.  Of larger heads in bfloat16 scores
+are computed block by block in grouped matrix products, with a backward pass that writes straight into the gradients;
+torch's own CPU flash attention is several times slower there, above all backwards.  Elsewhere each sequence goes
+through ``scaled_dot_product_attention``.
 """
 
 from __future__ import annotations
@@ -31,6 +30,9 @@ PACKED_ATTENTION = "fedse-packed"
 LAYOUT: ContextVar[PackedLayout] = ContextVar("layout")
 _BLOCK = 128  # query rows per matrix product: a block's scores stay in the processor's cache
 _UNIT = 32  # rows of a last block, in whole units; see fedse.models.rows
+#: In bfloat16 the kernel takes 0.7 to 0.9 of the blocks' time with heads of so many numbers, and with 64 1.4 to 1.6
+#: times as long (AMD EPYC with AVX512_BF16).
+_SMALL_HEAD = 32
 _KEPT_KEYS = 1024  # blocks against more keys than this forget their probabilities and compute them again backwards
 
 
@@ -77,7 +79,7 @@ def packed_attention(
     width = value.shape[-1]
     value = as_wide(value, key)
     if query.device.type == "cpu":
-        function = _on_cpu(query.dtype)
+        function = _on_cpu(query)
         attended: torch.Tensor = function.apply(query[0], key[0], value[0], layout, scale)  # type: ignore[no-untyped-call]
         return attended[None, ..., :width], None
     return sdpa_by_segment(query, key, value, layout, scale)[..., :width], None
@@ -86,9 +88,9 @@ def packed_attention(
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
 
 
-def _on_cpu(dtype: torch.dtype) -> type[torch.autograd.Function]:
-    """The kernel in float32, where numba is there; else torch's own operations."""
-    if dtype is torch.float32:
+def _on_cpu(query: torch.Tensor) -> type[torch.autograd.Function]:
+    """The kernel in float32 and for small heads, where numba is there; else torch's own operations."""
+    if query.dtype is torch.float32 or query.shape[-1] <= _SMALL_HEAD:
         try:
             from fedse.learning.attention_kernel import KernelAttention
         except ImportError:  # numba has no wheel for every Python and system

@@ -1,4 +1,6 @@
-"""Attention over a packed row in float32 on a CPU: a kernel, compiled by numba, that keeps no probabilities.
+"""Attention over a packed row on a CPU: a kernel, compiled by numba, that keeps no probabilities.
+
+It computes in float32, whatever the states are in.
 
 Tokens go in tiles of 32, so that what is computed with stays in the processor's nearest cache.  The backward pass
 computes the probabilities again from the logarithms of their sums (FlashAttention, arXiv 2205.14135).  A head of keys
@@ -173,10 +175,10 @@ class _Tiling(NamedTuple):
         return _Tiling(tuple(stretches), np.array(blocks, np.int64))
 
     def tiles(self, states: torch.Tensor) -> torch.Tensor:
-        """States of shape (heads, N, d) as (heads, blocks, strips, tokens, dimensions), filled up with zeros."""
+        """States of shape (heads, N, d) as float32 (heads, blocks, strips, tokens, dimensions), zeros fill them up."""
         heads, _, dim = states.shape
         strips, blocks = -(-dim // LINE), len(self.blocks)
-        filled = states.new_zeros(heads, blocks * LINE, strips * LINE)
+        filled = torch.zeros(heads, blocks * LINE, strips * LINE)
         for start, end, block in self.stretches:
             filled[:, block * LINE : block * LINE + end - start, :dim] = states[:, start:end]
         return filled.view(heads, blocks, LINE, strips, LINE).transpose(2, 3).contiguous()
@@ -205,7 +207,7 @@ def _of_each_head(kernel: Callable[..., None], tensors: Any, *others: Any) -> No
 
 
 class KernelAttention(torch.autograd.Function):
-    """Inputs (heads, N, d), (kv heads, N, d) twice, float32; output (N, heads, d)."""
+    """Inputs (heads, N, d), (kv heads, N, d) twice, of one dtype; output (N, heads, d)."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -217,7 +219,7 @@ class KernelAttention(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         tiling, heads = _Tiling.of(layout), key.shape[0]
-        asked, keys, values = tiling.tiles(query * scale), tiling.tiles(key), tiling.tiles(value)
+        asked, keys, values = tiling.tiles(query).mul_(scale), tiling.tiles(key), tiling.tiles(value)
         mixed, sums = torch.zeros_like(asked), asked.new_empty(*asked.shape[:2], LINE)
         shape = (query.shape[0] // heads, asked.shape[2])
         kv = [one.flatten(1) for one in (keys, values)]
@@ -225,7 +227,7 @@ class KernelAttention(torch.autograd.Function):
         _of_each_head(_forward, (q[0], *kv, q[1], sums.view(heads, shape[0], -1)), tiling.blocks, *shape)
         ctx.save_for_backward(asked, keys, values, mixed, sums)
         ctx.tiling, ctx.scale, ctx.dim = tiling, scale, query.shape[2]  # type: ignore[attr-defined]
-        return tiling.states(mixed, query.shape[2]).transpose(0, 1)
+        return tiling.states(mixed, query.shape[2]).transpose(0, 1).to(query.dtype)
 
     @staticmethod
     @once_differentiable
@@ -241,5 +243,5 @@ class KernelAttention(torch.autograd.Function):
         _of_each_head(
             _backward, (*flat, sums.view(heads, groups, -1), means, *results), tiling.blocks, groups, asked.shape[2]
         )
-        grad_query, grad_key, grad_value = (tiling.states(one, ctx.dim) for one in found)
-        return grad_query * ctx.scale, grad_key, grad_value, None, None
+        found[0].mul_(ctx.scale)
+        return *(tiling.states(one, ctx.dim).to(grad.dtype) for one in found), None, None

@@ -5,7 +5,9 @@ Importing it needs numba, which has no wheel for every Python and system.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -27,12 +29,19 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 inlined = numba.njit(inline="always", **_OPTIONS)
 
 
+def _inlined_code() -> bytes:
+    return b"".join(Path(__file__).with_name(name).read_bytes() for name in ("compiled.py", "lines.py"))
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile on the first call; the machine code is kept in fedse's cache folder, where that can be written."""
+    """Compile on the first call; the machine code is kept in fedse's cache folder, where that can be written.
+
+    numba compiles anew what was changed in the function's own file, but does not see those of what is inlined into it.
+    """
     result: Callable[..., Any]
     before = numba.config.CACHE_DIR
     try:
-        numba.config.CACHE_DIR = str(cache_folder() / "numba")
+        numba.config.CACHE_DIR = str(cache_folder() / "numba" / hashlib.sha256(_inlined_code()).hexdigest()[:12])
         result = numba.njit(cache=True, **_OPTIONS)(function)
     except (ConfigError, OSError, RuntimeError):  # numba raises the last where it finds no folder to write to
         result = numba.njit(**_OPTIONS)(function)
@@ -84,13 +93,15 @@ def narrow(_: Any, _number: Any, like: Any) -> Any:
 
 @inlined
 def exponential(number):  # type: ignore[no-untyped-def]
-    """Exp of a float32 that is not above 0; below 2**-126 it is that.
+    """Exp of a float32 that is not above 0; what is below 2**-64 is 0.
 
+    Beside 1 it is nothing, and products of it would be denormal, which some processors take a hundred cycles for.
     2**n times a polynomial of degree six in the rest of the exponent (Taylor's, for |rest| ≤ 1/2: relative error below
-    2e-7).
+    2e-7, and what rounding the number leaves).
     """
     exponent = number * _LOG2_E
-    exponent = exponent if exponent > np.float32(-126) else np.float32(-126)
+    something = exponent > np.float32(-64)
+    exponent = exponent if something else np.float32(-64)
     whole = exponent + _ROUND
     rest = exponent - (whole - _ROUND)
     power = np.float32(1.5403530393381609e-4)
@@ -100,7 +111,7 @@ def exponential(number):  # type: ignore[no-untyped-def]
     power = power * rest + np.float32(2.4022650695910071e-1)
     power = power * rest + np.float32(6.9314718055994531e-1)
     power = power * rest + np.float32(1)
-    return float_of(bits_of(power) + (bits_of(whole) << np.int32(23)))
+    return float_of(bits_of(power) + (bits_of(whole) << np.int32(23))) if something else np.float32(0)
 
 
 def array(states: torch.Tensor) -> Any:

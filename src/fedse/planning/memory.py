@@ -26,6 +26,7 @@ TILE = 32
 LOGITS_AT_ONCE = 2**23
 ATTENTION_BLOCK = 128
 KEPT_KEYS = 1024
+SMALL_HEAD = 32
 # What a configuration does not tell about trajectories that lie in one row, in tokens.  They begin alike: with a site's
 # instruction, of which the longest that come with fedse have fewer than 800.  And each adds some, on average so many.
 LONGEST_BEGINNING = 1024
@@ -68,14 +69,14 @@ class PackedRow:
         return self.tokens + (self.trajectories - 1) * self.beginning if self.beginning else 0
 
     def tiled(self, filling: int) -> int:
-        """Tokens in whole tiles, as a CPU has them in float32: trajectories of one length, the last one filled up."""
+        """Tokens in whole tiles, as a CPU's kernel has them: trajectories of one length, the last one filled up."""
         rest, more = divmod(self.tokens - self.beginning, self.trajectories)
         last = _whole(rest + more + filling, TILE)
         return _whole(self.beginning, TILE) + (self.trajectories - 1) * _whole(rest, TILE) + last
 
     @property
     def kept_pairs(self) -> int:
-        """Pairs of query and key whose probability a CPU keeps in bfloat16: in blocks that see at most 1,024 keys.
+        """Pairs of query and key whose probability a CPU keeps without the kernel: in blocks of up to 1,024 keys.
 
         The most that there can be: as many trajectories as the row holds end with the last such block.
         """
@@ -275,7 +276,7 @@ class _Shapes:
         whole = 2 * (model.query + model.key)  # queries, keys, values and output
         if self.device == "cuda":  # the logarithms of the sums, too
             return (width * whole + 4 * model.heads) * tokens + 2 * width * model.key * row.copied_keys
-        if width == 4:
+        if width == 4 or model.head_dim <= SMALL_HEAD:  # the kernel's tiles, in float32
             wide = whole // model.head_dim * _whole(model.head_dim, TILE)
             return (4 * wide + 4 * model.heads) * row.tiled(tokens - row.tokens)
         return width * ((whole - model.query) * tokens + model.heads * row.kept_pairs)
