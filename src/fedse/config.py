@@ -134,6 +134,9 @@ class AgentConfig(_Section):
     """How the agent is prompted."""
 
     prompt: Literal["concise", "full"] = Field(default="concise", description="how much the instruction explains")
+    thoughts: bool = Field(
+        default=True, description="whether the agent writes a thought before each action; demonstrations do likewise"
+    )
 
 
 class EndpointConfig(_Section):

@@ -43,6 +43,11 @@ def test_the_data_are_counted_up_to_the_round(tmp_path: Path) -> None:
     assert "| east | maze | train | test | 5 | 4 | 1 | 1 |" in section(card_of(tmp_path / "1", round=1), "Data")
 
 
+def test_it_says_whether_the_agent_thinks(tmp_path: Path) -> None:
+    assert "by writing a thought and an action in each turn" in card_of(tmp_path / "thinks")
+    assert "by writing an action in each turn" in card_of(tmp_path / "acts", agent={"thoughts": False})
+
+
 def test_an_earlier_round_is_told_as_such(tmp_path: Path) -> None:
     card = card_of(tmp_path, round=1)
     assert "It is from round 1 of a run of 2." in section(card, "Limits")

@@ -14,6 +14,7 @@ from fedse.environments.base import Environment
 from fedse.errors import ConfigError, EnvironmentFault, StorageError, StoreError
 from fedse.experience.agenttraj import write_agenttraj
 from fedse.experience.store import ExperienceStore
+from fedse.experience.trajectory_files import read_trajectories
 from fedse.federation.run import run
 from fedse.federation.runtimes.process import ProcessRuntime
 from fedse.federation.server import Server
@@ -203,6 +204,21 @@ def test_a_site_is_seeded_from_a_file_and_learns_no_test_task(shared: SharedMode
 def test_a_site_takes_as_many_as_it_asks_for(shared: SharedModel, tmp_path: Path) -> None:
     config = toy_config(toy_client("alpha", demonstrations=2, demonstrations_file=str(toy_file(tmp_path))))
     assert AskedSite(config, shared, tmp_path / "run").demonstrate()["episodes"] == 2
+
+
+@pytest.mark.usefixtures("toy")
+def test_an_agent_that_only_acts_is_asked_for_no_thought_and_shown_none(tmp_path: Path) -> None:
+    shown, filed = toy_client("alpha"), toy_client("beta", demonstrations_file=str(toy_file(tmp_path)))
+    for thoughts in (True, False):
+        folder = tmp_path / f"{thoughts}"
+        run(toy_config(shown, filed, rounds=1, agent={"thoughts": thoughts}), folder)
+        files = sorted(folder.glob("sites/**/*.jsonl.gz"))
+        episodes = [episode for file in files for episode in read_trajectories(file)]
+        demonstrated = [turn for episode in episodes if episode.source is not Source.POLICY for turn in episode.turns]
+        assert {episode.source for episode in episodes} == set(Source) - {Source.HUMAN}
+        assert {("Thought:" in episode.instruction) for episode in episodes} == {thoughts}
+        assert {turn.response.startswith("Thought:") for turn in demonstrated} == {thoughts}
+        assert all("Action:" in turn.response for turn in demonstrated)
 
 
 @pytest.mark.usefixtures("toy")

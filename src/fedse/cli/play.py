@@ -138,12 +138,13 @@ def _watch_model(
 ) -> None:
     from fedse.sites.shared_model import SharedModel
 
+    agent = subject.config.agent
     models.ensure(subject.config.model)
     with stderr.status(escape(f"{subject.label} plays")):
         shared = SharedModel.load(subject.config)
         rules = fedse.Rules(
             lambda: fedse.make(environment.name, **options),
-            fedse.system_prompt(environment, subject.config.agent.prompt),
+            fedse.system_prompt(environment, agent.prompt, thoughts=agent.thoughts),
             greedy=True,
             max_turns=site.max_turns if site else None,
         )

@@ -107,8 +107,8 @@ def _title(origin: Origin, kind: Kind) -> str:
     who = f"the site {origin.client}" if origin.client else counted(len(config.clients), "site")
     environments = ", ".join(dict.fromkeys(site.environment for site in _sites(origin)))
     return (
-        f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing a "
-        f"thought and an action in each turn, and was made by fedse at {who}."
+        f"# {config.name}, round {origin.round}\n\n{what}. It acts in text environments ({environments}) by writing "
+        f"{'a thought and ' if config.agent.thoughts else ''}an action in each turn, and was made by fedse at {who}."
     )
 
 

@@ -34,21 +34,23 @@ class ExpertPolicy:
     Args:
         environment: has been reset; an expert may look at the opened episode.
         seed: varies the expert's words and choices.
+        thoughts: whether it tells them.
 
     Raises:
         EnvironmentFault: if the expert cannot be made, or here and in :meth:`act` raises anything; it is a part of its
             environment.
     """
 
-    def __init__(self, environment: Environment, seed: int) -> None:
+    def __init__(self, environment: Environment, seed: int, *, thoughts: bool = True) -> None:
+        self._thoughts = thoughts
         with boundary(EnvironmentFault, f"the expert of {environment.name!r} cannot be made"):
             self._expert = environment.expert(seed)
 
     def act(self, observation: str) -> str:
-        """The expert's thought and action."""
+        """The expert's action, after its thought if it tells that."""
         with boundary(EnvironmentFault, "the expert failed"):
             thought, action = self._expert.act(observation)
-        return format_response(thought, action)
+        return format_response(thought if self._thoughts else "", action)
 
 
 def play(
@@ -104,6 +106,7 @@ def demonstrate(
     seed: int,
     renderer: Renderer | None = None,
     turns: int | None = None,
+    thoughts: bool = True,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     on_lost: Callable[[EnvironmentFault], None] | None = None,
@@ -118,6 +121,7 @@ def demonstrate(
         seed: varies the expert's words and choices.
         renderer: renders token records, if given.
         turns: turn limit; the environment's own by default.
+        thoughts: whether the expert tells them.
         longest: tokens that an episode may have where a renderer counts them; longer ones are left out.
         on_progress: told (done, wanted).
         on_lost: told of each task that a fault took, or on which a server plays something else than our environment
@@ -148,7 +152,7 @@ def demonstrate(
                 trajectory = play(
                     environment,
                     EpisodeRequest(task, expert_seed),
-                    partial(ExpertPolicy, seed=expert_seed),
+                    partial(ExpertPolicy, seed=expert_seed, thoughts=thoughts),
                     instruction=instruction,
                     source=Source.EXPERT,
                     turns=turns,

@@ -90,6 +90,7 @@ def import_demonstrations(
     count: int | None = None,
     held_out: Collection[str] = (),
     renderer: Renderer | None = None,
+    thoughts: bool = True,
     longest: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Imported:
@@ -102,6 +103,7 @@ def import_demonstrations(
         count: stop after so many confirmed episodes.
         held_out: digests of tasks that must not be learnt from.
         renderer: renders token records, if given.
+        thoughts: whether they are taken over.
         longest: tokens that an episode may have where a renderer counts them.
         on_progress: told (episodes looked at, episodes in the file).
 
@@ -120,7 +122,7 @@ def import_demonstrations(
     for number, conversation in enumerate(conversations, start=1):
         if count is not None and len(confirmed) >= count:
             break
-        result = _replay(environment, conversation, forbidden, instruction)
+        result = _replay(environment, conversation, forbidden, instruction, thoughts=thoughts)
         if renderer and isinstance(result, Trajectory):
             result = _rendered(result, renderer, conversation, longest)
         if isinstance(result, Refused):
@@ -147,7 +149,12 @@ def import_demonstrations(
 
 
 def _replay(
-    environment: Environment, conversation: Conversation, held_out: frozenset[str], instruction: str
+    environment: Environment,
+    conversation: Conversation,
+    held_out: frozenset[str],
+    instruction: str,
+    *,
+    thoughts: bool,
 ) -> Trajectory | Refused:
     """Play an episode's replies again, in the reply format of our own instruction."""
 
@@ -171,7 +178,7 @@ def _replay(
     for reply in said:
         if episode.stop is not None:
             break
-        episode.reply(_our_form(environment, reply))
+        episode.reply(_our_form(environment, reply, thoughts=thoughts))
     if episode.stop is None:
         return refuse(Refusal.CUT_OFF, f"after {counted(len(said), 'turn')} it says {episode.observation!r}")
     trajectory = episode.trajectory(source=Source.IMPORTED)
@@ -212,7 +219,7 @@ def _unknown(environment: Environment, task: Task) -> str:
     return ""
 
 
-def _our_form(environment: Environment, reply: str) -> str:
+def _our_form(environment: Environment, reply: str, *, thoughts: bool) -> str:
     """The reply as our instruction asks for it; unchanged if it breaks the form, so that the same happens as there."""
     parsed = parse_response(reply, environment.spec.action_rule)
-    return reply if parsed.error is not None else format_response(parsed.thought, parsed.action)
+    return reply if parsed.error is not None else format_response(parsed.thought if thoughts else "", parsed.action)

@@ -78,7 +78,7 @@ class SiteEnvironment:
         self._cuts: dict[Trajectory, Trajectory] = {}
         environment = self._make_environment()
         try:
-            self._instruction = system_prompt(environment, config.agent.prompt)
+            self._instruction = system_prompt(environment, config.agent.prompt, thoughts=config.agent.thoughts)
             self._test_tasks = frozenset(environment.tasks(client.test_split))
             self.tasks: TaskSummary = summarize(config, client, environment)
         finally:
@@ -265,6 +265,7 @@ class SiteEnvironment:
             instruction=self._instruction,
             seed=seed,
             renderer=self._shared.renderer,
+            thoughts=self._run.agent.thoughts,
             longest=self._run.rollout.max_context,
             on_progress=self._progress.demonstrations(),
             on_lost=lost.append,
@@ -288,6 +289,7 @@ class SiteEnvironment:
             count=self._config.demonstrations,
             held_out=held_out,
             renderer=self._shared.renderer,
+            thoughts=self._run.agent.thoughts,
             longest=self._run.rollout.max_context,
             on_progress=self._progress.demonstrations(),
         )

@@ -38,6 +38,7 @@ async def evaluate(
     *,
     options: Mapping[str, Any] | None = None,
     prompt: PromptStyle = "concise",
+    thoughts: bool = True,
     decoding: Literal["greedy", "sampled"] = "greedy",
     samples: int = 1,
     seed: int = 0,
@@ -55,6 +56,7 @@ async def evaluate(
         tasks: what to play.
         options: the environment's options.
         prompt: style of the system message.
+        thoughts: whether it asks for them.
         decoding: greedy plays each task once; sampled plays it ``samples`` times.
         samples: episodes per task when sampled.  The interval of the rate takes episodes as independent, which samples
             of one task are not: see :func:`~fedse.evaluation.rates.success_rate`.
@@ -80,7 +82,7 @@ async def evaluate(
     settings = dict(options or {})
     probe = registry.make(environment, **settings)
     try:
-        instruction = system_prompt(probe, prompt)
+        instruction = system_prompt(probe, prompt, thoughts=thoughts)
     finally:
         probe.close()
     rules = Rules(
@@ -117,6 +119,7 @@ async def evaluation_at(
         tasks,
         options=site.options,
         prompt=config.agent.prompt,
+        thoughts=config.agent.thoughts,
         decoding=settings.decoding,
         samples=settings.samples,
         seed=config.seed,
