@@ -35,6 +35,7 @@ from fedse.learning.packing import MicroBatch, pack
 from fedse.learning.update import TrainingStats, local_update
 from fedse.models.base import BaseModel, load_base
 from fedse.models.lora import LoraModel
+from fedse.processes import keep_freed_memory
 from fedse.rollout.scripted import demonstrate
 from fedse.rollout.torch.cache import attention_shape
 from fedse.types import Trajectory
@@ -186,6 +187,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as runs do
     clock = time.perf_counter if options.clock == "wall" else time.process_time
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
