@@ -175,7 +175,11 @@ class _Tiling(NamedTuple):
         return _Tiling(tuple(stretches), np.array(blocks, np.int64))
 
     def tiles(self, states: torch.Tensor) -> torch.Tensor:
-        """States of shape (heads, N, d) as float32 (heads, blocks, strips, tokens, dimensions), zeros fill them up."""
+        """States of shape (heads, N, d) in tiles, with zeros where it ends.
+
+        Returns:
+            Shape (heads, blocks, strips, tokens, dimensions), float32.
+        """
         heads, _, dim = states.shape
         strips, blocks = -(-dim // LINE), len(self.blocks)
         filled = torch.zeros(heads, blocks * LINE, strips * LINE)

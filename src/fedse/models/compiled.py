@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ _OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 inlined = numba.njit(inline="always", **_OPTIONS)
 
 
+@cache
 def _inlined_code() -> bytes:
+    """The source of all that kernels inline."""
     return b"".join(Path(__file__).with_name(name).read_bytes() for name in ("compiled.py", "lines.py"))
 
 
