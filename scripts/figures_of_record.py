@@ -21,6 +21,7 @@ SHOWN = {
     "quickstart": ("quickstart", ["success-mean"]),
     "exploring": ("exploring", ["success-mean", "success-mean-2"]),
     "from-nothing": ("from-nothing", ["success-mean"]),
+    "few-shown": ("few-shown", ["success-mean"]),
     "nano": (
         "nano",
         [
